@@ -1,0 +1,67 @@
+"""What every estimator shares: parameters as in scikit-learn, and the check for `fit`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, TypeVar
+
+from recfuse.errors import NotFittedError
+
+__all__ = ["Estimator", "check_fitted"]
+
+Self = TypeVar("Self", bound="Estimator")  # typing.Self needs Python 3.11
+
+
+class Estimator:
+    """Base of the estimators: the arguments of ``__init__`` are stored untouched under their names."""
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name; `deep` adds those of nested estimators as ``name__param``."""
+        params: dict[str, Any] = {name: getattr(self, name) for name in self._parameter_names()}
+        if deep:
+            for name, value in list(params.items()):
+                if isinstance(value, Estimator):
+                    params.update({f"{name}__{k}": v for k, v in value.get_params().items()})
+        return params
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters by name (``nested__param`` reaches into a nested estimator); return self."""
+        known = self._parameter_names()
+        for name, value in params.items():
+            outer, _, inner = name.partition("__")
+            if outer not in known:
+                raise ValueError(
+                    f"{type(self).__name__}: parameter must be one of {', '.join(known)}; got {outer!r}"
+                )
+            if inner:
+                getattr(self, outer).set_params(**{inner: value})
+            else:
+                setattr(self, outer, value)
+        return self
+
+    def __repr__(self) -> str:
+        """Show only what differs from the defaults, as scikit-learn does."""
+        signature = inspect.signature(type(self).__init__).parameters
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if not _same(value, signature[name].default)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    # Only plain values are compared: an array argument has no single truth value.
+    return value is default or (type(value) is type(default) and value == default)
+
+
+def check_fitted(estimator: Estimator, attribute: str) -> None:
+    """Raise NotFittedError unless `fit` has set `attribute`."""
+    if not hasattr(estimator, attribute):
+        raise NotFittedError(
+            f"{type(estimator).__name__}: fit must be called before this method; got an unfitted model"
+        )

@@ -1,0 +1,102 @@
+"""Types, dtypes and layouts of what users pass; values are checked once, in C++."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+__all__ = ["as_csr", "as_ids", "as_matrix", "as_modalities", "as_rng"]
+
+Float32 = NDArray[np.float32]
+
+
+def as_matrix(x: Any, name: str) -> Float32:
+    """Return `x` as a C-contiguous float32 matrix; no copy where it is one already.
+
+    Raises TypeError for anything that is not numeric and ValueError unless it has two dimensions.
+    """
+    if sp.issparse(x):
+        raise TypeError(f"{name} must be a dense array; got {type(x).__name__}")
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have 2 dimensions; got shape {array.shape}")
+    return np.require(array, np.float32, ["C", "A"])
+
+
+def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
+    """Return a mapping modality -> float32 matrix, in the order of `expected` where that is given."""
+    if not isinstance(x, Mapping):
+        raise TypeError(f"{name} must be a mapping modality -> array; got {type(x).__name__}")
+    check_keys(x, name, expected)
+    return {key: as_matrix(x[key], f"{name}[{key!r}]") for key in expected or x}
+
+
+def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) -> None:
+    """Raise ValueError unless the keys of `x` are the `expected` modalities."""
+    if expected is None:
+        return
+    missing = [key for key in expected if key not in x]
+    unknown = [key for key in x if key not in expected]
+    if missing or unknown:
+        raise ValueError(
+            f"{name} must have the modalities {list(expected)}; got {list(x)}"
+        )
+
+
+def as_csr(x: Any, name: str) -> sp.csr_array:
+    """Return a sparse matrix as a canonical float32 csr_array: sorted rows, duplicates summed.
+
+    Stored zeros stay: an exclusion list counts entries, not values. No copy where nothing changes.
+    """
+    if not sp.issparse(x):
+        raise TypeError(f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}")
+    if x.ndim != 2:
+        raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
+    csr = sp.csr_array(x)
+    check_structure(csr, name)
+    data = csr.data.astype(np.float32, copy=False)
+    csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
+    if not csr.has_canonical_format:
+        csr = csr.copy()  # sum_duplicates works in place, and inputs are read-only
+        csr.sum_duplicates()
+    return csr
+
+
+def check_structure(csr: sp.csr_array, name: str) -> None:
+    """Raise ValueError unless `indptr` and `indices` describe a matrix; SciPy trusts them unseen."""
+    indptr, indices, (n_rows, n_columns) = csr.indptr, csr.indices, csr.shape
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise ValueError(f"{name} must have an indptr that starts at 0 and never decreases")
+    if indptr[-1] > len(indices) or len(indices) != len(csr.data):
+        raise ValueError(
+            f"{name} must have one index and one value per entry; "
+            f"got indptr[-1] {indptr[-1]}, {len(indices)} indices, {len(csr.data)} values"
+        )
+    if len(indices) and (indices.min() < 0 or indices.max() >= n_columns):
+        wrong = indices.min() if indices.min() < 0 else indices.max()
+        raise ValueError(f"{name} must have column indices in [0, {n_columns}); got {wrong}")
+
+
+def as_ids(x: Any, name: str) -> NDArray[np.int64]:
+    """Return ids as a 1-D int64 array; a scalar becomes one id. Floats and strings are no ids."""
+    array = np.asarray(x)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers; got dtype {array.dtype}")
+    if array.ndim > 1:
+        raise ValueError(f"{name} must have at most 1 dimension; got shape {array.shape}")
+    return np.atleast_1d(array).astype(np.int64, copy=False)
+
+
+def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generator:
+    """Return the generator itself, or a new one from the seed (0 is a seed; None is fresh entropy)."""
+    return np.random.default_rng(random_state)

@@ -44,9 +44,7 @@ def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) 
     missing = [key for key in expected if key not in x]
     unknown = [key for key in x if key not in expected]
     if missing or unknown:
-        raise ValueError(
-            f"{name} must have the modalities {list(expected)}; got {list(x)}"
-        )
+        raise ValueError(f"{name} must have the modalities {list(expected)}; got {list(x)}")
 
 
 def as_csr(x: Any, name: str) -> sp.csr_array:
@@ -100,3 +98,20 @@ def as_ids(x: Any, name: str) -> NDArray[np.int64]:
 def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generator:
     """Return the generator itself, or a new one from the seed (0 is a seed; None is fresh entropy)."""
     return np.random.default_rng(random_state)
+
+
+CsrParts = tuple[NDArray[np.int64], NDArray[np.int32], tuple[int, int], Float32 | None]
+
+
+def csr_parts(csr: sp.csr_array) -> CsrParts:
+    """Return (indptr, indices, shape, values) as the compiled modules take them."""
+    if csr.shape[1] > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"sparse matrices must have at most 2147483647 columns; got {csr.shape[1]}"
+        )
+    return (
+        np.ascontiguousarray(csr.indptr, np.int64),
+        np.ascontiguousarray(csr.indices, np.int32),
+        csr.shape,
+        np.ascontiguousarray(csr.data, np.float32),
+    )

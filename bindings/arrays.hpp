@@ -1,0 +1,71 @@
+// NumPy <-> views. Never converts and never copies an input: Python has prepared the types.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "recfuse/views.hpp"
+
+namespace recfuse::bindings {
+
+namespace py = pybind11;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+using FloatMatrix = Array<float>;
+using DoubleMatrix = Array<double>;
+
+/// indptr, indices, (rows, cols), values or None: what _inputs.py makes of a SciPy matrix.
+using CsrParts = std::tuple<Array<std::int64_t>, Array<std::int32_t>, std::pair<std::int64_t, std::int64_t>,
+                            std::optional<Array<float>>>;
+
+template <class T>
+MatrixView<const T> view(const Array<T>& array) {
+  if (array.ndim() != 2)
+    throw std::invalid_argument("array must have 2 dimensions; got " + std::to_string(array.ndim()));
+  return {array.data(), array.shape(0), array.shape(1)};
+}
+
+template <class T>
+MatrixView<T> mutable_view(Array<T>& array) {
+  return {array.mutable_data(), array.shape(0), array.shape(1)};
+}
+
+template <class T>
+std::vector<MatrixView<const T>> views(const std::vector<Array<T>>& arrays) {
+  std::vector<MatrixView<const T>> result;
+  result.reserve(arrays.size());
+  for (const auto& array : arrays) result.push_back(view(array));
+  return result;
+}
+
+template <class T>
+std::span<const T> span_of(const Array<T>& array) {
+  return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+inline CsrView view(const CsrParts& csr) {
+  const auto& [indptr, indices, shape, values] = csr;
+  if (indptr.size() != shape.first + 1) throw std::invalid_argument("indptr must have one entry more than rows");
+  return {indptr.data(), indices.data(), values ? values->data() : nullptr, shape.first, shape.second};
+}
+
+inline CsrView view(const std::optional<CsrParts>& csr) { return csr ? view(*csr) : CsrView{}; }
+
+template <class T>
+Array<T> new_matrix(std::int64_t rows, std::int64_t cols) {
+  return Array<T>(std::vector<py::ssize_t>{rows, cols});
+}
+
+}  // namespace recfuse::bindings

@@ -1,0 +1,12 @@
+// The namespaces that a module is made from: every binding is a template over one of these.
+#pragma once
+
+#include "recfuse/recfuse.hpp"
+
+namespace recfuse::bindings {
+
+struct Cpu {
+  using FusedIndex = recfuse::FusedIndex;
+};
+
+}  // namespace recfuse::bindings

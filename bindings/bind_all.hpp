@@ -1,0 +1,13 @@
+// Every op, one line each.
+#pragma once
+
+#include "ops/fuse_topk.hpp"
+
+namespace recfuse::bindings {
+
+template <class Backend>
+void bind_all(py::module_& m) {
+  bind_fuse_topk<Backend>(m);
+}
+
+}  // namespace recfuse::bindings

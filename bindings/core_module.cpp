@@ -1,0 +1,14 @@
+#include "backends.hpp"
+#include "bind_all.hpp"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The ops on the CPU.";
+  recfuse::bindings::bind_all<recfuse::bindings::Cpu>(m);
+  m.def("active_isa", &recfuse::active_isa);
+  m.def("available_isas", &recfuse::available_isas);
+  m.def("set_isa", &recfuse::set_isa, py::arg("name"));
+  m.def("default_num_threads", &recfuse::default_num_threads);
+  m.def("set_default_num_threads", &recfuse::set_default_num_threads, py::arg("num_threads"));
+}

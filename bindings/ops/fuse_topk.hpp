@@ -1,0 +1,73 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "arrays.hpp"
+#include "recfuse/fuse_topk.hpp"
+
+namespace recfuse::bindings {
+
+/// The index and the arrays that it has views of.
+template <class Backend>
+class BoundFusedIndex {
+ public:
+  BoundFusedIndex(std::vector<FloatMatrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
+                  const std::vector<std::string>& names, int num_threads)
+      : items_(std::move(items)) {
+    const auto x = views(items_);
+    FusedItemsArgs args{.items = x, .metric = metric_named(metric), .num_threads = num_threads, .names = names};
+    if (present) args.present = view(*present);
+    const py::gil_scoped_release nogil;
+    index_ = std::make_unique<typename Backend::FusedIndex>(args);
+  }
+
+  py::tuple topk(const std::vector<FloatMatrix>& queries, const DoubleMatrix& weights, std::int64_t k,
+                 const std::string& fusion, const std::string& missing, const std::optional<CsrParts>& exclude,
+                 const std::optional<CsrParts>& allow, const std::optional<Array<std::int32_t>>& allow_ids,
+                 bool contributions, int num_threads) const {
+    const auto q = views(queries);
+    const std::int64_t n_queries = q.empty() ? 0 : q[0].rows, width = std::max<std::int64_t>(k, 0);
+    auto ids = new_matrix<std::int32_t>(n_queries, width);
+    auto scores = new_matrix<float>(n_queries, width);
+    auto parts = new_matrix<double>(contributions ? n_queries : 0, width * index_->n_modalities());
+    FuseTopkArgs args{.queries = q,
+                      .weights = view(weights),
+                      .k = k,
+                      .fusion = fusion_named(fusion),
+                      .missing = missing_named(missing),
+                      .exclude = view(exclude),
+                      .allow = view(allow),
+                      .has_allow_ids = allow_ids.has_value(),
+                      .num_threads = num_threads};
+    if (allow_ids) args.allow_ids = span_of(*allow_ids);
+    const TopkOut out{mutable_view(ids), mutable_view(scores)};
+    const auto parts_view = contributions ? mutable_view(parts) : MatrixView<double>{};
+    {
+      const py::gil_scoped_release nogil;
+      index_->topk(args, out, parts_view);
+    }
+    if (!contributions) return py::make_tuple(ids, scores);
+    return py::make_tuple(ids, scores, parts.reshape({n_queries, width, index_->n_modalities()}));
+  }
+
+ private:
+  std::vector<FloatMatrix> items_;
+  std::unique_ptr<typename Backend::FusedIndex> index_;
+};
+
+template <class Backend>
+void bind_fuse_topk(py::module_& m) {
+  using Index = BoundFusedIndex<Backend>;
+  using namespace py::literals;
+  py::class_<Index>(m, "FusedIndex")
+      .def(py::init<std::vector<FloatMatrix>, std::optional<Array<std::uint8_t>>, const std::string&,
+                    const std::vector<std::string>&, int>(),
+           "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "num_threads"_a)
+      .def("topk", &Index::topk, "queries"_a.noconvert(), "weights"_a.noconvert(), "k"_a, py::kw_only(), "fusion"_a,
+           "missing"_a, "exclude"_a.noconvert(), "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "contributions"_a,
+           "num_threads"_a);
+}
+
+}  // namespace recfuse::bindings

@@ -1,0 +1,73 @@
+// Weighted fusion of modalities and exact top-k in one pass; one modality of weight 1 is plain retrieval.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "recfuse/fusion.hpp"
+#include "recfuse/views.hpp"
+
+namespace recfuse {
+
+enum class Metric { kDot, kCosine };
+
+/// By their Python names; std::invalid_argument lists the names that exist.
+Metric metric_named(std::string_view name);
+Fusion fusion_named(std::string_view name);
+Missing missing_named(std::string_view name);
+
+struct FusedItemsArgs {
+  std::span<const MatrixView<const float>> items;  // one per modality: (n_items, dim_m)
+  MatrixView<const std::uint8_t> present = {};     // (n_items, n_modalities) or null: every item has all
+  Metric metric = Metric::kCosine;
+  int num_threads = 0;
+  std::span<const std::string> names = {};  // of the modalities, for messages; may be empty
+};
+
+struct FuseTopkArgs {
+  std::span<const MatrixView<const float>> queries;  // one per modality: (n_queries, dim_m)
+  MatrixView<const double> weights;                  // (1 or n_queries, n_modalities), finite
+  std::int64_t k = 10;
+  Fusion fusion = Fusion::kSum;
+  Missing missing = Missing::kRenormalise;
+  CsrView exclude = {};                          // (n_queries, n_items): stored entries are left out
+  CsrView allow = {};                            // the same shape: nothing else is admitted
+  std::span<const std::int32_t> allow_ids = {};  // for all queries; any order, repeats are harmless
+  bool has_allow_ids = false;                    // an empty list admits nothing
+  int num_threads = 0;
+};
+
+/// Items of several modalities, ready to be searched. Keeps views: the matrices must outlive it.
+///
+/// Similarity of a modality: s_m = <q_m, x_m>, or <q_m, x_m> / (|q_m| |x_m|) for the cosine (0 for a zero vector).
+/// Terms, over the modalities that the item has (P) and whose weight is not 0:
+///   sum       sum_P w_m s_m * (sum |w_m| / sum_P |w_m|)   with Missing::kZero without the factor
+///   average   sum_P w_m s_m / sum_P |w_m|                 with Missing::kZero over sum |w_m|
+///   product, max, min   of the terms w_m s_m;             with Missing::kZero a missing one is 0
+/// An item without any such modality is not ranked (Missing::kRenormalise).
+/// Scores are canonical (canonical.hpp): float64 in the order of the modalities, rounded once.
+class FusedIndex {
+ public:
+  explicit FusedIndex(const FusedItemsArgs& args);
+  ~FusedIndex();
+  FusedIndex(FusedIndex&&) noexcept;
+  FusedIndex& operator=(FusedIndex&&) noexcept;
+
+  std::int64_t n_items() const;
+  std::int64_t n_modalities() const;
+
+  /// Best k items of every query by score descending, then id ascending; never a NaN. The result depends on
+  /// neither num_threads nor the instruction set. `parts`, if not null, is (n_queries, k * n_modalities): the
+  /// terms of every score, which for sum and average add up to it; 0 for padding, NaN for a modality without
+  /// a term in product, max and min. Throws std::invalid_argument, std::out_of_range.
+  void topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts = {}) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace recfuse

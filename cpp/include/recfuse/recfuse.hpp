@@ -1,0 +1,7 @@
+#pragma once
+
+#include "recfuse/canonical.hpp"
+#include "recfuse/fuse_topk.hpp"
+#include "recfuse/isa.hpp"
+#include "recfuse/parallel.hpp"
+#include "recfuse/views.hpp"

@@ -1,0 +1,2 @@
+#define RECFUSE_ISA_NAME baseline
+#include "kernels/all.inl.hpp"

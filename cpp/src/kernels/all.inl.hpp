@@ -1,0 +1,24 @@
+// Every kernel, compiled once per instruction set. The including unit defines RECFUSE_ISA_NAME, its namespace.
+// Nothing but the table may leave the unit: a function that the linker shares between units would carry
+// instructions of the widest one to every CPU.
+#include "simd.inl.hpp"
+#include "table.hpp"
+
+namespace recfuse::kernels::RECFUSE_ISA_NAME {
+namespace {
+#include "fuse_topk.inl.hpp"
+#include "rescore.inl.hpp"
+}  // namespace
+
+extern const KernelTable table;
+const KernelTable table{
+    .mr = kPanelQueries,
+    .nr = kPanelItems,
+    .canonical_dot = rescore_dot,
+    .pack_panel = pack_panel,
+    .screen_panel = screen_panel,
+    .score_panel = score_panel,
+    .score_rows = score_rows,
+};
+
+}  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -1,0 +1,133 @@
+// The float32 screen: a register block of queries times items, tested against thresholds before any store.
+
+#if defined(__AVX512F__)
+constexpr int kPanelQueries = 14;  // 14 x 2 accumulators + 2 items + 1 query of 32 registers
+#elif defined(__AVX2__)
+constexpr int kPanelQueries = 6;  // 6 x 2 + 2 + 1 of 16
+#elif defined(__ARM_NEON)
+constexpr int kPanelQueries = 12;  // 12 x 2 + 2 + 1 of 32
+#else
+constexpr int kPanelQueries = 4;  // without a fused multiply-add the product needs registers too
+#endif
+constexpr int kPanelVectors = 2;
+constexpr int kPanelItems = kPanelVectors * kFloats;
+
+struct PanelScores {
+  Floats at[kPanelQueries][kPanelVectors];
+};
+
+inline __attribute__((always_inline)) PanelScores multiply_panels(const float* queries, const float* items,
+                                                                  std::int64_t n) {
+  PanelScores s;
+#pragma GCC unroll 16
+  for (int r = 0; r < kPanelQueries; ++r) {
+    s.at[r][0] = zero();
+    s.at[r][1] = zero();
+  }
+  for (std::int64_t k = 0; k < n; ++k) {
+    const Floats x0 = load(items);
+    const Floats x1 = load(items + kFloats);
+#pragma GCC unroll 16
+    for (int r = 0; r < kPanelQueries; ++r) {
+      const Floats q = broadcast(queries[r]);
+      s.at[r][0] = multiply_add(q, x0, s.at[r][0]);
+      s.at[r][1] = multiply_add(q, x1, s.at[r][1]);
+    }
+    queries += kPanelQueries;
+    items += kPanelItems;
+  }
+  return s;
+}
+
+/// Writes the lanes of `mask` in order; returns how many.
+inline int compress(Floats scores, unsigned mask, int first_lane, float* out, std::int32_t* lanes) {
+  float all[kFloats];
+  store(all, scores);
+  int n = 0;
+  for (; mask != 0; mask &= mask - 1, ++n) {
+    const int lane = __builtin_ctz(mask);
+    out[n] = all[lane];
+    lanes[n] = first_lane + lane;
+  }
+  return n;
+}
+
+int screen_panel(const float* queries, const float* items, std::int64_t n, const float* thresholds,
+                 const PanelHits& hits) {
+  const PanelScores s = multiply_panels(queries, items, n);
+  unsigned masks[kPanelQueries][kPanelVectors];
+  unsigned any = 0;
+#pragma GCC unroll 16
+  for (int r = 0; r < kPanelQueries; ++r) {
+    const Floats threshold = broadcast(thresholds[r]);
+    masks[r][0] = at_least(s.at[r][0], threshold);
+    masks[r][1] = at_least(s.at[r][1], threshold);
+    any |= masks[r][0] | masks[r][1];
+  }
+  if (any == 0) return 0;
+  int total = 0;
+#pragma GCC unroll 16
+  for (int r = 0; r < kPanelQueries; ++r) {
+    float* scores = hits.scores + r * kPanelItems;
+    std::int32_t* lanes = hits.lanes + r * kPanelItems;
+    int count = compress(s.at[r][0], masks[r][0], 0, scores, lanes);
+    count += compress(s.at[r][1], masks[r][1], kFloats, scores + count, lanes + count);
+    hits.counts[r] = count;
+    total += count;
+  }
+  return total;
+}
+
+void score_panel(const float* queries, const float* items, std::int64_t n, float* scores) {
+  const PanelScores s = multiply_panels(queries, items, n);
+#pragma GCC unroll 16
+  for (int r = 0; r < kPanelQueries; ++r) {
+    store(scores + r * kPanelItems, s.at[r][0]);
+    store(scores + r * kPanelItems + kFloats, s.at[r][1]);
+  }
+}
+
+void pack_panel(const float* const* rows, const float* scales, int n_rows, int width, std::int64_t n, float* panel) {
+  // Blocks of 16 elements: one cache line of every row at a time, into a part of the panel that fits in L1.
+  for (std::int64_t k0 = 0; k0 < n; k0 += 16) {
+    const int block = n - k0 < 16 ? static_cast<int>(n - k0) : 16;
+    float* out = panel + k0 * width;
+    for (int row = 0; row < width; ++row) {
+      const float* in = row < n_rows ? rows[row] : nullptr;
+      if (in == nullptr) {
+        for (int k = 0; k < block; ++k) out[k * width + row] = 0.0F;
+        continue;
+      }
+      const float scale = scales[row];
+      for (int k = 0; k < block; ++k) out[k * width + row] = in[k0 + k] * scale;
+    }
+  }
+}
+
+inline float sum_of(Floats x) {
+  float all[kFloats];
+  store(all, x);
+  float sum = 0;
+  for (int i = 0; i < kFloats; ++i) sum += all[i];
+  return sum;
+}
+
+void score_rows(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
+                std::int64_t n_rows, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n_rows; ++i) {
+    const float* row = items + (ids == nullptr ? i : ids[i]) * stride;
+    // Four partial sums hide the latency of the additions.
+    Floats s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
+    std::int64_t k = 0;
+    for (; k + 4 * kFloats <= n; k += 4 * kFloats) {
+      s0 = multiply_add(load(query + k), load(row + k), s0);
+      s1 = multiply_add(load(query + k + kFloats), load(row + k + kFloats), s1);
+      s2 = multiply_add(load(query + k + 2 * kFloats), load(row + k + 2 * kFloats), s2);
+      s3 = multiply_add(load(query + k + 3 * kFloats), load(row + k + 3 * kFloats), s3);
+    }
+    for (; k + kFloats <= n; k += kFloats) s0 = multiply_add(load(query + k), load(row + k), s0);
+    float sum = sum_of(add(add(s0, s1), add(s2, s3)));
+    for (; k < n; ++k) sum += query[k] * row[k];
+    out[i] = sum;
+  }
+}

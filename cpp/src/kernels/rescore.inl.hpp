@@ -1,0 +1,23 @@
+// canonical_dot of canonical.hpp with vectors: lane l of the accumulator is its partial sum l.
+
+double rescore_dot(const float* a, const float* b, std::int64_t n) {
+  double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+  std::int64_t k = 0;
+#if defined(__AVX512F__)
+  __m512d s = _mm512_setzero_pd();
+  for (; k + 8 <= n; k += 8) {
+    s = _mm512_fmadd_pd(_mm512_cvtps_pd(_mm256_loadu_ps(a + k)), _mm512_cvtps_pd(_mm256_loadu_ps(b + k)), s);
+  }
+  _mm512_storeu_pd(sum, s);
+#elif defined(__AVX2__)
+  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  for (; k + 8 <= n; k += 8) {
+    low = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k)), _mm256_cvtps_pd(_mm_loadu_ps(b + k)), low);
+    high = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k + 4)), _mm256_cvtps_pd(_mm_loadu_ps(b + k + 4)), high);
+  }
+  _mm256_storeu_pd(sum, low);
+  _mm256_storeu_pd(sum + 4, high);
+#endif
+  for (; k < n; ++k) sum[k & 7] += static_cast<double>(a[k]) * static_cast<double>(b[k]);
+  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}

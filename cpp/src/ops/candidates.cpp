@@ -1,0 +1,137 @@
+#include "ops/candidates.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "recfuse/canonical.hpp"
+
+namespace recfuse {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+bool contains(const CsrView& csr, std::int64_t row, std::int32_t column) {
+  const std::int32_t* begin = csr.row_indices(row);
+  return std::binary_search(begin, begin + csr.row_size(row), column);
+}
+
+float round_down(double x) {
+  const float f = static_cast<float>(x);
+  return f <= x ? f : std::nextafter(f, -kInfinity);
+}
+
+}  // namespace
+
+void ExactTopk::push(float score, std::int32_t id) {
+  const std::uint64_t key = ranking_key(score, id);
+  if (key <= worst_) return;  // NaN has key 0
+  keys_.push_back(key);
+  if (keys_.size() >= 2 * k_ + 64) shrink();
+}
+
+void ExactTopk::shrink() {
+  if (keys_.size() <= k_) return;
+  const auto kth = keys_.begin() + static_cast<std::ptrdiff_t>(k_) - 1;
+  std::nth_element(keys_.begin(), kth, keys_.end(), std::greater<>());
+  worst_ = *kth;
+  keys_.resize(k_);
+}
+
+const std::vector<std::uint64_t>& ExactTopk::sorted() {
+  shrink();
+  std::sort(keys_.begin(), keys_.end(), std::greater<>());
+  return keys_;
+}
+
+bool admitted(const FuseTopkArgs& args, std::int64_t query, std::int32_t id) {
+  if (args.exclude.given() && contains(args.exclude, query, id)) return false;
+  return !args.allow.given() || contains(args.allow, query, id);
+}
+
+std::int64_t Candidates::capacity_for(std::int64_t k, std::int64_t n_items) { return std::min(k, n_items) * 2 + 64; }
+
+Candidates::Candidates(const Queries& queries, const kernels::KernelTable& kernels, std::int64_t max_queries)
+    : queries_(queries),
+      kernels_(kernels),
+      capacity_(capacity_for(queries.args().k, queries.items().n_items())),
+      entries_(static_cast<std::size_t>(max_queries * capacity_)),
+      counts_(static_cast<std::size_t>(max_queries)),
+      admitted_(static_cast<std::size_t>(max_queries)),
+      thresholds_(static_cast<std::size_t>(max_queries)) {}
+
+void Candidates::start(std::int64_t first, std::int64_t last) {
+  first_ = first;
+  const auto n = static_cast<std::ptrdiff_t>(last - first);
+  std::fill_n(counts_.begin(), n, 0);
+  std::fill_n(admitted_.begin(), n, 0);
+  std::fill_n(thresholds_.begin(), n, -kInfinity);
+}
+
+void Candidates::raise_threshold(std::int64_t q, float at_least) {
+  thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
+}
+
+bool Candidates::push(std::int64_t q, float value, std::int32_t id) {
+  std::int64_t& count = counts_[row(q)];
+  entries(q)[count++] = {value, id};
+  if (count < capacity_) return false;
+  const float before = threshold(q);
+  drop_refused(q);
+  drop_hopeless(q);
+  // Scores too close for the screen to tell apart, equal ones above all: only exact scores free room.
+  if (count > capacity_ - capacity_ / 8) keep_best_exactly(q);
+  return threshold(q) > before;
+}
+
+void Candidates::drop_refused(std::int64_t q) {
+  const FuseTopkArgs& args = queries_.args();
+  if (args.exclude.given() || args.allow.given()) {
+    Entry* const begin = entries(q);
+    Entry* const end = std::remove_if(begin + admitted_[row(q)], begin + counts_[row(q)],
+                                      [&](const Entry& e) { return !admitted(args, q, e.id); });
+    counts_[row(q)] = end - begin;
+  }
+  admitted_[row(q)] = counts_[row(q)];
+}
+
+void Candidates::drop_hopeless(std::int64_t q) {
+  const std::int64_t k = queries_.args().k, count = counts_[row(q)];
+  if (count < k) return;
+  Entry* const begin = entries(q);
+  // Not a member: threads may finish different queries of one object at the same time.
+  std::vector<double> lower_bounds(static_cast<std::size_t>(count));
+  std::transform(begin, begin + count, lower_bounds.begin(),
+                 [&](const Entry& e) { return e.value - queries_.bound(q, e.id); });
+  const auto kth = lower_bounds.begin() + static_cast<std::ptrdiff_t>(k) - 1;
+  std::nth_element(lower_bounds.begin(), kth, lower_bounds.end(), std::greater<>());
+  raise_threshold(q, round_down(*kth));
+  const double threshold_now = threshold(q);
+  Entry* const end = std::remove_if(begin, begin + count,
+                                    [&](const Entry& e) { return e.value + queries_.bound(q, e.id) < threshold_now; });
+  counts_[row(q)] = admitted_[row(q)] = end - begin;
+}
+
+void Candidates::keep_best_exactly(std::int64_t q) {
+  ExactTopk best(queries_.args().k);
+  Entry* const begin = entries(q);
+  for (std::int64_t i = 0; i < counts_[row(q)]; ++i) {
+    best.push(queries_.score(kernels_, q, begin[i].id), begin[i].id);
+  }
+  std::int64_t count = 0;
+  // An exact score is within the bound of itself, so it may stand where a screened value stood.
+  for (const std::uint64_t key : best.sorted()) begin[count++] = {key_score(key), key_id(key)};
+  counts_[row(q)] = admitted_[row(q)] = count;
+}
+
+void Candidates::rescore(std::int64_t q, ExactTopk& best) {
+  drop_refused(q);
+  drop_hopeless(q);
+  const Entry* const begin = entries(q);
+  for (std::int64_t i = 0; i < counts_[row(q)]; ++i) {
+    best.push(queries_.score(kernels_, q, begin[i].id), begin[i].id);
+  }
+}
+
+}  // namespace recfuse

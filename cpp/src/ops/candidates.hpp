@@ -1,0 +1,74 @@
+// What the screen keeps of every query: items that can still be among the k best.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/query_block.hpp"
+
+namespace recfuse {
+
+/// Keeps the k largest ranking keys.
+class ExactTopk {
+ public:
+  explicit ExactTopk(std::int64_t k) : k_(static_cast<std::size_t>(k)) {}
+
+  void push(float score, std::int32_t id);
+  /// Descending, at most k.
+  const std::vector<std::uint64_t>& sorted();
+
+ private:
+  void shrink();
+
+  std::size_t k_;
+  std::uint64_t worst_ = 0;  // keys up to here cannot enter
+  std::vector<std::uint64_t> keys_;
+};
+
+/// Whether an item may be returned to a query: not excluded, and in its allow-list if it has one.
+bool admitted(const FuseTopkArgs& args, std::int64_t query, std::int32_t id);
+
+/// Candidates of the queries [first, last), with a threshold each: the k-th largest lower bound of a score.
+/// No item whose upper bound is below the threshold can be among the k best.
+class Candidates {
+ public:
+  /// Room for so many candidates per query; more than k, so that compaction always frees some.
+  static std::int64_t capacity_for(std::int64_t k, std::int64_t n_items);
+
+  Candidates(const Queries& queries, const kernels::KernelTable& kernels, std::int64_t max_queries);
+
+  void start(std::int64_t first, std::int64_t last);
+
+  /// The smallest score that is known to be beaten by k others; -inf before there are k.
+  float threshold(std::int64_t q) const { return thresholds_[row(q)]; }
+  void raise_threshold(std::int64_t q, float at_least);
+
+  /// Adds an item; true if that raised the threshold.
+  bool push(std::int64_t q, float value, std::int32_t id);
+
+  /// Scores canonically whatever may be among the k best.
+  void rescore(std::int64_t q, ExactTopk& best);
+
+ private:
+  struct Entry {
+    float value;
+    std::int32_t id;
+  };
+
+  std::size_t row(std::int64_t q) const { return static_cast<std::size_t>(q - first_); }
+  Entry* entries(std::int64_t q) { return &entries_[row(q) * static_cast<std::size_t>(capacity_)]; }
+  void drop_refused(std::int64_t q);
+  void drop_hopeless(std::int64_t q);
+  void keep_best_exactly(std::int64_t q);
+
+  const Queries& queries_;
+  const kernels::KernelTable& kernels_;
+  std::int64_t capacity_;
+  std::int64_t first_ = 0;
+  std::vector<Entry> entries_;  // (queries, capacity)
+  std::vector<std::int64_t> counts_;
+  std::vector<std::int64_t> admitted_;  // the first so many passed `admitted` already
+  std::vector<float> thresholds_;
+};
+
+}  // namespace recfuse

@@ -1,0 +1,128 @@
+"""Devices: which compiled module runs an op, and why one is off."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import platform
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from recfuse.errors import DeviceError
+
+__all__ = ["Backend", "doctor", "resolve_backend"]
+
+_MODULES = {"cpu": "recfuse._core", "cuda": "recfuse._cuda"}
+_ORT_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A device that works: its compiled ops, and what ONNX Runtime calls it."""
+
+    device: str
+    ops: ModuleType
+    ort_providers: tuple[str, ...]
+
+
+@functools.cache
+def _load(device: str) -> Backend | str:
+    """Return the backend, or the reason there is none; its module is imported at the first call."""
+    name = _MODULES[device]
+    try:
+        ops = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return f"this build of recfuse has no {device.upper()} module"
+    except ImportError as error:  # a shared library is missing
+        return f"{name} does not load: {error}"
+    if device == "cuda" and ops.device_count() == 0:
+        return "the driver reports no CUDA device"
+    return Backend(device, ops, tuple(_ORT_PROVIDERS[device]))
+
+
+def resolve_backend(device: str = "auto") -> Backend:
+    """Return the backend of `device`: 'cpu', 'cuda', or 'auto' (CUDA where usable, else the CPU).
+
+    The variable RECFUSE_DEVICE fills in 'auto'. 'cuda' never becomes the CPU.
+
+    Raises
+    ------
+    ValueError
+        If `device` is none of the three.
+    DeviceError
+        If 'cuda' is asked for and cannot be used; the message says why.
+    """
+    if device == "auto":
+        device = os.environ.get("RECFUSE_DEVICE") or "auto"
+    if device not in ("auto", *_MODULES):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
+    if device == "auto":
+        backend = _load("cuda")
+        if isinstance(backend, Backend):
+            return backend
+        device = "cpu"
+    backend = _load(device)
+    if isinstance(backend, str):
+        raise DeviceError(f"device {device!r} cannot be used: {backend}")
+    return backend
+
+
+def _version_of(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _onnxruntime() -> dict[str, Any]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return {"version": None, "providers": [], "reason": str(error)}
+    # What the wheel was built with; a session may still refuse it (OnnxEncoder checks).
+    return {
+        "version": onnxruntime.__version__,
+        "providers": onnxruntime.get_available_providers(),
+        "reason": None,
+    }
+
+
+def doctor() -> dict[str, Any]:
+    """Report what runs here: versions, instruction sets, threads, devices and why CUDA is off.
+
+    Returns
+    -------
+    dict
+        ``versions`` (of recfuse, Python, NumPy, SciPy), ``isa`` (``active``, ``available``),
+        ``threads`` (the default number), ``cuda`` (``usable``, ``reason``), ``onnxruntime``
+        (``version``, ``providers`` of the installed wheel, ``reason`` where it does not import).
+
+    Examples
+    --------
+    >>> import recfuse
+    >>> recfuse.doctor()["isa"]["active"] in recfuse.doctor()["isa"]["available"]
+    True
+    """
+    core = resolve_backend("cpu").ops
+    cuda = _load("cuda")
+    return {
+        "versions": {
+            "recfuse": _version_of("recfuse"),
+            "python": platform.python_version(),
+            "numpy": _version_of("numpy"),
+            "scipy": _version_of("scipy"),
+        },
+        "isa": {"active": core.active_isa(), "available": core.available_isas()},
+        "threads": core.default_num_threads(),
+        "cuda": {
+            "usable": isinstance(cuda, Backend),
+            "reason": cuda if isinstance(cuda, str) else None,
+        },
+        "onnxruntime": _onnxruntime(),
+    }

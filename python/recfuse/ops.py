@@ -1,0 +1,457 @@
+"""The ops as functions: arrays and sparse matrices in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._inputs import as_csr, as_ids, as_matrix, as_modalities, check_keys, csr_parts
+from recfuse.backend import resolve_backend
+
+__all__ = ["FusedIndex", "fuse_topk", "topk"]
+
+Ids = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+
+def topk(
+    queries: ArrayLike,
+    items: ArrayLike,
+    k: int,
+    *,
+    metric: str = "dot",
+    exclude: Any = None,
+    allow: Any = None,
+    device: str = "auto",
+    num_threads: int = 0,
+) -> tuple[Ids, Scores]:
+    """Find the k items with the largest inner product or cosine for every query, exactly.
+
+    The score is computed in float64 in a fixed order and rounded once to float32, so the result
+    has the same bytes for any number of threads, batch size and instruction set.
+
+    Parameters
+    ----------
+    queries : array-like of shape (n_queries, dim)
+        Any real dtype; converted to float32.
+    items : array-like of shape (n_items, dim)
+        C-contiguous float32 is used in place, memory-mapped or not; anything else is converted.
+    k : int
+        Length of the lists, at least 1.
+    metric : {'dot', 'cosine'}, default='dot'
+        ``<q, x>`` or ``<q, x> / (|q| |x|)``, 0 where a norm is 0.
+    exclude : sparse of shape (n_queries, n_items), optional
+        Stored entries, whatever their value, are left out.
+    allow : array-like of int, or sparse of shape (n_queries, n_items), optional
+        Only these ids, for all queries; or only the stored entries of each row.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+        'auto' takes CUDA where it is usable; 'cuda' never falls back.
+    num_threads : int, default=0
+        0 takes the default (see `doctor`).
+
+    Returns
+    -------
+    ids : ndarray of shape (n_queries, k), int32
+        Score descending, then id ascending; -1 where fewer than `k` items are admitted.
+    scores : ndarray of shape (n_queries, k), float32
+        -inf where `ids` is -1. A NaN is never returned.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or a filter has the wrong type.
+    ValueError
+        If shapes disagree, `k` < 1 or `metric` is unknown.
+    IndexError
+        If an id of `allow` is out of range.
+    DeviceError
+        If 'cuda' is asked for and cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np, recfuse
+    >>> items = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    >>> ids, scores = recfuse.topk([[2.0, 1.0]], items, k=2)
+    >>> ids.tolist(), scores.tolist()
+    ([[2, 0]], [[3.0, 2.0]])
+    """
+    index = FusedIndex.__new__(FusedIndex)
+    index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads)
+    return index._search(
+        [as_matrix(queries, "queries")],
+        np.ones((1, 1)),
+        k,
+        fusion="sum",
+        missing="renormalise",
+        exclude=exclude,
+        allow=allow,
+        contributions=False,
+    )
+
+
+def fuse_topk(
+    queries: Mapping[str, ArrayLike],
+    items: Mapping[str, ArrayLike],
+    weights: Mapping[str, ArrayLike],
+    k: int,
+    *,
+    metric: str = "cosine",
+    fusion: str = "sum",
+    missing: str = "renormalise",
+    present: Mapping[str, ArrayLike] | None = None,
+    exclude: Any = None,
+    allow: Any = None,
+    device: str = "auto",
+    num_threads: int = 0,
+) -> tuple[Ids, Scores]:
+    """Fuse the similarities of several modalities and find the k best items, exactly, in one pass.
+
+    No score matrix is made. See `FusedIndex.topk` for the parameters and the formulas; build a
+    `FusedIndex` to search the same items more than once.
+
+    Parameters
+    ----------
+    queries, items : mapping modality -> array-like of shape (n, dim_m)
+    weights : mapping modality -> float or array-like of shape (n_queries,)
+    k : int
+    metric : {'cosine', 'dot'}, default='cosine'
+    fusion : {'sum', 'average', 'product', 'max', 'min'}, default='sum'
+    missing : {'renormalise', 'zero'}, default='renormalise'
+    present : mapping modality -> array-like of bool of shape (n_items,), optional
+    exclude, allow, device, num_threads
+        As in `topk`.
+
+    Returns
+    -------
+    ids : ndarray of shape (n_queries, k), int32
+    scores : ndarray of shape (n_queries, k), float32
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, DeviceError
+        As `topk`; and ValueError if the modalities of the mappings differ.
+
+    Examples
+    --------
+    >>> import numpy as np, recfuse
+    >>> items = {"text": np.eye(3), "image": np.eye(3)[::-1]}
+    >>> queries = {"text": [[1.0, 0, 0]], "image": [[1.0, 0, 0]]}
+    >>> ids, scores = recfuse.fuse_topk(queries, items, {"text": 0.75, "image": 0.25}, k=2)
+    >>> ids.tolist(), scores.tolist()
+    ([[0, 2]], [[0.75, 0.25]])
+    """
+    index = FusedIndex(
+        items, metric=metric, present=present, device=device, num_threads=num_threads
+    )
+    result = index.topk(
+        queries, k, weights=weights, fusion=fusion, missing=missing, exclude=exclude, allow=allow
+    )
+    return result[0], result[1]
+
+
+class FusedIndex:
+    """Items of several modalities, ready for exact fused top-k search.
+
+    Parameters
+    ----------
+    items : mapping modality -> array-like of shape (n_items, dim_m)
+        C-contiguous float32 matrices are used in place (memory-mapped ones too) and must not be
+        changed while the index is in use; anything else is converted.
+    metric : {'cosine', 'dot'}, default='cosine'
+        Similarity ``s_m`` of a modality.
+    present : mapping modality -> array-like of bool of shape (n_items,), optional
+        Which items have the modality; every item where a modality is not named. The vectors of
+        missing ones are ignored.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Attributes
+    ----------
+    modalities : list of str
+    n_items : int
+
+    Examples
+    --------
+    >>> import numpy as np, recfuse
+    >>> index = recfuse.FusedIndex({"text": np.eye(3)}, metric="dot")
+    >>> index.add({"text": [[2.0, 0, 0]]})
+    >>> ids, scores = index.topk({"text": [[1.0, 0, 0]]}, k=2)
+    >>> ids.tolist(), scores.tolist()
+    ([[3, 0]], [[2.0, 1.0]])
+    """
+
+    def __init__(
+        self,
+        items: Mapping[str, ArrayLike],
+        *,
+        metric: str = "cosine",
+        present: Mapping[str, ArrayLike] | None = None,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        matrices = as_modalities(items, "items")
+        mask = _presence(present, matrices)
+        self._build(matrices, mask, metric, device, num_threads)
+
+    def _build(
+        self,
+        items: dict[str, Scores],
+        present: NDArray[np.uint8] | None,
+        metric: str,
+        device: str,
+        num_threads: int,
+    ) -> None:
+        self._items, self._present = items, present
+        self._metric, self._device, self._num_threads = metric, device, num_threads
+        self._handle = resolve_backend(device).ops.FusedIndex(
+            list(items.values()),
+            present,
+            metric=metric,
+            names=[name for name in items if name],
+            num_threads=_as_int(num_threads, "num_threads"),
+        )
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names, in the order of ``parts``."""
+        return list(self._items)
+
+    @property
+    def n_items(self) -> int:
+        """How many items the index has."""
+        return len(next(iter(self._items.values())))
+
+    def topk(
+        self,
+        queries: Mapping[str, ArrayLike],
+        k: int,
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        fusion: str = "sum",
+        missing: str = "renormalise",
+        exclude: Any = None,
+        allow: Any = None,
+        contributions: bool = False,
+    ) -> tuple[Any, ...]:
+        r"""Find the k best items of every query.
+
+        With the modalities :math:`P` that an item has and that have a weight other than 0:
+
+        =========== ==================================================================
+        'sum'       :math:`\sum_P w_m s_m \cdot \sum |w_m| / \sum_P |w_m|`
+        'average'   :math:`\sum_P w_m s_m / \sum_P |w_m|`
+        'product'   :math:`\prod_P w_m s_m`
+        'max'       :math:`\max_P w_m s_m`
+        'min'       :math:`\min_P w_m s_m`
+        =========== ==================================================================
+
+        So an item that has every modality scores the plain weighted sum [1]_, and one that lacks
+        some is judged by the others at the same scale; one that has none is not ranked. With
+        ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay.
+
+        Parameters
+        ----------
+        queries : mapping modality -> array-like of shape (n_queries, dim_m)
+        k : int
+        weights : mapping modality -> float or array-like of shape (n_queries,), optional
+            Finite, not all 0 for a query; 1 for every modality by default.
+        fusion : {'sum', 'average', 'product', 'max', 'min'}, default='sum'
+        missing : {'renormalise', 'zero'}, default='renormalise'
+        exclude : sparse of shape (n_queries, n_items), optional
+        allow : array-like of int, or sparse of shape (n_queries, n_items), optional
+        contributions : bool, default=False
+
+        Returns
+        -------
+        ids : ndarray of shape (n_queries, k), int32
+            Score descending, then id ascending; -1 for padding.
+        scores : ndarray of shape (n_queries, k), float32
+            -inf for padding.
+        parts : ndarray of shape (n_queries, k, n_modalities), float64
+            With `contributions` only: the terms of every score. Those of 'sum' and 'average' add
+            up, in order, to the score before its rounding to float32. 0 for padding; NaN for a
+            modality that takes no part in 'product', 'max', 'min'.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As `recfuse.topk`; ValueError if modalities differ or a weight is not finite.
+
+        References
+        ----------
+        .. [1] E. A. Fox, J. A. Shaw, "Combination of Multiple Searches", TREC-2, 1994.
+        """
+        matrices = as_modalities(queries, "queries", self.modalities)
+        n_queries = len(next(iter(matrices.values())))
+        return self._search(
+            list(matrices.values()),
+            _weights(weights, self.modalities, n_queries),
+            k,
+            fusion=fusion,
+            missing=missing,
+            exclude=exclude,
+            allow=allow,
+            contributions=contributions,
+        )
+
+    def _search(
+        self,
+        queries: Sequence[Scores],
+        weights: NDArray[np.float64],
+        k: int,
+        *,
+        fusion: str,
+        missing: str,
+        exclude: Any,
+        allow: Any,
+        contributions: bool,
+    ) -> Any:
+        allow_ids = None
+        if allow is not None and not sp.issparse(allow):
+            allow_ids, allow = _as_id32(allow, "allow"), None
+        return self._handle.topk(
+            list(queries),
+            weights,
+            _as_int(k, "k"),
+            fusion=fusion,
+            missing=missing,
+            exclude=None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
+            allow=None if allow is None else csr_parts(as_csr(allow, "allow")),
+            allow_ids=allow_ids,
+            contributions=contributions,
+            num_threads=_as_int(self._num_threads, "num_threads"),
+        )
+
+    def add(
+        self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
+    ) -> None:
+        """Append items; their ids continue those of the index."""
+        new = as_modalities(items, "items", self.modalities)
+        joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
+        self._rebuild(joined, self._joined_presence(_presence(present, new), len(_first(new))))
+
+    def update(
+        self,
+        ids: ArrayLike,
+        items: Mapping[str, ArrayLike],
+        *,
+        present: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Replace the items `ids`, row i of `items` becoming item ``ids[i]``."""
+        rows = self._known_ids(ids)
+        new = as_modalities(items, "items", self.modalities)
+        if len(_first(new)) != len(rows):
+            raise ValueError(
+                f"update: items must have one row per id ({len(rows)}); got {len(_first(new))}"
+            )
+        replaced = {name: matrix.copy() for name, matrix in self._items.items()}
+        for name, matrix in new.items():
+            replaced[name][rows] = matrix
+        mask = _presence(present, new)
+        if mask is not None or self._present is not None:
+            all_present = self._full_presence()
+            all_present[rows] = 1 if mask is None else mask
+            self._rebuild(replaced, all_present)
+        else:
+            self._rebuild(replaced, None)
+
+    def remove(self, ids: ArrayLike) -> None:
+        """Remove items; the ids of those behind them move up, as in ``numpy.delete``."""
+        rows = self._known_ids(ids)
+        kept = {name: np.delete(matrix, rows, axis=0) for name, matrix in self._items.items()}
+        mask = None if self._present is None else np.delete(self._present, rows, axis=0)
+        self._rebuild(kept, mask)
+
+    def _rebuild(self, items: dict[str, Scores], present: NDArray[np.uint8] | None) -> None:
+        self._build(items, present, self._metric, self._device, self._num_threads)
+
+    def _known_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
+        rows = as_ids(ids, "ids")
+        wrong = rows[(rows < 0) | (rows >= self.n_items)]
+        if len(wrong):
+            raise IndexError(f"ids must be in [0, {self.n_items}); got {wrong[0]}")
+        return rows
+
+    def _full_presence(self) -> NDArray[np.uint8]:
+        if self._present is not None:
+            return self._present.copy()
+        return np.ones((self.n_items, len(self._items)), np.uint8)
+
+    def _joined_presence(
+        self, new: NDArray[np.uint8] | None, n_new: int
+    ) -> NDArray[np.uint8] | None:
+        if new is None and self._present is None:
+            return None
+        added = np.ones((n_new, len(self._items)), np.uint8) if new is None else new
+        return np.concatenate([self._full_presence(), added])
+
+
+def _first(items: dict[str, Scores]) -> Scores:
+    return next(iter(items.values()))
+
+
+def _as_int(value: Any, name: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    return int(value)
+
+
+def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
+    wide = as_ids(ids, name)
+    outside = wide[(wide < 0) | (wide > np.iinfo(np.int32).max)]
+    if len(outside):
+        raise IndexError(f"{name} must hold item ids; got {outside[0]}")
+    return wide.astype(np.int32)
+
+
+def _presence(
+    present: Mapping[str, ArrayLike] | None, items: dict[str, Scores]
+) -> NDArray[np.uint8] | None:
+    """Return flags (n_items, n_modalities), or None where every item has everything."""
+    if present is None:
+        return None
+    unknown = [name for name in present if name not in items]
+    if unknown:
+        raise ValueError(f"present must name modalities of {list(items)}; got {unknown}")
+    flags = np.ones((len(_first(items)), len(items)), np.uint8)
+    for column, name in enumerate(items):
+        if name not in present:
+            continue
+        mask = np.asarray(present[name])
+        if mask.dtype != np.bool_:
+            raise TypeError(f"present[{name!r}] must be boolean; got dtype {mask.dtype}")
+        if mask.shape != (len(flags),):
+            raise ValueError(f"present[{name!r}] must have shape ({len(flags)},); got {mask.shape}")
+        flags[:, column] = mask
+    return flags
+
+
+def _weights(
+    weights: Mapping[str, ArrayLike] | None, modalities: list[str], n_queries: int
+) -> NDArray[np.float64]:
+    """Return weights of shape (1 or n_queries, n_modalities), in the order of the modalities."""
+    if weights is None:
+        return np.ones((1, len(modalities)))
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            f"weights must be a mapping modality -> weight; got {type(weights).__name__}"
+        )
+    check_keys(weights, "weights", modalities)
+    columns = []
+    for name in modalities:
+        column = np.asarray(weights[name])
+        if column.dtype.kind not in "fiu":
+            raise TypeError(f"weights[{name!r}] must be real; got dtype {column.dtype}")
+        if column.shape not in ((), (n_queries,)):
+            raise ValueError(
+                f"weights[{name!r}] must be a number or have shape ({n_queries},); "
+                f"got shape {column.shape}"
+            )
+        columns.append(column.astype(np.float64))
+    return np.ascontiguousarray(
+        np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, len(modalities))
+    )

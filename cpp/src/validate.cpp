@@ -35,22 +35,23 @@ E enum_named(std::string_view name, const char* argument, const std::pair<std::s
     if (name == text) return value;
     names += (names.empty() ? "'" : ", '") + std::string(text) + "'";
   }
-  fail("fuse_topk: ", argument, " must be one of ", names, "; got '", name, "'");
+  fail(argument, " must be one of ", names, "; got '", name, "'");
 }
 
-void validate_filter(const CsrView& csr, const char* argument, std::int64_t n_queries, std::int64_t n_items) {
+void validate_filter(const CsrView& csr, const std::string& op, const char* argument, std::int64_t n_queries,
+                     std::int64_t n_items) {
   if (!csr.given()) return;
   if (csr.rows != n_queries || csr.cols != n_items) {
-    fail("fuse_topk: ", argument, " must have shape ", shape(n_queries, n_items), " (queries, items); got ",
+    fail(op, ": ", argument, " must have shape ", shape(n_queries, n_items), " (queries, items); got ",
          shape(csr.rows, csr.cols));
   }
-  validate_csr(csr, "fuse_topk", argument);
+  validate_csr(csr, op, argument);
 }
 
 void validate_weights(const MatrixView<const double>& weights, std::int64_t n_queries, const FusedItemsArgs& items) {
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
   if (weights.cols != n_modalities || (weights.rows != 1 && weights.rows != n_queries)) {
-    fail("fuse_topk: weights must have shape (1 or ", n_queries, ", ", n_modalities, "); got ",
+    fail(items.op, ": weights must have shape (1 or ", n_queries, ", ", n_modalities, "); got ",
          shape(weights.rows, weights.cols));
   }
   for (std::int64_t q = 0; q < weights.rows; ++q) {
@@ -58,11 +59,11 @@ void validate_weights(const MatrixView<const double>& weights, std::int64_t n_qu
     for (std::int64_t m = 0; m < n_modalities; ++m) {
       const double w = weights.row(q)[m];
       if (!std::isfinite(w))
-        fail("fuse_topk: ", modality_of("weights", items, static_cast<std::size_t>(m)), " must be finite; got ", w,
+        fail(items.op, ": ", modality_of("weights", items, static_cast<std::size_t>(m)), " must be finite; got ", w,
              " for query ", q);
       all_zero = all_zero && w == 0.0;
     }
-    if (all_zero) fail("fuse_topk: weights must not all be 0; got only zeros for query ", q);
+    if (all_zero) fail(items.op, ": weights must not all be 0; got only zeros for query ", q);
   }
 }
 
@@ -85,11 +86,11 @@ Missing missing_named(std::string_view name) {
   return enum_named<Missing>(name, "missing", {{"renormalise", Missing::kRenormalise}, {"zero", Missing::kZero}});
 }
 
-void validate_num_threads(int num_threads, const char* op) {
+void validate_num_threads(int num_threads, const std::string& op) {
   if (num_threads < 0) fail(op, ": num_threads must be at least 0; got ", num_threads);
 }
 
-void validate_csr(const CsrView& csr, const char* op, const char* argument) {
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument) {
   for (std::int64_t row = 0; row < csr.rows; ++row) {
     const std::int64_t begin = csr.indptr[row], end = csr.indptr[row + 1];
     if (end < begin) fail(op, ": ", argument, ".indptr must not decrease; got ", end, " after ", begin);
@@ -108,60 +109,60 @@ void validate_csr(const CsrView& csr, const char* op, const char* argument) {
 }
 
 void validate(const FusedItemsArgs& args) {
-  if (args.items.empty()) fail("fuse_topk: items must have at least 1 modality; got 0");
+  if (args.items.empty()) fail(args.op, ": items must have at least 1 modality; got 0");
   const std::int64_t n_items = args.items[0].rows;
   if (n_items > std::numeric_limits<std::int32_t>::max()) {
-    fail("fuse_topk: items must have at most 2147483647 rows; got ", n_items);
+    fail(args.op, ": items must have at most 2147483647 rows; got ", n_items);
   }
   for (std::size_t m = 0; m < args.items.size(); ++m) {
     if (args.items[m].rows != n_items) {
-      fail("fuse_topk: ", modality_of("items", args, m), " must have ", n_items, " rows like ",
+      fail(args.op, ": ", modality_of("items", args, m), " must have ", n_items, " rows like ",
            modality_of("items", args, 0), "; got ", args.items[m].rows);
     }
     if (args.items[m].cols < 1)
-      fail("fuse_topk: ", modality_of("items", args, m), " must have at least 1 column; got 0");
+      fail(args.op, ": ", modality_of("items", args, m), " must have at least 1 column; got 0");
   }
   const auto n_modalities = static_cast<std::int64_t>(args.items.size());
   if (args.present.data != nullptr && (args.present.rows != n_items || args.present.cols != n_modalities)) {
-    fail("fuse_topk: present must have shape ", shape(n_items, n_modalities), " (items, modalities); got ",
+    fail(args.op, ": present must have shape ", shape(n_items, n_modalities), " (items, modalities); got ",
          shape(args.present.rows, args.present.cols));
   }
-  validate_num_threads(args.num_threads, "fuse_topk");
+  validate_num_threads(args.num_threads, args.op);
 }
 
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts) {
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
   if (args.queries.size() != items.items.size()) {
-    fail("fuse_topk: queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
+    fail(items.op, ": queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
   }
   const std::int64_t n_queries = args.queries[0].rows, n_items = items.items[0].rows;
   for (std::size_t m = 0; m < args.queries.size(); ++m) {
     if (args.queries[m].rows != n_queries) {
-      fail("fuse_topk: ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
            modality_of("queries", items, 0), "; got ", args.queries[m].rows);
     }
     if (args.queries[m].cols != items.items[m].cols) {
-      fail("fuse_topk: ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
            modality_of("items", items, m), "; got ", args.queries[m].cols);
     }
   }
-  if (args.k < 1) fail("fuse_topk: k must be at least 1; got ", args.k);
-  validate_num_threads(args.num_threads, "fuse_topk");
+  if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
+  validate_num_threads(args.num_threads, items.op);
   validate_weights(args.weights, n_queries, items);
-  validate_filter(args.exclude, "exclude", n_queries, n_items);
-  validate_filter(args.allow, "allow", n_queries, n_items);
+  validate_filter(args.exclude, items.op, "exclude", n_queries, n_items);
+  validate_filter(args.allow, items.op, "allow", n_queries, n_items);
   for (std::size_t i = 0; i < args.allow_ids.size(); ++i) {
     if (args.allow_ids[i] < 0 || args.allow_ids[i] >= n_items) {
-      fail<std::out_of_range>("fuse_topk: allow[", i, "] must be in [0, ", n_items, "); got ", args.allow_ids[i]);
+      fail<std::out_of_range>(items.op, ": allow[", i, "] must be in [0, ", n_items, "); got ", args.allow_ids[i]);
     }
   }
   if (out.ids.rows != n_queries || out.ids.cols != args.k || out.scores.rows != n_queries ||
       out.scores.cols != args.k) {
-    fail("fuse_topk: out must have shape ", shape(n_queries, args.k), " twice; got ", shape(out.ids.rows, out.ids.cols),
-         " and ", shape(out.scores.rows, out.scores.cols));
+    fail(items.op, ": out must have shape ", shape(n_queries, args.k), " twice; got ",
+         shape(out.ids.rows, out.ids.cols), " and ", shape(out.scores.rows, out.scores.cols));
   }
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
-    fail("fuse_topk: parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
+    fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
          shape(parts.rows, parts.cols));
   }
 }

@@ -58,8 +58,9 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
+    if x.format == "csr":
+        check_structure(x, name)
     csr = sp.csr_array(x)
-    check_structure(csr, name)
     data = csr.data.astype(np.float32, copy=False)
     csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
     if not csr.has_canonical_format:
@@ -68,9 +69,11 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
     return csr
 
 
-def check_structure(csr: sp.csr_array, name: str) -> None:
+def check_structure(csr: Any, name: str) -> None:
     """Raise ValueError unless `indptr` and `indices` describe a matrix; SciPy trusts them unseen."""
     indptr, indices, (n_rows, n_columns) = csr.indptr, csr.indices, csr.shape
+    if len(indptr) != n_rows + 1:
+        raise ValueError(f"{name} must have an indptr of {n_rows + 1} entries; got {len(indptr)}")
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise ValueError(f"{name} must have an indptr that starts at 0 and never decreases")
     if indptr[-1] > len(indices) or len(indices) != len(csr.data):

@@ -80,7 +80,7 @@ def topk(
     ([[2, 0]], [[3.0, 2.0]])
     """
     index = FusedIndex.__new__(FusedIndex)
-    index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads)
+    index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads, op="topk")
     return index._search(
         [as_matrix(queries, "queries")],
         np.ones((1, 1)),
@@ -204,16 +204,19 @@ class FusedIndex:
         metric: str,
         device: str,
         num_threads: int,
+        op: str = "fuse_topk",
     ) -> None:
-        self._items, self._present = items, present
-        self._metric, self._device, self._num_threads = metric, device, num_threads
-        self._handle = resolve_backend(device).ops.FusedIndex(
+        handle = resolve_backend(device).ops.FusedIndex(
             list(items.values()),
             present,
             metric=metric,
-            names=[name for name in items if name],
+            names=list(items) if op == "fuse_topk" else [],
+            op=op,
             num_threads=_as_int(num_threads, "num_threads"),
         )
+        # Only now: a change that is refused leaves the index as it was.
+        self._handle, self._items, self._present = handle, items, present
+        self._metric, self._device, self._num_threads = metric, device, num_threads
 
     @property
     def modalities(self) -> list[str]:

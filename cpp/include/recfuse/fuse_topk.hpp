@@ -25,6 +25,7 @@ struct FusedItemsArgs {
   Metric metric = Metric::kCosine;
   int num_threads = 0;
   std::span<const std::string> names = {};  // of the modalities, for messages; may be empty
+  std::string op = "fuse_topk";             // what messages begin with
 };
 
 struct FuseTopkArgs {

@@ -54,7 +54,7 @@ sanitize: $(requirements)-dev ## every test under ASan + UBSan, and under TSan
 	@tools/sanitize.sh address,undefined
 	@tools/sanitize.sh thread
 
-cross: $(requirements)-dev ## the C++ tests for ARM and for a CPU of 2008, under emulation
+cross: $(requirements)-dev $(installed) ## tests for ARM and for an x86 CPU without AVX, emulated
 	@tools/cross.sh
 
 clean: ## remove everything that was built or installed here

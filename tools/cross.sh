@@ -32,3 +32,5 @@ under build/aarch64 qemu-aarch64 -L /usr/aarch64-linux-gnu
 cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON >/dev/null
 cmake --build build/cpp -- --quiet
 under build/cpp qemu-x86_64 -cpu Nehalem
+echo "--- qemu-x86_64 -cpu Nehalem: the extension"
+qemu-x86_64 -cpu Nehalem "${VENV:-.venv}/bin/python" -m pytest -q -p no:cacheprovider tests/python/test_topk.py

@@ -329,6 +329,48 @@ class FusedIndex:
             num_threads=_as_int(self._num_threads, "num_threads"),
         )
 
+    def score_pairs(
+        self,
+        queries: Mapping[str, ArrayLike],
+        pairs: Any,
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        fusion: str = "sum",
+        missing: str = "renormalise",
+    ) -> tuple[Scores, NDArray[np.float64]]:
+        """Score given pairs of query and item: the very scores of `topk`.
+
+        Parameters
+        ----------
+        queries, weights, fusion, missing
+            As in `topk`.
+        pairs : sparse of shape (n_queries, n_items)
+            The stored entries are scored, row by row in ascending order of the item.
+
+        Returns
+        -------
+        scores : ndarray of shape (pairs.nnz,), float32
+            NaN for an item that is not ranked.
+        parts : ndarray of shape (pairs.nnz, n_modalities), float64
+            The terms of every score, as in `topk`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `topk`.
+        """
+        matrices = as_modalities(queries, "queries", self.modalities)
+        n_queries = len(_first(matrices))
+        result = self._handle.score_pairs(
+            list(matrices.values()),
+            _weights(weights, self.modalities, n_queries),
+            csr_parts(as_csr(pairs, "pairs")),
+            fusion=fusion,
+            missing=missing,
+            num_threads=_as_int(self._num_threads, "num_threads"),
+        )
+        return result[0], result[1]
+
     def add(
         self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
     ) -> None:

@@ -1,4 +1,4 @@
-"""Columns of events as people hold them (lists, arrays, Series, Arrow) as typed, complete arrays."""
+"""Columns of events as people hold them (lists, arrays, Series, Arrow), typed and complete."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ def as_values(x: Any, name: str) -> NDArray[np.float32]:
     column = _inferred(_as_column(x, name), name)
     if column.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {column.dtype}")
+    if column.dtype.kind == "f":
+        _refuse_missing(np.isnan(column), column, name)
     with np.errstate(over="ignore"):  # what overflows float32 is reported below, with its row
         values = column.astype(np.float32)
     wrong = np.flatnonzero(~np.isfinite(values))
@@ -117,7 +119,7 @@ def positions(labels: Labels, space: Labels, name: str) -> Index:
     unknown = np.flatnonzero(found < 0)
     if len(unknown):
         row = int(unknown[0])
-        raise ValueError(f"{name} must be known ids; got {labels[row]!r} in row {row}")
+        raise ValueError(f"{name} must be known ids; got {labels.tolist()[row]!r} in row {row}")
     return found
 
 

@@ -374,7 +374,8 @@ def _encode(
     codes, unique = factorise(known, space_name)
     if len(unique) < len(known):
         row = int(np.flatnonzero(codes != np.arange(len(codes)))[0])
-        raise ValueError(f"{space_name} must have no duplicates; got {known[row]!r} in row {row}")
+        label = known.tolist()[row]
+        raise ValueError(f"{space_name} must have no duplicates; got {label!r} in row {row}")
     return positions(labels, known, name), known
 
 
@@ -387,9 +388,10 @@ def _check_range(index: NDArray[Any], size: int, name: str) -> None:
 def _column_names(frame: Any) -> list[str]:
     if isinstance(frame, Mapping):
         return list(frame)
-    if not hasattr(frame, "columns") or not hasattr(frame, "shape"):
+    if not hasattr(frame, "shape") or not hasattr(frame, "columns"):
+        hint = ". Call collect() first." if hasattr(frame, "collect") else ""
         raise TypeError(
             "Interactions: frame must be a pandas or polars DataFrame, an Arrow table or a mapping "
-            f"of columns; got {type(frame).__name__}"
+            f"of columns; got {type(frame).__name__}{hint}"
         )
     return list(getattr(frame, "column_names", frame.columns))

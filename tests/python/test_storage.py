@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +68,7 @@ def test_round_trip(file, mmap, verify):
     arrays=st.dictionaries(
         st.text(min_size=1).filter(lambda name: "#" not in name and name[:2] != "__"),
         hnp.arrays(st.sampled_from(sorted(DTYPES.values())), hnp.array_shapes(min_side=0))
-        | st.lists(st.text(st.characters(exclude_categories=["Cs"]))).map(
-            lambda strings: np.array([*strings, None], object)[:-1]
-        ),
+        | st.lists(st.text()).map(lambda strings: np.array([*strings, None], object)[:-1]),
         max_size=4,
     ),
 )
@@ -119,47 +119,58 @@ def test_the_safetensors_library_reads_it(file):
     assert tensors["empty"].shape == (0, 4)
 
 
+@contextlib.contextmanager
+def flipped(path: Path, position: int, bits: int) -> Iterator[None]:
+    """Flip bits of one byte in place and back: writing the file anew costs a flush each time."""
+    with path.open("r+b", buffering=0) as file:
+        file.seek(position)
+        good = file.read(1)
+        for byte in (bytes([good[0] ^ bits]), good):
+            file.seek(position)
+            file.write(byte)
+            if byte != good:
+                yield
+
+
 def test_every_flipped_byte_is_found(file):
-    good = file.read_bytes()
-    for position in range(len(good)):
-        for flip in (0x01, 0x20, 0x80, 0xFF):
-            bad = bytearray(good)
-            bad[position] ^= flip
-            file.write_bytes(bad)
-            with pytest.raises(FormatError):
+    for position in range(file.stat().st_size):
+        for bits in (0x01, 0x20, 0x80, 0xFF):
+            with flipped(file, position, bits), pytest.raises(FormatError):
                 storage.read(file, mmap=bool(position % 2))
+    storage.read(file)
 
 
 def test_unverified_a_flipped_byte_is_found_or_changes_one_array(file):
-    good = file.read_bytes()
-    start = 8 + int.from_bytes(good[:8], "little")
+    start = 8 + int.from_bytes(file.read_bytes()[:8], "little")
     expected = small_arrays()
-    for position in range(len(good)):
-        bad = bytearray(good)
-        bad[position] ^= 0xFF
-        file.write_bytes(bad)
-        try:
-            arrays, metadata = storage.read(file, verify=False)
-        except FormatError:
-            continue
+    unseen = 0
+    for position in range(file.stat().st_size):
+        with flipped(file, position, 0xFF):
+            try:
+                arrays, metadata = storage.read(file, verify=False, mmap=False)
+            except FormatError:
+                continue
+        unseen += 1
         assert position >= start  # the header is always checked
         assert metadata == METADATA
         assert [a.shape for a in arrays.values()] == [a.shape for a in expected.values()]
         changed = [n for n in expected if arrays[n].tolist() != expected[n].tolist()]
         assert len(changed) <= 1
+    assert unseen > 0
 
 
-@pytest.mark.parametrize("mmap", [True, False])
 @pytest.mark.parametrize("verify", [True, False])
-def test_every_truncation_is_found(file, mmap, verify):
-    good = file.read_bytes()
-    for length in range(len(good)):
-        file.write_bytes(good[:length])
-        with pytest.raises(FormatError):
-            storage.read(file, mmap=mmap, verify=verify)
-    file.write_bytes(good + b"\0")
+def test_every_truncation_is_found(file, verify):
+    size = file.stat().st_size
+    with file.open("ab") as longer:
+        longer.write(b"\0")
     with pytest.raises(FormatError, match="must end after"):
-        storage.read(file, mmap=mmap, verify=verify)
+        storage.read(file, verify=verify)
+    for length in reversed(range(size)):
+        os.truncate(file, length)
+        for mmap in (True, False):
+            with pytest.raises(FormatError):
+                storage.read(file, mmap=mmap, verify=verify)
 
 
 def forge(path: Path, change: Any, *, payload: bytes = b"\0" * 64) -> None:

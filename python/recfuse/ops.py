@@ -9,7 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import as_csr, as_ids, as_matrix, as_modalities, check_keys, csr_parts
+from recfuse._inputs import (
+    as_csr,
+    as_ids,
+    as_matrix,
+    as_modalities,
+    check_ids,
+    check_keys,
+    csr_parts,
+)
 from recfuse.backend import resolve_backend
 
 __all__ = ["FusedIndex", "fuse_topk", "topk"]
@@ -218,6 +226,14 @@ class FusedIndex:
         self._handle, self._items, self._present = handle, items, present
         self._metric, self._device, self._num_threads = metric, device, num_threads
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the compiled handle out: it is made again from the arrays."""
+        return {k: v for k, v in vars(self).items() if k != "_handle"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = ("_items", "_present", "_metric", "_device", "_num_threads")
+        self._build(*(state[name] for name in names))
+
     @property
     def modalities(self) -> list[str]:
         """Names, in the order of ``parts``."""
@@ -415,11 +431,7 @@ class FusedIndex:
         self._build(items, present, self._metric, self._device, self._num_threads)
 
     def _known_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
-        rows = as_ids(ids, "ids")
-        wrong = rows[(rows < 0) | (rows >= self.n_items)]
-        if len(wrong):
-            raise IndexError(f"ids must be in [0, {self.n_items}); got {wrong[0]}")
-        return rows
+        return check_ids(as_ids(ids, "ids"), self.n_items, "ids")
 
     def _full_presence(self) -> NDArray[np.uint8]:
         if self._present is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 import scipy.sparse as sp
-from helpers import assert_same_bytes, normal, random_modalities, random_pattern
 from hypothesis import given
 from hypothesis import strategies as st
 
 import recfuse
+import reference
+from helpers import assert_same_bytes, normal, random_modalities, random_pattern
 
 FUSIONS = ["sum", "average", "product", "max", "min"]
 DIMS = (6, 1, 19)

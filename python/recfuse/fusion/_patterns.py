@@ -8,7 +8,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["intersection", "merge_lists", "pattern", "pattern_of_lists", "union", "values_at", "without"]
+__all__ = [
+    "intersection",
+    "merge_lists",
+    "pattern",
+    "pattern_of_lists",
+    "union",
+    "values_at",
+    "without",
+]
 
 
 def pattern(matrix: Any) -> sp.csr_array:

@@ -9,7 +9,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["Block", "BlockQueries", "ContentBlock", "FactorBlock", "NeighbourBlock", "PopularityBlock"]
+__all__ = [
+    "Block",
+    "BlockQueries",
+    "ContentBlock",
+    "FactorBlock",
+    "NeighbourBlock",
+    "PopularityBlock",
+]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -123,31 +130,61 @@ class ContentBlock:
     """
 
     def __init__(
-        self, vectors: Float32, present: NDArray[np.bool_], users: Float32 | None = None
+        self,
+        items: Float32,
+        present: NDArray[np.bool_],
+        mean: Float64,
+        users: Float32 | None = None,
     ) -> None:
+        self.items = items  # centred, of length 1
         self.present = present
-        self.dim = vectors.shape[1]
-        rows = vectors[present].astype(np.float64)
-        self.mean = rows.mean(axis=0) if len(rows) else np.zeros(self.dim)
-        self.items = self._centred(vectors, present)
-        self.item_vectors = _ZScores.extend(self.items)
-        self._given_users = users
-        self._zscores = _ZScores(self.items, present)
+        self.mean = mean
+        self.users = users
+        self.item_vectors = _ZScores.extend(items)
+        self._zscores = _ZScores(items, present)
 
-    def _centred(self, vectors: Float32, present: NDArray[np.bool_]) -> Float32:
-        out = np.zeros(vectors.shape, np.float32)
-        out[present] = unit_rows(vectors[present].astype(np.float64) - self.mean)
-        return out
+    @classmethod
+    def fit(
+        cls, vectors: Float32, present: NDArray[np.bool_], users: Float32 | None = None
+    ) -> ContentBlock:
+        """Learn the mean of the present vectors and subtract it."""
+        rows = vectors[present].astype(np.float64)
+        mean = rows.mean(axis=0) if len(rows) else np.zeros(vectors.shape[1])
+        return cls(_centred(vectors, present, mean), present, mean, users)
+
+    def state(self) -> dict[str, Any]:
+        """Return the arguments that make this block."""
+        return {
+            "items": self.items,
+            "present": self.present,
+            "mean": self.mean,
+            "users": self.users,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> ContentBlock:
+        """Make the block that `state` described."""
+        return cls(**state)
+
+    @property
+    def dim(self) -> int:
+        return int(self.items.shape[1])
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
-        if self._given_users is not None:
-            return BlockQueries(self._zscores.queries(self._given_users[users]))
+        if self.users is not None:
+            return BlockQueries(self._zscores.queries(self.users[users]))
         profiles = history.astype(np.float64) @ self.items.astype(np.float64)
         return BlockQueries(self._zscores.queries(unit_rows(profiles)))
 
     def vectors_of_new_items(self, vectors: Float32, present: NDArray[np.bool_]) -> Float32:
         """Return item vectors of items that `fit` has not seen, in the same space."""
-        return _ZScores.extend(self._centred(vectors, present))
+        return _ZScores.extend(_centred(vectors, present, self.mean))
+
+
+def _centred(vectors: Float32, present: NDArray[np.bool_], mean: Float64) -> Float32:
+    out = np.zeros(vectors.shape, np.float32)
+    out[present] = unit_rows(vectors[present].astype(np.float64) - mean)
+    return out
 
 
 def unit_rows(x: Float64) -> Float32:

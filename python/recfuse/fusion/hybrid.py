@@ -100,7 +100,7 @@ class HybridIndex:
     ) -> tuple[Float64, NDArray[np.bool_]]:
         """Return per pair and modality the z-score (0 if missing), and whether it is present."""
         queries = self._queries(users, history)
-        equal = {name: 1.0 for name in self.blocks}
+        equal = dict.fromkeys(self.blocks, 1.0)
         vectors = {name: q.vectors for name, q in queries.items()}
         _, scores = self._index.score_pairs(vectors, pairs, weights=equal, missing="zero")
         rows = _rows_of(pairs)
@@ -110,9 +110,7 @@ class HybridIndex:
         present = [block.present[pairs.indices] for block in self.blocks.values()]
         return scores, np.stack(present, axis=1)
 
-    def _queries(
-        self, users: NDArray[np.int64], history: sp.csr_array
-    ) -> dict[str, BlockQueries]:
+    def _queries(self, users: NDArray[np.int64], history: sp.csr_array) -> dict[str, BlockQueries]:
         return {name: block.queries(users, history) for name, block in self.blocks.items()}
 
     def _weights_per_user(
@@ -145,8 +143,6 @@ def _rows_of(pairs: sp.csr_array) -> NDArray[np.intp]:
     return np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
 
 
-def _sparse_zscores(
-    query: BlockQueries, pairs: sp.csr_array, rows: NDArray[np.intp]
-) -> Float64:
+def _sparse_zscores(query: BlockQueries, pairs: sp.csr_array, rows: NDArray[np.intp]) -> Float64:
     assert query.entries is not None and query.scale is not None
     return values_at(query.entries, pairs) * query.scale[rows]

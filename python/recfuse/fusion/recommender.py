@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +185,9 @@ class MultimodalRecommender(Estimator):
             if later is None:
                 history, later = _hold_out(history, rng)
             blocks = self._blocks(models, content, history, show_progress)
-            weights, ndcg = fit_weights(self._cached_scores(blocks, history, later, rng), self.k, rng)
+            weights, ndcg = fit_weights(
+                self._cached_scores(blocks, history, later, rng), self.k, rng
+            )
             chosen = dict(zip(names, weights.tolist(), strict=True))
         if later is not None:
             history = as_csr(history + later, "user_items")
@@ -194,8 +195,17 @@ class MultimodalRecommender(Estimator):
         blocks = self._blocks(models, content, history, show_progress)
         self.modalities_, self.weights_, self.validation_ndcg_ = names, chosen, ndcg
         self.models_, self.content_, self.user_items_ = models, content, history
-        self._index = self._hybrid(blocks)
+        self._built_index: HybridIndex | None = self._hybrid(blocks)
         return self
+
+    @property
+    def _index(self) -> HybridIndex:
+        """The index over the fitted blocks; a loaded model makes it at first use."""
+        if getattr(self, "_built_index", None) is None:
+            blocks = self._fitted_blocks(self.models_, self.content_, self.user_items_)
+            self._built_index = self._hybrid(blocks)
+        assert self._built_index is not None
+        return self._built_index
 
     def _behaviour_models(self) -> dict[str, Any]:
         if self.behaviour is not None:
@@ -331,9 +341,7 @@ class MultimodalRecommender(Estimator):
                 left_out = union(history, left_out)
             admitted = allow[rows] if sp.issparse(allow) else allow
             batches.append(
-                self._index.topk(
-                    users[rows], history, k, chosen, exclude=left_out, allow=admitted
-                )
+                self._index.topk(users[rows], history, k, chosen, exclude=left_out, allow=admitted)
             )
         joined = tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
         return joined if contributions else joined[:2]
@@ -412,7 +420,9 @@ class MultimodalRecommender(Estimator):
         users = self._known_users(user_ids)
         unknown = [name for name in items if name not in self.content_]
         if unknown or not items:
-            raise ValueError(f"items must name modalities of {list(self.content_)}; got {list(items)}")
+            raise ValueError(
+                f"items must name modalities of {list(self.content_)}; got {list(items)}"
+            )
         vectors, present, queries = {}, {}, {}
         history = self.user_items_[users]
         for name, given in items.items():
@@ -437,12 +447,6 @@ class MultimodalRecommender(Estimator):
         ids, scores = index.topk(queries, k, weights=weights)
         return ids, scores
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to one file; `recfuse.load` reads it."""
-        from recfuse.persistence import save
-
-        save(self, path)
-
 
 def as_history(user_items: Any, name: str) -> sp.csr_array:
     """Return interactions as a csr_array, from Interactions or a sparse matrix."""
@@ -466,7 +470,9 @@ def _content_blocks(
     for argument, given in (("users", users), ("present", present)):
         unknown = [name for name in given if name not in items]
         if unknown:
-            raise ValueError(f"{argument} must name modalities of items {list(items)}; got {unknown}")
+            raise ValueError(
+                f"{argument} must name modalities of items {list(items)}; got {unknown}"
+            )
     blocks = {}
     for name, given in items.items():
         vectors = as_matrix(given, f"items[{name!r}]")
@@ -486,13 +492,11 @@ def _content_blocks(
                     f"users[{name!r}] must have shape {(shape[0], vectors.shape[1])}; "
                     f"got {user_vectors.shape}"
                 )
-        blocks[name] = ContentBlock(vectors, here, user_vectors)
+        blocks[name] = ContentBlock.fit(vectors, here, user_vectors)
     return blocks
 
 
-def _hold_out(
-    history: sp.csr_array, rng: np.random.Generator
-) -> tuple[sp.csr_array, sp.csr_array]:
+def _hold_out(history: sp.csr_array, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
     """Split the entries at random into the larger part and the held-out one."""
     held = rng.random(history.nnz) < _HELD_OUT
     rows = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))

@@ -179,6 +179,25 @@ def test_an_open_dimension_is_learned_from_the_first_batch(x):
     np.testing.assert_array_equal(on_cpu(model(graph), batch_size=4).encode(x), x)
 
 
+def test_an_open_dimension_may_change_from_call_to_call_but_not_within_one(x):
+    graph = "same (float[n, m] x) => (float[n, m] y) { y = Identity(x) }"
+    encoder = on_cpu(model(graph))
+    for columns in (3, 1, 2):
+        np.testing.assert_array_equal(encoder.encode(x[:, :columns]), x[:, :columns])
+        assert encoder.dim == columns
+    ragged = """
+        same (float[n, 3] x) => (float[n, m] y) {
+            axes = Constant<value_ints = [1]>()
+            shape = Shape(x)
+            one = Constant<value_ints = [1]>()
+            zero = Constant<value_ints = [0]>()
+            rows = Slice(shape, zero, one)
+            y = Slice(x, zero, rows, axes)
+        }"""  # a batch of r rows has r columns
+    with pytest.raises(ValueError, match="'y' must have 2 columns in every batch; got 1"):
+        on_cpu(model(ragged), batch_size=2).encode(x[:3])
+
+
 def test_a_vector_of_one_number(x):
     graph = "sum (float[n, 3] x) => (float[n] y) { y = ReduceMean<axes = [1], keepdims = 0>(x) }"
     encoder = on_cpu(model(graph))

@@ -185,13 +185,19 @@ def test_external_data_is_read_beside_the_model_only(tmp_path, x):
         on_cpu(made)
 
 
-def test_external_data_outside_the_folder_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "a/../../secret.bin", "/etc/hostname", "../" + "x" * 200]
+)
+def test_external_data_outside_the_folder_is_refused(tmp_path, location):
     folder = tmp_path / "model"
     folder.mkdir()
-    made, raw = external("../secret.bin")
+    made, raw = external(location)
     (tmp_path / "secret.bin").write_bytes(raw)
     (folder / "m.onnx").write_bytes(made)
-    with pytest.raises(FormatError, match="External data path"):
+    with pytest.raises(FormatError, match="must have its external data in its own folder; got"):
+        on_cpu(folder / "m.onnx")
+    (folder / "m.onnx").write_bytes(external("")[0])
+    with pytest.raises(FormatError, match="must be a model that onnxruntime"):
         on_cpu(folder / "m.onnx")
 
 
@@ -220,10 +226,24 @@ def test_wrong_options(rng, options, error, message):
 def test_wrong_sources(tmp_path):
     with pytest.raises(FileNotFoundError, match="path_or_bytes must be an existing file; got"):
         on_cpu(tmp_path / "none.onnx")
-    with pytest.raises(FormatError, match="path_or_bytes must be a model"):
+    with pytest.raises(FileNotFoundError, match="path_or_bytes must be an existing file; got"):
         on_cpu(tmp_path)
     with pytest.raises(TypeError, match="path_or_bytes must be a path or bytes; got int"):
         on_cpu(3)
+
+
+def test_a_model_of_sequences():
+    graph = "split (float[n, 3] x) => (seq(float[n, 3]) y) { y = SequenceConstruct(x) }"
+    with pytest.raises(
+        TypeError, match=r"tensors that NumPy can hold; got 'y' of type seq\(tensor"
+    ):
+        on_cpu(model(graph))
+
+
+def test_a_model_whose_output_is_no_number():
+    graph = "names (string[n, 3] x) => (string[n, 3] y) { y = Identity(x) }"
+    with pytest.raises(TypeError, match="output must hold real numbers; got 'y' of object"):
+        on_cpu(model(graph))
 
 
 def test_a_tokenizer_for_a_model_that_takes_no_tokens():

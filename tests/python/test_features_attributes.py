@@ -88,7 +88,9 @@ def test_vectors_match_the_reference(weighting, weights, min_count):
     np.testing.assert_array_equal(encoder.fit_transform(FILMS), vectors)
 
 
-categories = st.one_of(st.none(), st.lists(st.sampled_from(["a", "b", "\u00e9", "e\u0301", "中", 1])))
+categories = st.one_of(
+    st.none(), st.lists(st.sampled_from(["a", "b", "\u00e9", "e\u0301", "中", 1]))
+)
 numbers = st.one_of(
     st.none(), st.integers(-1000, 1000), st.integers(-999, 999).map(lambda x: x / 8)
 )

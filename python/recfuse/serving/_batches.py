@@ -34,6 +34,7 @@ class TensorSpec(NamedTuple):
     name: str
     dtype: np.dtype[Any] | None  # None: nothing that NumPy can hold
     shape: tuple[int | None, ...] | None  # None: of any rank
+    type: str = "tensor(float)"  # as ONNX Runtime names it
 
     def __str__(self) -> str:
         axes = ", ".join("any" if axis is None else str(axis) for axis in self.shape or ())
@@ -56,7 +57,8 @@ def tensor_specs(arguments: Sequence[Any]) -> list[TensorSpec]:
         code = _DTYPES.get(argument.type)
         # ONNX Runtime gives the shape [] to scalars and to tensors of unknown rank alike.
         shape = tuple(n if isinstance(n, int) and n >= 0 else None for n in argument.shape)
-        specs.append(TensorSpec(argument.name, np.dtype(code) if code else None, shape or None))
+        dtype = np.dtype(code) if code else None
+        specs.append(TensorSpec(argument.name, dtype, shape or None, argument.type))
     return specs
 
 
@@ -69,10 +71,10 @@ class ArrayBatches:
     """Slices of the caller's arrays, converted batch by batch."""
 
     def __init__(
-        self, inputs: Any, specs: Sequence[TensorSpec], batch_size: int, *, pooled: bool
+        self, inputs: Any, specs: Sequence[TensorSpec], batch_size: int, *, masked: bool
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._arrays = self._named(inputs, (MASK,) if pooled else ())
+        self._arrays = self._named(inputs, (MASK,) if masked else ())
         first = next(iter(self._arrays))
         self.n_rows = len(self._arrays[first])
         for name, array in self._arrays.items():
@@ -81,7 +83,7 @@ class ArrayBatches:
                     f"encode: inputs[{name!r}] must have {self.n_rows} rows like "
                     f"inputs[{first!r}]; got {len(array)}"
                 )
-        self._mask = self._arrays.get(MASK) if pooled else None
+        self._mask = self._arrays.get(MASK) if masked else None
         self._static = static_rows(specs)
         self._size = self._static or batch_size
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib
 import io
+import mmap
 import os
 import re
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
 # How protobuf spells the first entry of an initializer that lives in another file:
-# StringStringEntryProto(key="location", ...).
-_EXTERNAL_DATA = b"\n\x08location\x12"
+# StringStringEntryProto(key="location", value=...), a value of up to 127 or 16383 bytes.
+_EXTERNAL_DATA = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
 
 
 def load_runtime(module: str = "onnxruntime") -> Any:
@@ -56,7 +57,7 @@ def model_source(path_or_bytes: Any) -> str | bytes:
     """Return the path of an existing file, or the bytes of a model that is complete in itself."""
     if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
         model = bytes(path_or_bytes)
-        if has_external_data(model):
+        if external_data(model):
             # ONNX Runtime would look for the other file in the working directory.
             raise FormatError(
                 "OnnxEncoder: path_or_bytes must be a path for a model with external data; "
@@ -67,16 +68,41 @@ def model_source(path_or_bytes: Any) -> str | bytes:
         kind = type(path_or_bytes).__name__
         raise TypeError(f"OnnxEncoder: path_or_bytes must be a path or bytes; got {kind}")
     path = Path(path_or_bytes)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(
             f"OnnxEncoder: path_or_bytes must be an existing file; got {str(path)!r}"
         )
+    _check_external_data(path)
     return os.fspath(path)
 
 
-def has_external_data(model: bytes) -> bool:
-    """Tell whether an initializer of the model lives in another file."""
-    return _EXTERNAL_DATA in model
+def _check_external_data(path: Path) -> None:
+    """Refuse a model that reads files outside its folder; older ONNX Runtimes do not."""
+    if path.stat().st_size == 0:  # an empty file cannot be mapped
+        return
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as model,
+    ):
+        locations = external_data(model)
+    for location in locations:
+        # By name only: in the caches of model hubs, links lead outside.
+        inside = Path(os.path.normpath(location))
+        if inside.is_absolute() or inside.parts[:1] == (os.pardir,):
+            raise FormatError(
+                "OnnxEncoder: path_or_bytes must have its external data in its own folder; "
+                f"got {str(path)!r} with {location!r}"
+            )
+
+
+def external_data(model: bytes | mmap.mmap) -> set[str]:
+    """Return the files outside the model that hold its initializers, as the model names them."""
+    locations = set()
+    for match in _EXTERNAL_DATA.finditer(model):
+        low, *high = match.group(1)
+        length = (low & 0x7F) + (high[0] << 7 if high else 0)
+        locations.add(model[match.end() : match.end() + length].decode(errors="replace"))
+    return locations
 
 
 def cuda_obstacle(ort: Any) -> str | None:

@@ -15,7 +15,7 @@ from recfuse.serving._batches import ArrayBatches, Batch, TensorSpec, TextBatche
 from recfuse.serving._cache import VectorCache
 from recfuse.serving._pooling import normalised, pooled
 from recfuse.serving._session import (
-    has_external_data,
+    external_data,
     load_runtime,
     model_source,
     open_session,
@@ -74,7 +74,7 @@ class OnnxEncoder:
     input_names : tuple of str
     output_name : str
     dim : int or None
-        Length of the vectors; None where the model leaves it open and nothing was encoded yet.
+        Length of the vectors. Where the model leaves it open, that of the last ones; None before.
     device : {'cpu', 'cuda'}
         Where the session runs.
     providers : tuple of str
@@ -159,8 +159,11 @@ class OnnxEncoder:
             raise ValueError("OnnxEncoder: path_or_bytes must be a model with an input; got none")
         for spec in [*self._inputs, self._output]:
             if spec.dtype is None:
-                raise TypeError(f"OnnxEncoder: {spec.name!r} must be a tensor that NumPy can hold")
-        self._dim = _static_dim(self._output, pooling)
+                raise TypeError(
+                    f"OnnxEncoder: path_or_bytes must have tensors that NumPy can hold; "
+                    f"got {spec.name!r} of type {spec.type}"
+                )
+        self._dim = self._stated_dim = _stated_dim(self._output, pooling)
         self._tokens = None if tokenizer is None else self._text_input(tokenizer)
         self._cache = None if cache is None else self._open_cache(cache)
 
@@ -231,35 +234,37 @@ class OnnxEncoder:
             If a file in `cache` is damaged.
         """
         batches = self._batches(inputs)
-        stored = None
-        if self._cache is not None:
-            stored = self._cache.path(batches.contents())
-            vectors = self._cache.load(stored)
-            if vectors is not None:
-                self._dim = vectors.shape[1]
-                return vectors
-        vectors = self._encode(batches, show_progress)
-        if self._cache is not None and stored is not None:
-            self._cache.store(stored, vectors)
+        if self._cache is None:
+            vectors = self._encode(batches, show_progress)
+        else:
+            path = self._cache.path(batches.contents())
+            stored = self._cache.load(path)
+            vectors = self._encode(batches, show_progress) if stored is None else stored
+            if stored is None:
+                self._cache.store(path, vectors)
+        self._dim = vectors.shape[1]
         return vectors
 
     def _encode(self, batches: ArrayBatches | TextBatches, show_progress: bool) -> NDArray[Any]:
-        if batches.n_rows == 0 and self._dim is None:
-            self._dim = self._vectors(batches.probe()).shape[1]
-        vectors = None if self._dim is None else self._empty(batches.n_rows, self._dim)
+        vectors = None
+        if self._stated_dim is not None:
+            vectors = np.empty((batches.n_rows, self._stated_dim), self._dtype)
+        elif batches.n_rows == 0:
+            vectors = self._vectors(batches.probe())[:0]
         for batch in progress(
             batches, description="encode", total=len(batches), enabled=show_progress
         ):
-            rows = self._vectors(batch)
+            rows = self._finite(self._vectors(batch), batch)
             if vectors is None:
-                self._dim = rows.shape[1]
-                vectors = self._empty(batches.n_rows, rows.shape[1])
-            vectors[batch.rows] = self._finite(rows, batch)
+                vectors = np.empty((batches.n_rows, rows.shape[1]), self._dtype)
+            if rows.shape[1] != vectors.shape[1]:
+                raise ValueError(
+                    f"encode: output {self._output.name!r} must have {vectors.shape[1]} columns "
+                    f"in every batch; got {rows.shape[1]}"
+                )
+            vectors[batch.rows] = rows
         assert vectors is not None
         return vectors
-
-    def _empty(self, n_rows: int, dim: int) -> NDArray[Any]:
-        return np.empty((n_rows, dim), self._dtype)
 
     def _vectors(self, batch: Batch) -> NDArray[Any]:
         """Run one batch: pooled, normalised, in the result's dtype."""
@@ -295,8 +300,8 @@ class OnnxEncoder:
                     "encode: inputs must be arrays for an encoder without a tokenizer; "
                     "got texts. Pass tokenizer= to OnnxEncoder."
                 )
-            pooled = self._pooling is not None
-            return ArrayBatches(inputs, self._inputs, self._batch_size, pooled=pooled)
+            masked = self._pooling is not None
+            return ArrayBatches(inputs, self._inputs, self._batch_size, masked=masked)
         return TextBatches(inputs, self._tokens, self._inputs, self._batch_size)
 
     def _text_input(self, tokenizer: Any) -> Tokens:
@@ -317,7 +322,7 @@ class OnnxEncoder:
 
     def _open_cache(self, folder: str | os.PathLike[str]) -> VectorCache:
         model = self._model if isinstance(self._model, bytes) else Path(self._model).read_bytes()
-        if has_external_data(model):
+        if external_data(model):
             raise ValueError(
                 "OnnxEncoder: cache must be None for a model with external data; "
                 f"got {os.fspath(folder)!r}"
@@ -353,7 +358,7 @@ def _choose_output(specs: list[TensorSpec], name: str | None) -> TensorSpec:
     return specs[names.index(name)]
 
 
-def _static_dim(spec: TensorSpec, pooling: Pooling | None) -> int | None:
+def _stated_dim(spec: TensorSpec, pooling: Pooling | None) -> int | None:
     """Return the length of the vectors, if the model states it; check `pooling` against it."""
     if spec.dtype is not None and spec.dtype.kind not in "fiub":
         raise TypeError(

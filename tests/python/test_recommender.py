@@ -8,9 +8,9 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import assert_same_bytes, normal
 
 import recfuse
+from helpers import assert_same_bytes, normal
 from recfuse.errors import NotFittedError
 from recfuse.fusion._patterns import merge_lists, pattern, union, values_at, without
 from recfuse.fusion.weights import CachedScores, fit_weights
@@ -52,13 +52,12 @@ WEIGHTS = {"als": 0.3, "neighbours": 0.25, "text": 0.2, "image": 0.15, "populari
 def zscore(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     inside = scores[:, present]
     std = inside.std(axis=1, keepdims=True)
-    z = np.divide(
+    return np.divide(
         scores - inside.mean(axis=1, keepdims=True),
         std,
         out=np.zeros_like(scores),
         where=std > 1e-9,
     )
-    return z
 
 
 def dense_parts(model, likes, content, weights) -> np.ndarray:

@@ -116,14 +116,6 @@ void pack_panel(const float* const* rows, const float* scales, int n_rows, int w
   }
 }
 
-inline float sum_of(Floats x) {
-  float all[kFloats];
-  store(all, x);
-  float sum = 0;
-  for (int i = 0; i < kFloats; ++i) sum += all[i];
-  return sum;
-}
-
 void score_rows(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                 std::int64_t n_rows, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n_rows; ++i) {
@@ -138,7 +130,7 @@ void score_rows(const float* query, const float* items, std::int64_t stride, con
       s3 = multiply_add(load(query + k + 3 * kFloats), load(row + k + 3 * kFloats), s3);
     }
     for (; k + kFloats <= n; k += kFloats) s0 = multiply_add(load(query + k), load(row + k), s0);
-    float sum = sum_of(add(add(s0, s1), add(s2, s3)));
+    float sum = sum_lanes(add(add(s0, s1), add(s2, s3)));
     for (; k < n; ++k) sum += query[k] * row[k];
     out[i] = sum;
   }

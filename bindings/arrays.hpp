@@ -55,6 +55,11 @@ std::span<const T> span_of(const Array<T>& array) {
   return {array.data(), static_cast<std::size_t>(array.size())};
 }
 
+template <class T>
+std::span<T> mutable_span(Array<T>& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
 inline CsrView view(const CsrParts& csr) {
   const auto& [indptr, indices, shape, values] = csr;
   if (indptr.size() != shape.first + 1) throw std::invalid_argument("indptr must have one entry more than rows");

@@ -6,6 +6,7 @@
 namespace recfuse::bindings {
 
 struct Cpu {
+  using AlsSolver = recfuse::AlsSolver;
   using FusedIndex = recfuse::FusedIndex;
 };
 

@@ -1,12 +1,14 @@
 // Every op, one line each.
 #pragma once
 
+#include "ops/als.hpp"
 #include "ops/fuse_topk.hpp"
 
 namespace recfuse::bindings {
 
 template <class Backend>
 void bind_all(py::module_& m) {
+  bind_als<Backend>(m);
   bind_fuse_topk<Backend>(m);
 }
 

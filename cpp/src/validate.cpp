@@ -29,13 +29,14 @@ std::string modality_of(const char* argument, const FusedItemsArgs& args, std::s
 }
 
 template <class E, std::size_t N>
-E enum_named(std::string_view name, const char* argument, const std::pair<std::string_view, E> (&known)[N]) {
+E enum_named(std::string_view name, const char* op, const char* argument,
+             const std::pair<std::string_view, E> (&known)[N]) {
   std::string names;
   for (const auto& [text, value] : known) {
     if (name == text) return value;
     names += (names.empty() ? "'" : ", '") + std::string(text) + "'";
   }
-  fail(argument, " must be one of ", names, "; got '", name, "'");
+  fail(op, ": ", argument, " must be one of ", names, "; got '", name, "'");
 }
 
 void validate_filter(const CsrView& csr, const std::string& op, const char* argument, std::int64_t n_queries,
@@ -67,14 +68,98 @@ void validate_weights(const MatrixView<const double>& weights, std::int64_t n_qu
   }
 }
 
+void validate_queries(const FuseTopkArgs& args, const FusedItemsArgs& items) {
+  const auto n_modalities = static_cast<std::int64_t>(items.items.size());
+  if (args.queries.size() != items.items.size()) {
+    fail(items.op, ": queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
+  }
+  const std::int64_t n_queries = args.queries[0].rows;
+  for (std::size_t m = 0; m < args.queries.size(); ++m) {
+    if (args.queries[m].rows != n_queries) {
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
+           modality_of("queries", items, 0), "; got ", args.queries[m].rows);
+    }
+    if (args.queries[m].cols != items.items[m].cols) {
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
+           modality_of("items", items, m), "; got ", args.queries[m].cols);
+    }
+  }
+  validate_num_threads(args.num_threads, items.op);
+  validate_weights(args.weights, n_queries, items);
+}
+
+void validate_finite_values(const CsrView& csr, const char* op, const char* argument) {
+  for (std::int64_t row = 0; row < csr.rows; ++row) {
+    for (std::int64_t j = csr.indptr[row]; j < csr.indptr[row + 1]; ++j) {
+      if (std::isfinite(csr.values[j])) continue;
+      fail(op, ": ", argument, " must be finite; got ", csr.values[j], " at [", row, ", ", csr.indices[j], "]");
+    }
+  }
+}
+
+void validate_at_least_zero(double value, const char* op, const char* argument) {
+  if (!(value >= 0) || !std::isfinite(value)) {
+    fail(op, ": ", argument, " must be finite and at least 0; got ", value);
+  }
+}
+
+void validate(const AlsParams& params) {
+  if (params.factors < 1) fail("als: factors must be at least 1; got ", params.factors);
+  validate_at_least_zero(params.regularization, "als", "regularization");
+  validate_at_least_zero(params.alpha, "als", "alpha");
+  validate_at_least_zero(params.frequency_scaling, "als", "frequency_scaling");
+  if (params.cg_steps < 1) fail("als: cg_steps must be at least 1; got ", params.cg_steps);
+  if (params.biases && params.objective == AlsObjective::kImplicit) {
+    fail("als: biases must be false where objective is 'implicit'; got true");
+  }
+}
+
+void validate_interactions(const CsrView& csr) {
+  if (csr.rows > std::numeric_limits<std::int32_t>::max()) {
+    fail("als: user_items must have at most 2147483647 rows; got ", csr.rows);
+  }
+  if (csr.values == nullptr) fail("als: user_items must have values; got a pattern");
+  validate_csr(csr, "als", "user_items");
+  validate_finite_values(csr, "als", "user_items");
+}
+
+template <class T>
+void validate_shapes(const AlsFactors<T>& factors, const AlsParams& params, std::int64_t n_users,
+                     std::int64_t n_items) {
+  const auto check = [&](const MatrixView<T>& matrix, std::span<T> biases, std::int64_t rows, const char* noun) {
+    if (matrix.rows != rows || matrix.cols != params.factors) {
+      fail("als: ", noun, "_factors must have shape ", shape(rows, params.factors), "; got ",
+           shape(matrix.rows, matrix.cols));
+    }
+    const auto size = static_cast<std::int64_t>(biases.size());
+    if (size != 0 && (!params.biases || size != rows)) {
+      fail("als: ", noun, "_biases must have ", params.biases ? rows : 0, " elements; got ", size);
+    }
+  };
+  check(factors.users, factors.user_biases, n_users, "user");
+  check(factors.items, factors.item_biases, n_items, "item");
+}
+
+void validate_finite(const MatrixView<const float>& matrix, std::span<const float> biases, const char* noun) {
+  for (std::int64_t i = 0; i < matrix.rows; ++i) {
+    for (std::int64_t j = 0; j < matrix.cols; ++j) {
+      if (std::isfinite(matrix.row(i)[j])) continue;
+      fail("als: ", noun, "_factors must be finite; got ", matrix.row(i)[j], " at [", i, ", ", j, "]");
+    }
+  }
+  for (std::size_t i = 0; i < biases.size(); ++i) {
+    if (!std::isfinite(biases[i])) fail("als: ", noun, "_biases must be finite; got ", biases[i], " at [", i, "]");
+  }
+}
+
 }  // namespace
 
 Metric metric_named(std::string_view name) {
-  return enum_named<Metric>(name, "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
+  return enum_named<Metric>(name, "fuse_topk", "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
 }
 
 Fusion fusion_named(std::string_view name) {
-  return enum_named<Fusion>(name, "fusion",
+  return enum_named<Fusion>(name, "fuse_topk", "fusion",
                             {{"sum", Fusion::kSum},
                              {"average", Fusion::kAverage},
                              {"product", Fusion::kProduct},
@@ -83,7 +168,19 @@ Fusion fusion_named(std::string_view name) {
 }
 
 Missing missing_named(std::string_view name) {
-  return enum_named<Missing>(name, "missing", {{"renormalise", Missing::kRenormalise}, {"zero", Missing::kZero}});
+  return enum_named<Missing>(name, "fuse_topk", "missing",
+                             {{"renormalise", Missing::kRenormalise}, {"zero", Missing::kZero}});
+}
+
+AlsObjective objective_named(std::string_view name) {
+  return enum_named<AlsObjective>(name, "als", "objective",
+                                  {{"implicit", AlsObjective::kImplicit}, {"explicit", AlsObjective::kExplicit}});
+}
+
+LinearSolver solver_named(std::string_view name) {
+  return enum_named<LinearSolver>(
+      name, "als", "solver",
+      {{"auto", LinearSolver::kAuto}, {"cholesky", LinearSolver::kCholesky}, {"cg", LinearSolver::kCg}});
 }
 
 void validate_num_threads(int num_threads, const std::string& op) {
@@ -131,24 +228,10 @@ void validate(const FusedItemsArgs& args) {
 }
 
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts) {
+  validate_queries(args, items);
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
-  if (args.queries.size() != items.items.size()) {
-    fail(items.op, ": queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
-  }
   const std::int64_t n_queries = args.queries[0].rows, n_items = items.items[0].rows;
-  for (std::size_t m = 0; m < args.queries.size(); ++m) {
-    if (args.queries[m].rows != n_queries) {
-      fail(items.op, ": ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
-           modality_of("queries", items, 0), "; got ", args.queries[m].rows);
-    }
-    if (args.queries[m].cols != items.items[m].cols) {
-      fail(items.op, ": ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
-           modality_of("items", items, m), "; got ", args.queries[m].cols);
-    }
-  }
   if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
-  validate_num_threads(args.num_threads, items.op);
-  validate_weights(args.weights, n_queries, items);
   validate_filter(args.exclude, items.op, "exclude", n_queries, n_items);
   validate_filter(args.allow, items.op, "allow", n_queries, n_items);
   for (std::size_t i = 0; i < args.allow_ids.size(); ++i) {
@@ -164,6 +247,52 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
     fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
          shape(parts.rows, parts.cols));
+  }
+}
+
+void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs) {
+  validate_queries(args, items);
+  validate_filter(pairs, items.op, "pairs", args.queries[0].rows, items.items[0].rows);
+}
+
+void validate(const CsrView& user_items, const AlsParams& params, int num_threads) {
+  validate(params);
+  validate_num_threads(num_threads, "als");
+  validate_interactions(user_items);
+}
+
+void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
+              std::int64_t n_items) {
+  validate_shapes(factors, params, n_users, n_items);
+  validate_finite(factors.users, factors.user_biases, "user");
+  validate_finite(factors.items, factors.item_biases, "item");
+}
+
+void validate(const AlsFactors<float>& out, const AlsParams& params, std::int64_t n_users, std::int64_t n_items) {
+  validate_shapes(out, params, n_users, n_items);
+}
+
+void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<const float> biases,
+                      const AlsParams& params, std::int64_t n_items, int num_threads) {
+  validate_num_threads(num_threads, "als");
+  if (user_items.cols != n_items) {
+    fail("als: user_items must have ", n_items, " columns like the fitted one; got ", user_items.cols);
+  }
+  validate_interactions(user_items);
+  if (factors.rows != user_items.rows || factors.cols != params.factors) {
+    fail("als: factors must have shape ", shape(user_items.rows, params.factors), "; got ",
+         shape(factors.rows, factors.cols));
+  }
+  const auto n_biases = static_cast<std::int64_t>(biases.size());
+  if (n_biases != 0 && (!params.biases || n_biases != user_items.rows)) {
+    fail("als: biases must have ", params.biases ? user_items.rows : 0, " elements; got ", n_biases);
+  }
+}
+
+void validate_penalties(std::span<const double> penalties, const AlsParams& params) {
+  for (const double penalty : penalties) {
+    if (std::isfinite(penalty)) continue;
+    fail("als: frequency_scaling must keep the regularization of every row finite; got ", params.frequency_scaling);
   }
 }
 

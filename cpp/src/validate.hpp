@@ -1,14 +1,27 @@
 // Every check of a value, once: Python and C++ callers get the same messages. Python checks types only.
 #pragma once
 
+#include <span>
 #include <string>
 
+#include "recfuse/als.hpp"
 #include "recfuse/fuse_topk.hpp"
 
 namespace recfuse {
 
 void validate(const FusedItemsArgs& args);
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts);
+
+/// What scoring pairs needs: queries and weights that fit the items, and pairs that fit both.
+void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs);
+void validate(const CsrView& user_items, const AlsParams& params, int num_threads);
+void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
+              std::int64_t n_items);
+void validate(const AlsFactors<float>& out, const AlsParams& params, std::int64_t n_users, std::int64_t n_items);
+void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<const float> biases,
+                      const AlsParams& params, std::int64_t n_items, int num_threads);
+/// The regularization of every row, after frequency scaling.
+void validate_penalties(std::span<const double> penalties, const AlsParams& params);
 
 /// Indptr must not decrease and indices must ascend within a row and lie in [0, cols).
 void validate_csr(const CsrView& csr, const std::string& op, const char* argument);

@@ -1,6 +1,8 @@
 #pragma once
 
+#include "recfuse/als.hpp"
 #include "recfuse/canonical.hpp"
+#include "recfuse/confidence.hpp"
 #include "recfuse/fuse_topk.hpp"
 #include "recfuse/isa.hpp"
 #include "recfuse/parallel.hpp"

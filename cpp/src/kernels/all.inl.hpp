@@ -1,13 +1,20 @@
 // Every kernel, compiled once per instruction set. The including unit defines RECFUSE_ISA_NAME, its namespace.
 // Nothing but the table may leave the unit: a function that the linker shares between units would carry
 // instructions of the widest one to every CPU.
+#include "recfuse/confidence.hpp"
 #include "simd.inl.hpp"
 #include "table.hpp"
 
 namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
+#include "transpose.inl.hpp"
+
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
+// The order matters here: the solver multiplies with the tiles of the Gram matrix.
+#include "conjugate_gradient.inl.hpp"
+#include "gram.inl.hpp"
+#include "solve_spd.inl.hpp"
 }  // namespace
 
 extern const KernelTable table;
@@ -19,6 +26,14 @@ const KernelTable table{
     .screen_panel = screen_panel,
     .score_panel = score_panel,
     .score_rows = score_rows,
+    .implicit_entries = implicit_entries,
+    .gather_rows = gather_rows,
+    .add_gram = add_gram,
+    .factor_spd = factor_spd,
+    .solve_factored = solve_factored,
+    .add_normal_product = add_normal_product,
+    .symmetric_product = symmetric_product,
+    .add_scaled = add_scaled,
 };
 
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -23,7 +23,12 @@ inline void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
 inline Floats broadcast(float x) { return _mm512_set1_ps(x); }
 inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+/// c - a * b
+inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
+inline Floats square_root(Floats x) { return _mm512_sqrt_ps(x); }
+inline float sum_lanes(Floats x) { return _mm512_reduce_add_ps(x); }
 /// Bit i: a[i] >= b[i]; false for NaN.
 inline unsigned at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 
@@ -37,7 +42,15 @@ inline void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
 inline Floats broadcast(float x) { return _mm256_set1_ps(x); }
 inline Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
 inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(a, b, c); }
+inline Floats square_root(Floats x) { return _mm256_sqrt_ps(x); }
+inline float sum_lanes(Floats x) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 inline unsigned at_least(Floats a, Floats b) {
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)));
 }
@@ -52,7 +65,14 @@ inline void store(float* p, Floats x) { _mm_storeu_ps(p, x); }
 inline Floats broadcast(float x) { return _mm_set1_ps(x); }
 inline Floats multiply(Floats a, Floats b) { return _mm_mul_ps(a, b); }
 inline Floats add(Floats a, Floats b) { return _mm_add_ps(a, b); }
+inline Floats subtract(Floats a, Floats b) { return _mm_sub_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
+inline Floats square_root(Floats x) { return _mm_sqrt_ps(x); }
+inline float sum_lanes(Floats x) {
+  const __m128 two = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
 inline unsigned at_least(Floats a, Floats b) { return static_cast<unsigned>(_mm_movemask_ps(_mm_cmpge_ps(a, b))); }
 
 #elif defined(__ARM_NEON)
@@ -65,7 +85,11 @@ inline void store(float* p, Floats x) { vst1q_f32(p, x); }
 inline Floats broadcast(float x) { return vdupq_n_f32(x); }
 inline Floats multiply(Floats a, Floats b) { return vmulq_f32(a, b); }
 inline Floats add(Floats a, Floats b) { return vaddq_f32(a, b); }
+inline Floats subtract(Floats a, Floats b) { return vsubq_f32(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
+inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return vfmsq_f32(c, a, b); }
+inline Floats square_root(Floats x) { return vsqrtq_f32(x); }
+inline float sum_lanes(Floats x) { return vaddvq_f32(x); }
 inline unsigned at_least(Floats a, Floats b) {
   const uint32x4_t bit = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(vcgeq_f32(a, b), bit));
@@ -81,10 +105,16 @@ inline void store(float* p, Floats x) { *p = x; }
 inline Floats broadcast(float x) { return x; }
 inline Floats multiply(Floats a, Floats b) { return a * b; }
 inline Floats add(Floats a, Floats b) { return a + b; }
+inline Floats subtract(Floats a, Floats b) { return a - b; }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return a * b + c; }
+inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return c - a * b; }
+inline Floats square_root(Floats x) { return __builtin_sqrtf(x); }
+inline float sum_lanes(Floats x) { return x; }
 inline unsigned at_least(Floats a, Floats b) { return a >= b; }
 
 #endif
+
+inline void prefetch(const void* p) { __builtin_prefetch(p); }
 
 }  // namespace
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

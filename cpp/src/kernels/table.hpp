@@ -12,6 +12,13 @@ struct PanelHits {
   std::int32_t* counts;  // mr
 };
 
+/// Rows of factors, padded with zeros to `width`, a multiple of 16, that start `stride` floats apart. The square
+/// matrices of ALS have the same layout: width x width.
+struct RowLayout {
+  std::int64_t width;
+  std::int64_t stride;
+};
+
 struct KernelTable {
   // Sizes of the register block of `screen_panel`: mr queries times nr items.
   int mr;
@@ -35,6 +42,32 @@ struct KernelTable {
   /// out[i] = <query, items + ids[i] * stride>; ids null: rows 0, 1, 2, ...
   void (*score_rows)(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                      std::int64_t n_rows, std::int64_t n, float* out);
+
+  /// Of the stored values of a row: the square root of extra_confidence(), and confidence() * preference().
+  void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* scales, float* targets);
+
+  /// rows[j] = scales[j] * table[ids[j]] (scales null: 1), and rhs += sum_j targets[j] * table[ids[j]].
+  void (*gather_rows)(const float* table, const RowLayout& layout, const std::int32_t* ids, const float* scales,
+                      const float* targets, std::int64_t n, float* rows, float* rhs);
+
+  /// gram = base + sum_j rows[j] rows[j]', the upper triangle; base may be gram. Some elements below it change too.
+  void (*add_gram)(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram);
+
+  /// Replaces the upper triangle of A by U, A = U'U, and sets inverse[j] = 1 / U[j][j]. False where a pivot is so
+  /// small, or not a number, that the system must be solved in float64.
+  bool (*factor_spd)(float* a, const RowLayout& layout, float* inverse);
+
+  /// x := A^-1 x, with what factor_spd left.
+  void (*solve_factored)(const float* a, const RowLayout& layout, const float* inverse, float* x);
+
+  /// y += sum_j rows[j] <rows[j], x>.
+  void (*add_normal_product)(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* y);
+
+  /// y = A x for a symmetric A, both triangles stored.
+  void (*symmetric_product)(const float* a, const RowLayout& layout, const float* x, float* y);
+
+  /// y += scale * x; n is a multiple of 16.
+  void (*add_scaled)(float scale, const float* x, std::int64_t n, float* y);
 };
 
 }  // namespace recfuse::kernels

@@ -1,0 +1,26 @@
+// What an interaction says about a preference in implicit ALS, written once for host and device.
+#pragma once
+
+#include "recfuse/canonical.hpp"
+
+namespace recfuse {
+
+/// By how much a stored entry counts more than an absent one: confidence - 1. A dislike counts like a like.
+template <class T>
+RECFUSE_HD static inline T extra_confidence(T value, T alpha) {
+  return alpha * (value < 0 ? -value : value);
+}
+
+/// c = 1 + alpha |r| (Hu, Koren, Volinsky 2008).
+template <class T>
+RECFUSE_HD static inline T confidence(T value, T alpha) {
+  return 1 + extra_confidence(value, alpha);
+}
+
+/// p = 1 for what was liked, 0 for a dislike and for a stored zero.
+template <class T>
+RECFUSE_HD static inline T preference(T value) {
+  return value > 0 ? T{1} : T{0};
+}
+
+}  // namespace recfuse

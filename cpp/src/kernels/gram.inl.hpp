@@ -1,0 +1,133 @@
+// Sums of outer products: rows gathered once, then register tiles of the upper triangle.
+
+#if defined(__AVX512F__)
+constexpr int kTileRows = 8;  // 8 x 3 accumulators + 3 columns + 1 row element of 32 registers
+constexpr int kTileVectors = 3;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 4;  // 4 x 3 + 3 + 1 of 16
+constexpr int kTileVectors = 3;
+#elif defined(__ARM_NEON)
+constexpr int kTileRows = 8;
+constexpr int kTileVectors = 3;
+#else
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 2;
+#endif
+
+void implicit_entries(const float* values, std::int64_t n, float alpha, float* scales, float* targets) {
+  for (std::int64_t j = 0; j < n; ++j) {
+    scales[j] = extra_confidence(values[j], alpha);
+    targets[j] = preference(values[j]) * confidence(values[j], alpha);
+  }
+  std::int64_t j = 0;
+  for (; j + kFloats <= n; j += kFloats) store(scales + j, square_root(load(scales + j)));
+  for (; j < n; ++j) scales[j] = __builtin_sqrtf(scales[j]);
+}
+
+constexpr std::int64_t kPrefetchRows = 8;
+constexpr int kGatherVectors = 4;  // accumulators of the right-hand side
+
+template <int kVectors, bool kScaled>
+inline __attribute__((always_inline)) void gather_columns(const float* table, std::int64_t stride,
+                                                          const std::int32_t* ids, const float* scales,
+                                                          const float* targets, std::int64_t n, float* rows,
+                                                          float* rhs) {
+  Floats sum[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) sum[v] = zero();
+  for (std::int64_t j = 0; j < n; ++j) {
+    if (j + kPrefetchRows < n) {
+      const float* ahead = table + ids[j + kPrefetchRows] * stride;
+      for (int v = 0; v < kVectors * kFloats; v += 16) prefetch(ahead + v);
+    }
+    const float* in = table + ids[j] * stride;
+    const Floats target = broadcast(targets[j]);
+    const Floats scale = kScaled ? broadcast(scales[j]) : zero();
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const Floats x = load(in + v * kFloats);
+      sum[v] = multiply_add(target, x, sum[v]);
+      store(rows + j * stride + v * kFloats, kScaled ? multiply(scale, x) : x);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) store(rhs + v * kFloats, add(load(rhs + v * kFloats), sum[v]));
+}
+
+template <bool kScaled>
+inline __attribute__((always_inline)) void gather_all_columns(const float* table, const RowLayout& layout,
+                                                              const std::int32_t* ids, const float* scales,
+                                                              const float* targets, std::int64_t n, float* rows,
+                                                              float* rhs) {
+  std::int64_t c = 0;
+  for (; c + kGatherVectors * kFloats <= layout.width; c += kGatherVectors * kFloats) {
+    gather_columns<kGatherVectors, kScaled>(table + c, layout.stride, ids, scales, targets, n, rows + c, rhs + c);
+  }
+  for (; c < layout.width; c += kFloats) {
+    gather_columns<1, kScaled>(table + c, layout.stride, ids, scales, targets, n, rows + c, rhs + c);
+  }
+}
+
+void gather_rows(const float* table, const RowLayout& layout, const std::int32_t* ids, const float* scales,
+                 const float* targets, std::int64_t n, float* rows, float* rhs) {
+  if (scales != nullptr) {
+    gather_all_columns<true>(table, layout, ids, scales, targets, n, rows, rhs);
+  } else {
+    gather_all_columns<false>(table, layout, ids, scales, targets, n, rows, rhs);
+  }
+}
+
+/// out[r][c] = base[r][c] + or - sum_k rows[k][r] * rows[k][c], for kTileRows x kVectors * kFloats elements.
+template <int kVectors, bool kSubtract>
+inline __attribute__((always_inline)) void multiply_tile(const float* rows, std::int64_t stride, std::int64_t n,
+                                                         std::int64_t r, std::int64_t c, const float* base,
+                                                         float* out) {
+  Floats sum[kTileRows][kVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = zero();
+  }
+  for (std::int64_t k = 0; k < n; ++k) {
+    const float* row = rows + k * stride;
+    Floats x[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) x[v] = load(row + c + v * kFloats);
+#pragma GCC unroll 16
+    for (int i = 0; i < kTileRows; ++i) {
+      const Floats y = broadcast(row[r + i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[i][v] = multiply_add(y, x[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const std::int64_t at = (r + i) * stride + c + v * kFloats;
+      const Floats old = load(base + at);
+      store(out + at, kSubtract ? subtract(old, sum[i][v]) : add(old, sum[i][v]));
+    }
+  }
+}
+
+/// The tiles of rows [r, r + kTileRows) from the diagonal to the right.
+template <bool kSubtract>
+inline void multiply_row_block(const float* rows, const RowLayout& layout, std::int64_t n, std::int64_t r,
+                               const float* base, float* out) {
+  std::int64_t c = r / kFloats * kFloats;
+  for (; c + kTileVectors * kFloats <= layout.width; c += kTileVectors * kFloats) {
+    multiply_tile<kTileVectors, kSubtract>(rows, layout.stride, n, r, c, base, out);
+  }
+  if (c + 2 * kFloats <= layout.width) {
+    multiply_tile<2, kSubtract>(rows, layout.stride, n, r, c, base, out);
+    c += 2 * kFloats;
+  }
+  if (c < layout.width) multiply_tile<1, kSubtract>(rows, layout.stride, n, r, c, base, out);
+}
+
+void add_gram(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram) {
+  for (std::int64_t r = 0; r < layout.width; r += kTileRows) {
+    multiply_row_block<false>(rows, layout, n, r, base, gram);
+  }
+}

@@ -1,0 +1,121 @@
+#include "recfuse/als.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "ops/als_loss.hpp"
+#include "ops/als_solve.hpp"
+#include "ops/transpose.hpp"
+#include "validate.hpp"
+
+namespace recfuse {
+namespace {
+
+AlsParams validated(const CsrView& user_items, const AlsParams& params, int num_threads) {
+  validate(user_items, params, num_threads);
+  return params;
+}
+
+double mean_of(const CsrView& csr) {
+  double sum = 0;
+  for (std::int64_t j = csr.indptr[0]; j < csr.indptr[csr.rows]; ++j) sum += csr.values[j];
+  return csr.nnz() == 0 ? 0.0 : sum / static_cast<double>(csr.nnz());
+}
+
+void copy_in(const MatrixView<const float>& from, std::span<const float> biases, AlsSide& side) {
+  for (std::int64_t i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.cols, side.factors.row(i));
+  if (!biases.empty()) std::copy(biases.begin(), biases.end(), side.biases.begin());
+}
+
+void copy_out(const AlsSide& side, const MatrixView<float>& to, std::span<float> biases) {
+  for (std::int64_t i = 0; i < to.rows; ++i) std::copy_n(side.factors.row(i), to.cols, to.row(i));
+  std::copy_n(side.biases.begin(), biases.size(), biases.begin());
+}
+
+}  // namespace
+
+struct AlsSolver::State {
+  AlsParams params;
+  OwnedCsr item_users;
+  AlsSide users;
+  AlsSide items;
+  double mean = 0;
+  std::int64_t float64_rows = 0;
+  // Made at the first fold_in and valid until the items change.
+  std::optional<SharedGram> fold_in_gram;
+  std::mutex fold_in_mutex;
+
+  State(const CsrView& user_items, const AlsParams& p, int num_threads)
+      : params(validated(user_items, p, num_threads)),
+        item_users(transpose(user_items, num_threads)),
+        users(user_items, params, "user"),
+        items(item_users.view(), params, "item") {
+    if (params.biases) mean = mean_of(user_items);
+    validate_penalties(users.penalties, params);
+    validate_penalties(items.penalties, params);
+  }
+
+  void solve(const AlsSide& others, AlsSide& side, int num_threads) {
+    const SharedGram gram(params, side, others, num_threads);
+    float64_rows += solve_side(params, mean, gram, others, side, num_threads);
+  }
+};
+
+AlsSolver::AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads)
+    : state_(std::make_unique<State>(user_items, params, num_threads)) {}
+AlsSolver::~AlsSolver() = default;
+AlsSolver::AlsSolver(AlsSolver&&) noexcept = default;
+AlsSolver& AlsSolver::operator=(AlsSolver&&) noexcept = default;
+
+std::int64_t AlsSolver::n_users() const { return state_->users.interactions.rows; }
+std::int64_t AlsSolver::n_items() const { return state_->items.interactions.rows; }
+const AlsParams& AlsSolver::params() const { return state_->params; }
+double AlsSolver::global_mean() const { return state_->mean; }
+void AlsSolver::set_global_mean(double mean) { state_->mean = mean; }
+std::int64_t AlsSolver::float64_rows() const { return state_->float64_rows; }
+
+void AlsSolver::set_factors(const AlsFactors<const float>& start) {
+  validate(start, state_->params, n_users(), n_items());
+  copy_in(start.users, start.user_biases, state_->users);
+  copy_in(start.items, start.item_biases, state_->items);
+  state_->fold_in_gram.reset();
+}
+
+void AlsSolver::factors(const AlsFactors<float>& out) const {
+  validate(out, state_->params, n_users(), n_items());
+  copy_out(state_->users, out.users, out.user_biases);
+  copy_out(state_->items, out.items, out.item_biases);
+}
+
+void AlsSolver::step(int num_threads) {
+  validate_num_threads(num_threads, "als");
+  State& s = *state_;
+  s.fold_in_gram.reset();
+  s.solve(s.items, s.users, num_threads);
+  s.solve(s.users, s.items, num_threads);
+}
+
+double AlsSolver::loss(int num_threads) const {
+  validate_num_threads(num_threads, "als");
+  return als_loss(state_->params, state_->mean, state_->users, state_->items, num_threads);
+}
+
+void AlsSolver::fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<float> biases,
+                        int num_threads) const {
+  State& s = *state_;
+  AlsParams params = s.params;
+  params.solver = LinearSolver::kCholesky;
+  validate_fold_in(user_items, factors, biases, params, n_items(), num_threads);
+  AlsSide side(user_items, params, "user");
+  validate_penalties(side.penalties, params);
+  {
+    const std::lock_guard lock(s.fold_in_mutex);
+    if (!s.fold_in_gram) s.fold_in_gram.emplace(params, side, s.items, num_threads);
+  }
+  solve_side(params, s.mean, *s.fold_in_gram, s.items, side, num_threads);
+  copy_out(side, factors, biases);
+}
+
+}  // namespace recfuse

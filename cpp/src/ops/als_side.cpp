@@ -1,0 +1,85 @@
+#include "ops/als_side.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace recfuse {
+namespace {
+
+constexpr std::int64_t kLine = 16;             // floats of a cache line, and the widest register
+constexpr std::int64_t kExactFactors = 128;    // up to here kAuto solves exactly (docs/performance.md)
+constexpr std::int64_t kHugeRow = 1 << 16;     // entries
+constexpr std::int64_t kHugeFloats = 1 << 22;  // 16 MiB of gathered rows, which conjugate gradients keep
+constexpr std::int64_t kMostChunks = 1024;
+constexpr std::int64_t kSmallestChunk = 1024;  // entries: about 50 us
+
+kernels::RowLayout layout_for(std::int64_t columns) {
+  const std::int64_t width = (columns + kLine - 1) / kLine * kLine;
+  // A stride of 1 KiB or a multiple would put a column of many rows into a few sets of the cache.
+  return {width, width % 256 == 0 ? width + kLine : width};
+}
+
+}  // namespace
+
+LinearSolver chosen_solver(const AlsParams& params) {
+  if (params.solver != LinearSolver::kAuto) return params.solver;
+  return params.factors <= kExactFactors ? LinearSolver::kCholesky : LinearSolver::kCg;
+}
+
+FactorTable::FactorTable(std::int64_t n_rows, std::int64_t n_columns)
+    : rows(n_rows), layout(layout_for(n_columns)), values(static_cast<std::size_t>(n_rows * layout.stride), 0.0F) {}
+
+AlsSide::AlsSide(const CsrView& csr, const AlsParams& params, const char* row_noun)
+    : interactions(csr), noun(row_noun), factors(csr.rows, unknowns(params)) {
+  const auto n_rows = static_cast<std::size_t>(csr.rows);
+  if (params.biases) {
+    biases.assign(n_rows, 0.0F);
+    for (std::int64_t i = 0; i < csr.rows; ++i) factors.row(i)[params.factors] = 1.0F;
+  }
+  if (params.frequency_scaling == 0) {
+    penalties.assign(1, params.regularization);
+  } else {
+    penalties.resize(n_rows);
+    for (std::int64_t i = 0; i < csr.rows; ++i) {
+      const auto n = static_cast<double>(csr.row_size(i));
+      const double frequency =
+          params.objective == AlsObjective::kImplicit ? params.alpha * n + static_cast<double>(csr.cols) : n;
+      penalties[static_cast<std::size_t>(i)] = params.regularization * std::pow(frequency, params.frequency_scaling);
+    }
+  }
+  schedule(params);
+}
+
+void AlsSide::assign(std::int64_t row, const AlsParams& params, const float* solution) {
+  std::copy_n(solution, params.factors, factors.row(row));
+  if (params.biases) biases[static_cast<std::size_t>(row)] = solution[params.factors];
+}
+
+void AlsSide::schedule(const AlsParams& params) {
+  for (std::int64_t i = 0; i < interactions.rows; ++i) {
+    if (interactions.row_size(i) > 0) order.push_back(static_cast<std::int32_t>(i));
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::int32_t a, std::int32_t b) { return interactions.row_size(a) > interactions.row_size(b); });
+  const auto is_huge = [&](std::int32_t row) {
+    const std::int64_t n = interactions.row_size(row);
+    return n > kHugeRow || (chosen_solver(params) == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
+  };
+  while (n_huge < order.size() && is_huge(order[n_huge])) ++n_huge;
+  // Factoring a system costs about as much as adding width / 3 entries to it.
+  const auto cost = [&](std::int32_t row) { return interactions.row_size(row) + factors.layout.width / 3; };
+  std::int64_t total = 0;
+  for (std::size_t i = n_huge; i < order.size(); ++i) total += cost(order[i]);
+  const std::int64_t chunk_cost = std::max(total / kMostChunks, kSmallestChunk);
+  std::int64_t filled = chunk_cost;
+  for (std::size_t i = n_huge; i < order.size(); ++i) {
+    if (filled >= chunk_cost) {
+      chunks.push_back(i);
+      filled = 0;
+    }
+    filled += cost(order[i]);
+  }
+  chunks.push_back(order.size());
+}
+
+}  // namespace recfuse

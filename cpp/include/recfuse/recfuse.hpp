@@ -3,6 +3,7 @@
 #include "recfuse/als.hpp"
 #include "recfuse/canonical.hpp"
 #include "recfuse/confidence.hpp"
+#include "recfuse/cosine_knn.hpp"
 #include "recfuse/fuse_topk.hpp"
 #include "recfuse/isa.hpp"
 #include "recfuse/parallel.hpp"

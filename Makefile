@@ -22,10 +22,10 @@ demo: $(requirements)-demo $(installed) ## set up, build, and run the main job o
 	@$(BIN)/recfuse demo
 
 test: $(requirements)-dev $(installed) test-cpp ## set up, build, and run every test
-	@$(BIN)/pytest -q --doctest-modules --pyargs recfuse tests/python
+	@$(BIN)/pytest --doctest-modules --pyargs recfuse tests/python
 
 test-cpp: $(requirements)-dev ## the C++ tests alone
-	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON --log-level=NOTICE
+	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON >/dev/null
 	@cmake --build build/cpp -- --quiet
 	@ctest --test-dir build/cpp --output-on-failure --no-tests=error
 
@@ -45,7 +45,7 @@ types: $(requirements)-dev $(installed) ## mypy, and the stub against the compil
 	@$(BIN)/stubtest recfuse._core --allowlist tests/tools/stubtest_allowlist.txt --mypy-config-file pyproject.toml
 
 check: $(requirements)-dev $(installed) ## what the compiled objects may contain
-	@$(BIN)/python tests/tools/check_isa_symbols.py build/cp*
+	@$(BIN)/python tests/tools/check_isa_symbols.py build/cp[0-9]*
 
 bench: $(requirements)-bench $(installed) ## time the ops beside their peers, OP=fuse_topk for one
 	@$(BIN)/recfuse bench $(OP)
@@ -54,7 +54,7 @@ sanitize: $(requirements)-dev ## every test under ASan + UBSan, and under TSan
 	@tools/sanitize.sh address,undefined
 	@tools/sanitize.sh thread
 
-cross: $(requirements)-dev ## the C++ tests for ARM and for a CPU of 2008, under emulation
+cross: $(requirements)-dev $(installed) ## tests for ARM and for an x86 CPU without AVX, emulated
 	@tools/cross.sh
 
 clean: ## remove everything that was built or installed here

@@ -45,6 +45,9 @@ bool runs_every_chunk_once(std::int64_t n_chunks, int num_threads) {
   return good;
 }
 
+/// qemu-user cannot start a thread in a forked child.
+[[maybe_unused]] bool emulated() { return std::getenv("RECFUSE_TEST_EMULATED") != nullptr; }
+
 /// Runs `f` in a forked child, for 60 seconds at most; true if it returned true there.
 template <class F>
 bool true_in_child(F&& f) {
@@ -129,6 +132,7 @@ TEST(callers_may_be_many) {
 TEST(a_forked_child_has_its_own_threads) {
   CHECK(runs_every_chunk_once(100, 2));
 #if !defined(__SANITIZE_THREAD__)  // it does not follow a fork of several threads
+  if (emulated()) return;
   CHECK(true_in_child([] { return runs_every_chunk_once(100, 2); }));
   CHECK(true_in_child([] { return true_in_child([] { return runs_every_chunk_once(100, 3); }); }));
   // A fork while other threads are inside the pool.
@@ -145,6 +149,7 @@ TEST(a_forked_child_has_its_own_threads) {
 
 TEST(fewer_threads_than_asked_for_are_enough) {
 #if !RECFUSE_SANITIZED  // their shadow memory does not fit the limit
+  if (emulated()) return;
   CHECK(true_in_child([] {
     const rlimit none{1 << 20, 1 << 20};  // no address space for another stack
     return setrlimit(RLIMIT_AS, &none) == 0 && runs_every_chunk_once(600, 400);

@@ -4,7 +4,7 @@ File flags reach every inline function that a unit includes. If the linker keeps
 a function that other units share, older CPUs die far from any kernel. So an object of one
 instruction set exports its table and nothing else, and no other object holds AVX instructions.
 
-``python check_isa_symbols.py BUILD_DIR`` prints what is wrong and exits 1 if there is anything.
+``python check_isa_symbols.py BUILD_DIR...`` prints what is wrong and exits 1 if there is anything.
 """
 
 from __future__ import annotations
@@ -81,6 +81,4 @@ def problems(build: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    result = problems(Path(sys.argv[1]))
-    print("\n".join(result))
-    sys.exit(bool(result))
+    sys.exit("\n".join(line for build in sys.argv[1:] for line in problems(Path(build))) or 0)

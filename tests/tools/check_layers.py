@@ -160,6 +160,4 @@ def violations(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = violations(Path(__file__).parents[2])
-    print("\n".join(found))
-    sys.exit(bool(found))
+    sys.exit("\n".join(violations(Path(__file__).parents[2])) or 0)

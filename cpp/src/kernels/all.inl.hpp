@@ -6,6 +6,7 @@
 
 namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
+#include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
 }  // namespace
@@ -19,6 +20,9 @@ const KernelTable table{
     .screen_panel = screen_panel,
     .score_panel = score_panel,
     .score_rows = score_rows,
+    .multiply_add_chains = multiply_add_chains,
+    .read_floats = read_floats,
+    .count_at = count_at,
 };
 
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -104,14 +104,6 @@ void pack_panel(const float* const* rows, const float* scales, int n_rows, int w
   }
 }
 
-inline float sum_of(Floats x) {
-  float all[kFloats];
-  store(all, x);
-  float sum = 0;
-  for (int i = 0; i < kFloats; ++i) sum += all[i];
-  return sum;
-}
-
 void score_rows(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                 std::int64_t n_rows, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n_rows; ++i) {

@@ -35,6 +35,11 @@ struct KernelTable {
   /// out[i] = <query, items + ids[i] * stride>; ids null: rows 0, 1, 2, ...
   void (*score_rows)(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                      std::int64_t n_rows, std::int64_t n, float* out);
+
+  /// The machine's ceilings (ceilings.hpp): operations in registers, reads of n floats, scattered increments.
+  std::int64_t (*multiply_add_chains)(std::int64_t steps, float* sink);
+  float (*read_floats)(const float* data, std::int64_t n);
+  void (*count_at)(const std::int32_t* at, std::int64_t n, std::uint32_t* counters);
 };
 
 }  // namespace recfuse::kernels

@@ -53,6 +53,26 @@ class BoundFusedIndex {
     return py::make_tuple(ids, scores, parts.reshape({n_queries, width, index_->n_modalities()}));
   }
 
+  py::tuple score_pairs(const std::vector<FloatMatrix>& queries, const DoubleMatrix& weights, const CsrParts& pairs,
+                        const std::string& fusion, const std::string& missing, int num_threads) const {
+    const auto q = views(queries);
+    const auto pattern = view(pairs);
+    Array<float> scores(pattern.nnz());
+    auto parts = new_matrix<double>(pattern.nnz(), index_->n_modalities());
+    const FuseTopkArgs args{.queries = q,
+                            .weights = view(weights),
+                            .fusion = fusion_named(fusion),
+                            .missing = missing_named(missing),
+                            .num_threads = num_threads};
+    const std::span<float> out(scores.mutable_data(), static_cast<std::size_t>(scores.size()));
+    const auto parts_view = mutable_view(parts);
+    {
+      const py::gil_scoped_release nogil;
+      index_->score_pairs(args, pattern, out, parts_view);
+    }
+    return py::make_tuple(scores, parts);
+  }
+
  private:
   std::vector<FloatMatrix> items_;
   std::unique_ptr<typename Backend::FusedIndex> index_;
@@ -68,7 +88,9 @@ void bind_fuse_topk(py::module_& m) {
            "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "num_threads"_a)
       .def("topk", &Index::topk, "queries"_a.noconvert(), "weights"_a.noconvert(), "k"_a, py::kw_only(), "fusion"_a,
            "missing"_a, "exclude"_a.noconvert(), "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "contributions"_a,
-           "num_threads"_a);
+           "num_threads"_a)
+      .def("score_pairs", &Index::score_pairs, "queries"_a.noconvert(), "weights"_a.noconvert(), "pairs"_a.noconvert(),
+           py::kw_only(), "fusion"_a, "missing"_a, "num_threads"_a);
 }
 
 }  // namespace recfuse::bindings

@@ -67,6 +67,26 @@ void validate_weights(const MatrixView<const double>& weights, std::int64_t n_qu
   }
 }
 
+void validate_queries(const FuseTopkArgs& args, const FusedItemsArgs& items) {
+  const auto n_modalities = static_cast<std::int64_t>(items.items.size());
+  if (args.queries.size() != items.items.size()) {
+    fail(items.op, ": queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
+  }
+  const std::int64_t n_queries = args.queries[0].rows;
+  for (std::size_t m = 0; m < args.queries.size(); ++m) {
+    if (args.queries[m].rows != n_queries) {
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
+           modality_of("queries", items, 0), "; got ", args.queries[m].rows);
+    }
+    if (args.queries[m].cols != items.items[m].cols) {
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
+           modality_of("items", items, m), "; got ", args.queries[m].cols);
+    }
+  }
+  validate_num_threads(args.num_threads, items.op);
+  validate_weights(args.weights, n_queries, items);
+}
+
 }  // namespace
 
 Metric metric_named(std::string_view name) {
@@ -131,24 +151,10 @@ void validate(const FusedItemsArgs& args) {
 }
 
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts) {
+  validate_queries(args, items);
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
-  if (args.queries.size() != items.items.size()) {
-    fail(items.op, ": queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
-  }
   const std::int64_t n_queries = args.queries[0].rows, n_items = items.items[0].rows;
-  for (std::size_t m = 0; m < args.queries.size(); ++m) {
-    if (args.queries[m].rows != n_queries) {
-      fail(items.op, ": ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
-           modality_of("queries", items, 0), "; got ", args.queries[m].rows);
-    }
-    if (args.queries[m].cols != items.items[m].cols) {
-      fail(items.op, ": ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
-           modality_of("items", items, m), "; got ", args.queries[m].cols);
-    }
-  }
   if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
-  validate_num_threads(args.num_threads, items.op);
-  validate_weights(args.weights, n_queries, items);
   validate_filter(args.exclude, items.op, "exclude", n_queries, n_items);
   validate_filter(args.allow, items.op, "allow", n_queries, n_items);
   for (std::size_t i = 0; i < args.allow_ids.size(); ++i) {
@@ -165,6 +171,11 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
     fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
          shape(parts.rows, parts.cols));
   }
+}
+
+void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs) {
+  validate_queries(args, items);
+  validate_filter(pairs, items.op, "pairs", args.queries[0].rows, items.items[0].rows);
 }
 
 }  // namespace recfuse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any, TypeVar
 
 from recfuse.errors import NotFittedError
@@ -42,6 +43,12 @@ class Estimator:
             else:
                 setattr(self, outer, value)
         return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one file; `recfuse.load` reads it."""
+        from recfuse.persistence import save
+
+        save(self, path)
 
     def __repr__(self) -> str:
         """Show only what differs from the defaults, as scikit-learn does."""

@@ -9,7 +9,16 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["as_csr", "as_ids", "as_matrix", "as_modalities", "as_rng"]
+__all__ = [
+    "as_csr",
+    "as_ids",
+    "as_matrix",
+    "as_modalities",
+    "as_rng",
+    "check_ids",
+    "check_keys",
+    "csr_parts",
+]
 
 Float32 = NDArray[np.float32]
 
@@ -98,8 +107,16 @@ def as_ids(x: Any, name: str) -> NDArray[np.int64]:
     return np.atleast_1d(array).astype(np.int64, copy=False)
 
 
+def check_ids(ids: NDArray[np.int64], n: int, name: str) -> NDArray[np.int64]:
+    """Return `ids`, or raise IndexError for one that is not in [0, n)."""
+    outside = ids[(ids < 0) | (ids >= n)]
+    if len(outside):
+        raise IndexError(f"{name} must be in [0, {n}); got {outside[0]}")
+    return ids
+
+
 def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generator:
-    """Return the generator itself, or a new one from the seed (0 is a seed; None is fresh entropy)."""
+    """Return the generator, or a new one from the seed; 0 is a seed, None is fresh entropy."""
     return np.random.default_rng(random_state)
 
 

@@ -9,7 +9,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import as_csr, as_ids, as_matrix, as_modalities, check_keys, csr_parts
+from recfuse._inputs import (
+    as_csr,
+    as_ids,
+    as_matrix,
+    as_modalities,
+    check_ids,
+    check_keys,
+    csr_parts,
+)
 from recfuse.backend import resolve_backend
 
 __all__ = ["FusedIndex", "fuse_topk", "topk"]
@@ -218,6 +226,14 @@ class FusedIndex:
         self._handle, self._items, self._present = handle, items, present
         self._metric, self._device, self._num_threads = metric, device, num_threads
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the compiled handle out: it is made again from the arrays."""
+        return {k: v for k, v in vars(self).items() if k != "_handle"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = ("_items", "_present", "_metric", "_device", "_num_threads")
+        self._build(*(state[name] for name in names))
+
     @property
     def modalities(self) -> list[str]:
         """Names, in the order of ``parts``."""
@@ -329,6 +345,48 @@ class FusedIndex:
             num_threads=_as_int(self._num_threads, "num_threads"),
         )
 
+    def score_pairs(
+        self,
+        queries: Mapping[str, ArrayLike],
+        pairs: Any,
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        fusion: str = "sum",
+        missing: str = "renormalise",
+    ) -> tuple[Scores, NDArray[np.float64]]:
+        """Score given pairs of query and item: the very scores of `topk`.
+
+        Parameters
+        ----------
+        queries, weights, fusion, missing
+            As in `topk`.
+        pairs : sparse of shape (n_queries, n_items)
+            The stored entries are scored, row by row in ascending order of the item.
+
+        Returns
+        -------
+        scores : ndarray of shape (pairs.nnz,), float32
+            NaN for an item that is not ranked.
+        parts : ndarray of shape (pairs.nnz, n_modalities), float64
+            The terms of every score, as in `topk`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `topk`.
+        """
+        matrices = as_modalities(queries, "queries", self.modalities)
+        n_queries = len(_first(matrices))
+        result = self._handle.score_pairs(
+            list(matrices.values()),
+            _weights(weights, self.modalities, n_queries),
+            csr_parts(as_csr(pairs, "pairs")),
+            fusion=fusion,
+            missing=missing,
+            num_threads=_as_int(self._num_threads, "num_threads"),
+        )
+        return result[0], result[1]
+
     def add(
         self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
     ) -> None:
@@ -373,11 +431,7 @@ class FusedIndex:
         self._build(items, present, self._metric, self._device, self._num_threads)
 
     def _known_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
-        rows = as_ids(ids, "ids")
-        wrong = rows[(rows < 0) | (rows >= self.n_items)]
-        if len(wrong):
-            raise IndexError(f"ids must be in [0, {self.n_items}); got {wrong[0]}")
-        return rows
+        return check_ids(as_ids(ids, "ids"), self.n_items, "ids")
 
     def _full_presence(self) -> NDArray[np.uint8]:
         if self._present is not None:

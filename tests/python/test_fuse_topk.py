@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 import scipy.sparse as sp
-from helpers import assert_same_bytes, normal, random_modalities, random_pattern
 from hypothesis import given
 from hypothesis import strategies as st
 
 import recfuse
+import reference
+from helpers import assert_same_bytes, normal, random_modalities, random_pattern
 
 FUSIONS = ["sum", "average", "product", "max", "min"]
 DIMS = (6, 1, 19)
@@ -88,6 +88,19 @@ def test_contributions(isa, rng, fusion):
     if fusion in ("sum", "average"):
         total = parts[..., 0] + parts[..., 1] + parts[..., 2]
         np.testing.assert_array_equal(total.astype(np.float32)[ids >= 0], scores[ids >= 0])
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_pairs_have_the_scores_of_the_lists(isa, num_threads, rng, fusion):
+    queries, items, weights = random_modalities(rng, DIMS, 9, 60)
+    present = random_presence(rng, items, 0.4)
+    index = recfuse.FusedIndex(items, present=present, num_threads=num_threads)
+    pairs, dense = random_pattern(rng, 9, 60, 0.5)
+    scores, parts = index.score_pairs(queries, pairs, weights=weights, fusion=fusion)
+    fused, terms = reference.fused_scores(queries, items, weights, fusion=fusion, present=present)
+    np.testing.assert_array_equal(scores, fused[dense].astype(np.float32))
+    ranked = ~np.isnan(scores)
+    np.testing.assert_array_equal(parts[ranked], terms[dense][ranked])
 
 
 def test_filters(isa, num_threads, rng):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 import scipy.sparse as sp
-from helpers import assert_same_bytes, normal, random_pattern
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import recfuse
+import reference
+from helpers import assert_same_bytes, normal, random_pattern
 from recfuse import _core
 
 

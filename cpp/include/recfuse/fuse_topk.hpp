@@ -66,6 +66,11 @@ class FusedIndex {
   /// a term in product, max and min. Throws std::invalid_argument, std::out_of_range.
   void topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts = {}) const;
 
+  /// The same scores for given pairs: those of the entries of `pairs` (n_queries, n_items), in its order, NaN for
+  /// what is not ranked. Of `args` the filters and k are not used. `parts`: (pairs.nnz(), n_modalities) or null.
+  void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
+                   MatrixView<double> parts = {}) const;
+
  private:
   struct State;
   std::unique_ptr<State> state_;

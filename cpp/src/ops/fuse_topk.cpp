@@ -356,4 +356,19 @@ void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<d
   Search(items, order, args).run(out, parts);
 }
 
+void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
+                             MatrixView<double> parts) const {
+  const FusedItems& items = state_->items;
+  validate_pairs(args, items.args(), pairs);
+  const Queries queries(items, args, state_->all);
+  const auto& kernels = kernel_table();
+  parallel_for(pairs.rows, args.num_threads, [&](std::int64_t q, int) {
+    for (std::int64_t j = pairs.indptr[q]; j < pairs.indptr[q + 1]; ++j) {
+      const std::int64_t at = j - pairs.indptr[0];
+      out[static_cast<std::size_t>(at)] =
+          queries.score(kernels, q, pairs.indices[j], parts.data == nullptr ? nullptr : parts.row(at));
+    }
+  });
+}
+
 }  // namespace recfuse

@@ -1,6 +1,6 @@
 #include "backends.hpp"
 #include "bind_all.hpp"
-#include "ceilings.hpp"
+#include "ops/ceilings.hpp"
 
 namespace py = pybind11;
 

@@ -39,7 +39,7 @@ def as_matrix(x: Any, name: str) -> Float32:
 
 
 def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
-    """Return a mapping modality -> float32 matrix, in the order of `expected` where that is given."""
+    """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given."""
     if not isinstance(x, Mapping):
         raise TypeError(f"{name} must be a mapping modality -> array; got {type(x).__name__}")
     check_keys(x, name, expected)
@@ -79,7 +79,7 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
 
 
 def check_structure(csr: Any, name: str) -> None:
-    """Raise ValueError unless `indptr` and `indices` describe a matrix; SciPy trusts them unseen."""
+    """Raise ValueError unless `indptr` and `indices` make a matrix; SciPy trusts them unseen."""
     indptr, indices, (n_rows, n_columns) = csr.indptr, csr.indices, csr.shape
     if len(indptr) != n_rows + 1:
         raise ValueError(f"{name} must have an indptr of {n_rows + 1} entries; got {len(indptr)}")

@@ -1,4 +1,4 @@
-"""The exceptions of recfuse. Wrong arguments raise the built-in ValueError, TypeError, IndexError."""
+"""The exceptions of recfuse. Wrong arguments raise ValueError, TypeError or IndexError."""
 
 from __future__ import annotations
 

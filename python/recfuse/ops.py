@@ -89,7 +89,7 @@ def topk(
     """
     index = FusedIndex.__new__(FusedIndex)
     index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads, op="topk")
-    return index._search(
+    ids, scores = index._search(
         [as_matrix(queries, "queries")],
         np.ones((1, 1)),
         k,
@@ -99,6 +99,7 @@ def topk(
         allow=allow,
         contributions=False,
     )
+    return ids, scores
 
 
 def fuse_topk(
@@ -328,11 +329,11 @@ class FusedIndex:
         exclude: Any,
         allow: Any,
         contributions: bool,
-    ) -> Any:
+    ) -> tuple[Any, ...]:
         allow_ids = None
         if allow is not None and not sp.issparse(allow):
             allow_ids, allow = _as_id32(allow, "allow"), None
-        return self._handle.topk(
+        result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,
             _as_int(k, "k"),
@@ -344,6 +345,7 @@ class FusedIndex:
             contributions=contributions,
             num_threads=_as_int(self._num_threads, "num_threads"),
         )
+        return result
 
     def score_pairs(
         self,

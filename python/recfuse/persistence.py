@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Mapping
@@ -20,21 +21,19 @@ __all__ = ["load", "save"]
 _KIND = "estimator"
 
 
-def _classes() -> dict[str, type]:
-    """Return what a file may name; loading makes objects of nothing else."""
-    from recfuse import models
-    from recfuse.fusion.blocks import ContentBlock
-    from recfuse.fusion.recommender import MultimodalRecommender
+# What a file may name, and where it lives; loading makes objects of nothing else.
+_MODULES = {
+    "AlternatingLeastSquares": "recfuse.models",
+    "ContentBlock": "recfuse.fusion.blocks",
+    "ItemNeighbours": "recfuse.models",
+    "MultimodalRecommender": "recfuse.fusion",
+    "Popularity": "recfuse.models",
+    "UserNeighbours": "recfuse.models",
+}
 
-    known = (
-        models.AlternatingLeastSquares,
-        models.ItemNeighbours,
-        models.Popularity,
-        models.UserNeighbours,
-        ContentBlock,
-        MultimodalRecommender,
-    )
-    return {cls.__name__: cls for cls in known}
+
+def _class_named(name: str) -> Any:
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
@@ -117,7 +116,7 @@ def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
         if not all(isinstance(key, str) for key in value):
             raise TypeError(f"save: {name} must have strings as keys; got {list(value)}")
         return {"dict": {k: _encode(v, f"{name}.{k}", arrays) for k, v in value.items()}}
-    if type(value) in _classes().values():
+    if type(value).__name__ in _MODULES and type(value) is _class_named(type(value).__name__):
         return {
             "object": type(value).__name__,
             "state": {k: _encode(v, f"{name}.{k}", arrays) for k, v in _state(value).items()},
@@ -150,10 +149,10 @@ def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
         return [_decode(v, arrays) for v in value["list"]]
     if "dict" in value:
         return {k: _decode(v, arrays) for k, v in value["dict"].items()}
-    cls = _classes()[value["object"]]
+    cls = _class_named(value["object"])
     state = {k: _decode(v, arrays) for k, v in value["state"].items()}
     if not issubclass(cls, Estimator):
-        return cls.from_state(state)  # type: ignore[attr-defined]
+        return cls.from_state(state)
     parameters = cls._parameter_names()
     estimator = cls(**{k: v for k, v in state.items() if k in parameters})
     for name, learned in state.items():

@@ -6,6 +6,8 @@
 
 namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
+#include "transpose.inl.hpp"
+// What is above is used below.
 #include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"

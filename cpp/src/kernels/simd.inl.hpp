@@ -86,13 +86,5 @@ inline unsigned at_least(Floats a, Floats b) { return a >= b; }
 
 #endif
 
-inline float sum_of(Floats x) {
-  float all[kFloats];
-  store(all, x);
-  float sum = 0;
-  for (int i = 0; i < kFloats; ++i) sum += all[i];
-  return sum;
-}
-
 }  // namespace
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

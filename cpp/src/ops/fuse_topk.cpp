@@ -19,6 +19,7 @@ namespace {
 constexpr std::int64_t kTileFloats = 1 << 18;   // 1 MiB of packed items: half an L2, or a piece of the L3
 constexpr std::int64_t kQueryFloats = 1 << 17;  // packed queries that stay in L2 while panels of items pass by
 constexpr std::int64_t kMaxQueriesPerBlock = 512;
+constexpr std::int64_t kMinQueriesPerBlock = 192;  // below, interleaving the items again for every block costs too much
 constexpr std::int64_t kMaxCandidateBytes = 32 << 20;  // per worker
 constexpr std::int64_t kFewQueries = 6;                // up to here, rows read once beat packed panels
 // Canonical scoring of one item costs about as much as screening this many (docs/performance.md).
@@ -48,7 +49,7 @@ class Search {
     std::vector<float> panel;  // scores of one panel per modality, for fusions that are not linear
   };
 
-  std::int64_t block_size() const;
+  void cut();
   std::unique_ptr<Worker> new_worker() const;
   void pack_queries(std::int64_t first, std::int64_t last, std::vector<float>& packed) const;
   float tile_threshold(const Candidates& candidates, std::int64_t q, std::size_t tile) const;
@@ -70,16 +71,26 @@ class Search {
   const FuseTopkArgs& args_;
   const kernels::KernelTable& kernels_;
   Queries queries_;
+  std::int64_t block_ = 1;           // queries that are scanned together
+  bool workers_own_blocks_ = false;  // otherwise they share one and divide the items
 };
 
-std::int64_t Search::block_size() const {
+/// Either way the answer is the same, for it is defined by a total order and not by the schedule.
+void Search::cut() {
+  const std::int64_t n = std::max<std::int64_t>(queries_.size(), 1);
   const std::int64_t bytes = Candidates::capacity_for(args_.k, items_.n_items()) * 8;
   const std::int64_t most = std::clamp<std::int64_t>(kMaxCandidateBytes / bytes, 1, kMaxQueriesPerBlock);
-  return std::min(most, queries_.size());
+  const std::int64_t workers = plan_workers(n, args_.num_threads);
+  workers_own_blocks_ = n / workers >= std::min(kMinQueriesPerBlock, most);
+  const std::int64_t rounds = (n + most * workers - 1) / (most * workers);
+  // Whole panels of queries, evenly over the workers.
+  const std::int64_t even = (n + rounds * workers - 1) / (rounds * workers);
+  block_ =
+      workers_own_blocks_ ? std::min(most, (even + kernels_.mr - 1) / kernels_.mr * kernels_.mr) : std::min(most, n);
 }
 
 std::unique_ptr<Search::Worker> Search::new_worker() const {
-  return std::make_unique<Worker>(Worker{Candidates(queries_, kernels_, block_size()), {}, {}, {}, {}});
+  return std::make_unique<Worker>(Worker{Candidates(queries_, kernels_, block_), {}, {}, {}, {}});
 }
 
 void Search::pack_queries(std::int64_t first, std::int64_t last, std::vector<float>& packed) const {
@@ -281,14 +292,11 @@ void Search::finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> wor
 }
 
 void Search::run(const TopkOut& out, const MatrixView<double>& parts) {
-  const std::int64_t n_queries = queries_.size(), block = std::max<std::int64_t>(1, block_size());
-  const std::int64_t n_blocks = (n_queries + block - 1) / block;
+  cut();
+  const std::int64_t n_queries = queries_.size(), n_blocks = (n_queries + block_ - 1) / block_;
   const auto n_tiles = static_cast<std::int64_t>(order_.tiles.size());
-  // Enough queries: every worker takes whole blocks of them. Few: the workers share one block and divide the items.
-  // Either way the answer is the same, for it is defined by a total order and not by the schedule.
-  const bool by_block = n_blocks >= plan_workers(n_blocks, args_.num_threads) && n_blocks > 1;
-  std::vector<std::unique_ptr<Worker>> workers(
-      static_cast<std::size_t>(plan_workers(by_block ? n_blocks : std::max(n_tiles, block), args_.num_threads)));
+  const std::int64_t n_chunks = workers_own_blocks_ ? n_blocks : std::max(n_tiles, block_);
+  std::vector<std::unique_ptr<Worker>> workers(static_cast<std::size_t>(plan_workers(n_chunks, args_.num_threads)));
   const auto worker_for = [&](int i, std::int64_t first, std::int64_t last) -> Worker& {
     auto& worker = workers[static_cast<std::size_t>(i)];
     if (!worker) {
@@ -297,9 +305,9 @@ void Search::run(const TopkOut& out, const MatrixView<double>& parts) {
     }
     return *worker;
   };
-  if (by_block) {
+  if (workers_own_blocks_) {
     parallel_for(n_blocks, args_.num_threads, [&](std::int64_t b, int i) {
-      const std::int64_t first = b * block, last = std::min(n_queries, first + block);
+      const std::int64_t first = b * block_, last = std::min(n_queries, first + block_);
       Worker& worker = worker_for(i, first, last);
       worker.candidates.start(first, last);
       pack_queries(first, last, worker.queries);
@@ -311,8 +319,8 @@ void Search::run(const TopkOut& out, const MatrixView<double>& parts) {
     });
     return;
   }
-  for (std::int64_t first = 0; first < n_queries; first += block) {
-    const std::int64_t last = std::min(n_queries, first + block);
+  for (std::int64_t first = 0; first < n_queries; first += block_) {
+    const std::int64_t last = std::min(n_queries, first + block_);
     std::vector<float> packed;
     if (last - first > kFewQueries) pack_queries(first, last, packed);
     for (auto& worker : workers) {

@@ -34,7 +34,7 @@ def save_plot(results: dict[str, Any], path: Path) -> None:
     machine = results["machine"]
     figure.suptitle(
         f"recfuse {results['versions']['recfuse']} on {machine['cpu']}, "
-        f"{machine['threads']} threads, {machine['isa']}; generated data, {results['created'][:10]}",
+        f"{machine['threads']} threads, {machine['isa']}; generated data",
         color=_INK,
         fontsize=10,
     )
@@ -83,7 +83,7 @@ def _draw_ratios(axes: Any, cases: list[dict[str, Any]]) -> None:
     axes.set_xlim(0, axes.get_xlim()[1] * 1.35)
     axes.set_xlabel(
         "time of the peer / time of recfuse\n"
-        "bar: the fastest peer, with quartiles; dots: the others; beyond the line recfuse is faster",
+        "bar: the fastest peer, with quartiles; dots: the others; beyond 1 recfuse is faster",
         fontsize=8,
     )
     axes.set_title("Against the best peer at its best", fontsize=10, loc="left", color=_INK)

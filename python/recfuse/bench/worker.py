@@ -153,7 +153,7 @@ class _Child:
         for _ in range(case.warm_up_calls):
             first_seconds = self.call()
         peak = _memory("VmHWM")
-        self.description = {
+        self.description: dict[str, float | int | None] = {
             "prepare_seconds": prepared - start,
             "first_seconds": first_seconds,
             "extra_bytes": None if before is None or peak is None else peak - before,

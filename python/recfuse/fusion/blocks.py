@@ -1,4 +1,4 @@
-"""The modalities of a recommender: item vectors, and per user the queries whose products are z-scores."""
+"""The modalities of a recommender: item vectors, and queries whose products are z-scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BlockQueries:
 
     def tells(self) -> NDArray[np.bool_]:
         """Whether the modality tells one item from another for a user."""
-        return self.vectors.any(axis=1)
+        return np.asarray(self.vectors.any(axis=1))
 
 
 class Block(Protocol):
@@ -92,7 +92,7 @@ class FactorBlock:
 
 
 class NeighbourBlock:
-    """Scores from similar items: sparse, with one column for the items that no neighbour reaches."""
+    """Scores from similar items: sparse, and one column for the items that no neighbour reaches."""
 
     def __init__(self, model: Any, touched: NDArray[np.bool_]) -> None:
         self.present = touched
@@ -190,7 +190,8 @@ def _centred(vectors: Float32, present: NDArray[np.bool_], mean: Float64) -> Flo
 def unit_rows(x: Float64) -> Float32:
     """Return the rows of `x` at length 1; zero rows stay."""
     norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norms, out=np.zeros_like(x), where=norms > 0).astype(np.float32)
+    unit: Float64 = np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+    return unit.astype(np.float32)
 
 
 def presence_of(vectors: Float32) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""The multimodal recommender: behaviour and content, fused with weights chosen on held-out events."""
+"""The multimodal recommender: behaviour and content, with weights chosen on held-out events."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids, as_matrix, as_rng, check_ids
+from recfuse.fusion._arguments import as_history, content_blocks, full_weights
 from recfuse.fusion._patterns import pattern, pattern_of_lists, union, values_at, without
 from recfuse.fusion.blocks import (
     Block,
@@ -23,7 +24,6 @@ from recfuse.fusion.blocks import (
 )
 from recfuse.fusion.hybrid import HybridIndex
 from recfuse.fusion.weights import CachedScores, fit_weights
-from recfuse.interactions import Interactions
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.ops import FusedIndex
 
@@ -170,7 +170,7 @@ class MultimodalRecommender(Estimator):
         later = None if validation is None else as_history(validation, "validation")
         if later is not None and later.shape != history.shape:
             raise ValueError(f"validation must have shape {history.shape}; got {later.shape}")
-        content = _content_blocks(items or {}, users or {}, present or {}, history.shape)
+        content = content_blocks(items or {}, users or {}, present or {}, history.shape)
         models = self._behaviour_models()
         names = [*models, *content, *([POPULARITY] if self.popularity else [])]
         if not names or len(set(names)) != len(names):
@@ -446,54 +446,6 @@ class MultimodalRecommender(Estimator):
         )
         ids, scores = index.topk(queries, k, weights=weights)
         return ids, scores
-
-
-def as_history(user_items: Any, name: str) -> sp.csr_array:
-    """Return interactions as a csr_array, from Interactions or a sparse matrix."""
-    return user_items.to_csr() if isinstance(user_items, Interactions) else as_csr(user_items, name)
-
-
-def full_weights(weights: Mapping[str, float], names: list[str]) -> dict[str, float]:
-    """Return a weight per modality, 0 for those not named."""
-    unknown = [name for name in weights if name not in names]
-    if unknown:
-        raise ValueError(f"weights must name modalities of {names}; got {unknown}")
-    return {name: float(weights.get(name, 0.0)) for name in names}
-
-
-def _content_blocks(
-    items: Mapping[str, ArrayLike],
-    users: Mapping[str, ArrayLike],
-    present: Mapping[str, ArrayLike],
-    shape: tuple[int, int],
-) -> dict[str, ContentBlock]:
-    for argument, given in (("users", users), ("present", present)):
-        unknown = [name for name in given if name not in items]
-        if unknown:
-            raise ValueError(
-                f"{argument} must name modalities of items {list(items)}; got {unknown}"
-            )
-    blocks = {}
-    for name, given in items.items():
-        vectors = as_matrix(given, f"items[{name!r}]")
-        if len(vectors) != shape[1]:
-            raise ValueError(
-                f"items[{name!r}] must have one row per column of user_items ({shape[1]}); "
-                f"got {len(vectors)}"
-            )
-        here = presence_of(vectors)
-        if name in present:
-            here &= np.asarray(present[name], bool)
-        user_vectors = None
-        if name in users:
-            user_vectors = as_matrix(users[name], f"users[{name!r}]")
-            if user_vectors.shape != (shape[0], vectors.shape[1]):
-                raise ValueError(
-                    f"users[{name!r}] must have shape {(shape[0], vectors.shape[1])}; "
-                    f"got {user_vectors.shape}"
-                )
-        blocks[name] = ContentBlock.fit(vectors, here, user_vectors)
-    return blocks
 
 
 def _hold_out(history: sp.csr_array, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:

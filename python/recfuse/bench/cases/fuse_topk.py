@@ -39,7 +39,9 @@ class FuseTopk(DenseCase):
     def inputs(self) -> Inputs:
         """Draw vectors per modality and a weight per query and modality."""
         rng = np.random.default_rng(self.seed)
-        arrays: dict[str, Any] = {"weights": rng.uniform(0.1, 1.0, (self.n_queries, len(self.dims)))}
+        arrays: dict[str, Any] = {
+            "weights": rng.uniform(0.1, 1.0, (self.n_queries, len(self.dims)))
+        }
         for m, dim in enumerate(self.dims):
             arrays[f"queries{m}"] = rng.standard_normal((self.n_queries, dim), np.float32)
             arrays[f"items{m}"] = rng.standard_normal((self.n_items, dim), np.float32)

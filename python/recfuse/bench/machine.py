@@ -12,6 +12,7 @@ from typing import Any
 import recfuse
 
 __all__ = [
+    "default_threads",
     "describe_machine",
     "git_describe",
     "last_cache_bytes",
@@ -20,6 +21,12 @@ __all__ = [
 ]
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def default_threads() -> int:
+    """Return the number of threads that every contender gets where none is asked for."""
+    threads: int = recfuse.doctor()["threads"]
+    return threads
 
 
 def describe_machine(num_threads: int) -> dict[str, Any]:

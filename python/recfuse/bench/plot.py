@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["save_plot"]
 
-_OURS, _PEER, _INK = "#1f6f8b", "#b0b7bf", "#2b2f36"
+_OURS, _SLOWER, _PEER, _INK = "#1f6f8b", "#c4623a", "#b0b7bf", "#2b2f36"
 
 
 def save_plot(results: dict[str, Any], path: Path) -> None:
@@ -44,18 +44,22 @@ def save_plot(results: dict[str, Any], path: Path) -> None:
 
 def _draw_ratios(axes: Any, cases: list[dict[str, Any]]) -> None:
     """Draw a bar per case for the best peer, a dot for every other one."""
+    axes.set_xscale("log")
+    seen = [1.0]
     for row, case in enumerate(cases):
-        peers = [c for c in case["contenders"] if c["status"] == "timed"][1:]
+        peers = [c for c in case["contenders"] if _is_timed_peer(c)]
         best = next((c for c in peers if c["name"] == case["best_peer"]), None)
         if best is None:
             axes.text(1.02, row, "no peer installed", va="center", fontsize=8, color=_INK)
             continue
         ratio = best["ratio_median"]
-        axes.barh(row, ratio, height=0.55, color=_OURS if ratio >= 1 else _PEER, zorder=2)
+        others = [c["ratio_median"] for c in peers if c is not best]
+        seen += [ratio, best["ratio_low"], best["ratio_high"], *others]
+        color = _OURS if ratio >= 1 else _SLOWER
+        axes.barh(row, ratio - 1, left=1, height=0.5, color=color, zorder=2)
         axes.hlines(row, best["ratio_low"], best["ratio_high"], color=_INK, linewidth=1.5, zorder=4)
-        others = [c for c in peers if c is not best and not c["name"].startswith("recfuse")]
         axes.plot(
-            [c["ratio_median"] for c in others],
+            others,
             [row] * len(others),
             "o",
             markersize=4,
@@ -66,28 +70,35 @@ def _draw_ratios(axes: Any, cases: list[dict[str, Any]]) -> None:
         )
         axes.annotate(
             f"{ratio:.2f}x  {best['name']}",
-            (max([ratio, best["ratio_high"], *(c["ratio_median"] for c in others)]), row),
+            (max(1.0, ratio, best["ratio_high"], *others), row),
             xytext=(7, 0),
             textcoords="offset points",
             va="center",
             fontsize=8,
             color=_INK,
         )
-    axes.axvline(1.0, color=_INK, linewidth=1, linestyle="--", zorder=5)
+    axes.axvline(1.0, color=_INK, linewidth=1, zorder=5)
     axes.set_yticks(
         range(len(cases)),
         [f"{case['op']}\n{case['name']}  [{n}]" for n, case in enumerate(cases, 1)],
-        fontsize=8,
     )
     axes.set_ylim(max(len(cases), 3) - 0.5, -0.5)
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.35)
+    low, high = min(0.8, min(seen) / 1.2), max(2.0, *seen)
+    axes.set_xlim(low, high * (high / low) ** 0.5)  # room for the names
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel(
-        "time of the peer / time of recfuse\n"
-        "bar: the fastest peer, with quartiles; dots: the others; beyond 1 recfuse is faster",
+        "time of the peer / time of recfuse; beyond 1x recfuse is faster\n"
+        "bar: the fastest peer, with quartiles; dots: the other peers",
         fontsize=8,
     )
     axes.set_title("Against the best peer at its best", fontsize=10, loc="left", color=_INK)
     _tidy(axes, "x")
+
+
+def _is_timed_peer(contender: dict[str, Any]) -> bool:
+    return contender["status"] == "timed" and contender["package"] != "recfuse"
 
 
 def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
@@ -106,12 +117,11 @@ def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, f
         roof = np.minimum(x * rate, ceilings["flops_per_second"])
         axes.loglog(x, roof / 1e9, style, color=_INK, linewidth=1.2)
         axes.text(
-            x[6],
-            x[6] * rate / 1e9 * 1.15,
+            x[0] * 0.85,
+            x[0] * rate / 1e9,
             f"{name} {rate / 1e9:.0f} GB/s",
-            rotation=np.degrees(np.arctan(rate / 1e9)),
-            rotation_mode="anchor",
-            transform_rotates_text=True,
+            ha="right",
+            va="center",
             fontsize=7,
             color=_INK,
         )
@@ -145,6 +155,7 @@ def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, f
             fontsize=8,
             color=_OURS,
         )
+    axes.set_xlim(left=x[0] / 12)  # room for the names of the slopes
     axes.set_xlabel("operations per byte that must move", fontsize=8)
     axes.set_ylabel("G operations per second", fontsize=8)
     axes.set_title("Against the limits of the machine", fontsize=10, loc="left", color=_INK)

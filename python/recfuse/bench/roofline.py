@@ -32,7 +32,7 @@ class Ceilings:
     updates : float
         Increments of scattered counters that stay in the first cache.
     cache_bytes : int
-        Working sets up to this size are served at the rate of `cache`.
+        Of a working set, this much is served at the rate of `cache`.
     """
 
     flops: float
@@ -71,11 +71,12 @@ def floor(cost: Cost, ceilings: Ceilings) -> Floor:
     >>> floor(Cost(flops=2e9, bytes=1e8), rates)
     Floor(seconds=2.0, bound='multiply-adds')
     """
-    in_cache = (cost.working_set or cost.bytes) <= ceilings.cache_bytes
-    bandwidth = ceilings.cache if in_cache else ceilings.memory
+    # At best the last cache is full of what is read again.
+    cached = min(1.0, ceilings.cache_bytes / (cost.working_set or cost.bytes))
+    transfer = cost.bytes * (cached / ceilings.cache + (1 - cached) / ceilings.memory)
     needs = {
         "multiply-adds": cost.flops / ceilings.flops,
-        "cache" if in_cache else "memory": cost.bytes / bandwidth,
+        "memory" if cached < 1 else "last cache": transfer,
         "updates": cost.updates / ceilings.updates,
     }
     bound = max(needs, key=lambda name: needs[name])

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recfuse.backend import resolve_backend
 from recfuse.bench import report
 from recfuse.bench.case import Case
 from recfuse.bench.cases import OPS, cases_of
+from recfuse.bench.machine import default_threads
 from recfuse.bench.race import Race, WrongAnswerError
 from recfuse.bench.roofline import measure_ceilings
 
@@ -82,7 +82,7 @@ def run_cases(
     cases: Sequence[Case], *, threads: int = 0, rounds: int = 5, peers: bool = True
 ) -> dict[str, Any]:
     """Race every case and return the document that `report.document` describes."""
-    threads = threads or resolve_backend("cpu").ops.default_num_threads()
+    threads = threads or default_threads()
     ceilings = measure_ceilings(threads)
     races = []
     for place, case in enumerate(cases, 1):

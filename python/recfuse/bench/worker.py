@@ -195,6 +195,7 @@ def serve() -> None:
     with os.fdopen(os.dup(1), "w") as channel:
         os.dup2(2, 1)
         child: _Child | None = None
+        reply: dict[str, Any]
         for line in sys.stdin:
             request = json.loads(line)
             try:

@@ -114,13 +114,20 @@ void validate(const AlsParams& params) {
   }
 }
 
-void validate_interactions(const CsrView& csr) {
+/// A matrix with values whose rows can be ids.
+void validate_sparse_values(const CsrView& csr, const char* op, const char* argument) {
   if (csr.rows > std::numeric_limits<std::int32_t>::max()) {
-    fail("als: user_items must have at most 2147483647 rows; got ", csr.rows);
+    fail(op, ": ", argument, " must have at most 2147483647 rows; got ", csr.rows);
   }
-  if (csr.values == nullptr) fail("als: user_items must have values; got a pattern");
-  validate_csr(csr, "als", "user_items");
-  validate_finite_values(csr, "als", "user_items");
+  if (csr.values == nullptr) fail(op, ": ", argument, " must have values; got a pattern");
+  validate_csr(csr, op, argument);
+  validate_finite_values(csr, op, argument);
+}
+
+void validate_out(const TopkOut& out, std::int64_t rows, std::int64_t k, const std::string& op) {
+  if (out.ids.rows == rows && out.ids.cols == k && out.scores.rows == rows && out.scores.cols == k) return;
+  fail(op, ": out must have shape ", shape(rows, k), " twice; got ", shape(out.ids.rows, out.ids.cols), " and ",
+       shape(out.scores.rows, out.scores.cols));
 }
 
 template <class T>
@@ -170,6 +177,10 @@ Fusion fusion_named(std::string_view name) {
 Missing missing_named(std::string_view name) {
   return enum_named<Missing>(name, "fuse_topk", "missing",
                              {{"renormalise", Missing::kRenormalise}, {"zero", Missing::kZero}});
+}
+
+Norm norm_named(std::string_view name) {
+  return enum_named<Norm>(name, "cosine_knn", "norm", {{"full", Norm::kFull}, {"corated", Norm::kCorated}});
 }
 
 AlsObjective objective_named(std::string_view name) {
@@ -239,11 +250,7 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
       fail<std::out_of_range>(items.op, ": allow[", i, "] must be in [0, ", n_items, "); got ", args.allow_ids[i]);
     }
   }
-  if (out.ids.rows != n_queries || out.ids.cols != args.k || out.scores.rows != n_queries ||
-      out.scores.cols != args.k) {
-    fail(items.op, ": out must have shape ", shape(n_queries, args.k), " twice; got ",
-         shape(out.ids.rows, out.ids.cols), " and ", shape(out.scores.rows, out.scores.cols));
-  }
+  validate_out(out, n_queries, args.k, items.op);
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
     fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
          shape(parts.rows, parts.cols));
@@ -258,7 +265,7 @@ void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const
 void validate(const CsrView& user_items, const AlsParams& params, int num_threads) {
   validate(params);
   validate_num_threads(num_threads, "als");
-  validate_interactions(user_items);
+  validate_sparse_values(user_items, "als", "user_items");
 }
 
 void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
@@ -278,7 +285,7 @@ void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factor
   if (user_items.cols != n_items) {
     fail("als: user_items must have ", n_items, " columns like the fitted one; got ", user_items.cols);
   }
-  validate_interactions(user_items);
+  validate_sparse_values(user_items, "als", "user_items");
   if (factors.rows != user_items.rows || factors.cols != params.factors) {
     fail("als: factors must have shape ", shape(user_items.rows, params.factors), "; got ",
          shape(factors.rows, factors.cols));
@@ -294,6 +301,36 @@ void validate_penalties(std::span<const double> penalties, const AlsParams& para
     if (std::isfinite(penalty)) continue;
     fail("als: frequency_scaling must keep the regularization of every row finite; got ", params.frequency_scaling);
   }
+}
+
+void validate(const CosineKnnArgs& args, const TopkOut& out) {
+  const char* const op = "cosine_knn";
+  if (args.k < 1) fail(op, ": k must be at least 1; got ", args.k);
+  if (args.min_support < 1) fail(op, ": min_support must be at least 1; got ", args.min_support);
+  validate_at_least_zero(args.shrinkage, op, "shrinkage");
+  validate_num_threads(args.num_threads, op);
+  validate_sparse_values(args.matrix, op, "matrix");
+  validate_out(out, args.matrix.rows, args.k, op);
+}
+
+void validate(const NeighbourTopkArgs& args, const TopkOut& out) {
+  const char* const op = "neighbour_topk";
+  if (args.k < 1) fail(op, ": k must be at least 1; got ", args.k);
+  validate_num_threads(args.num_threads, op);
+  if (args.queries.cols != args.neighbours.rows) {
+    fail(op, ": user_items must have ", args.neighbours.rows, " columns; got ", args.queries.cols);
+  }
+  validate_sparse_values(args.queries, op, "user_items");
+  // Rows of neighbours run best first, so only their range is checked.
+  for (std::int64_t j = args.neighbours.indptr[0]; j < args.neighbours.indptr[args.neighbours.rows]; ++j) {
+    if (args.neighbours.indices[j] < 0 || args.neighbours.indices[j] >= args.neighbours.cols) {
+      fail<std::out_of_range>(op, ": neighbours must have column indices in [0, ", args.neighbours.cols, "); got ",
+                              args.neighbours.indices[j]);
+    }
+  }
+  validate_filter(args.exclude, op, "exclude", args.queries.rows, args.neighbours.cols);
+  validate_filter(args.allow, op, "allow", args.queries.rows, args.neighbours.cols);
+  validate_out(out, args.queries.rows, args.k, op);
 }
 
 }  // namespace recfuse

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "recfuse/als.hpp"
+#include "recfuse/cosine_knn.hpp"
 #include "recfuse/fuse_topk.hpp"
 
 namespace recfuse {
@@ -22,6 +23,9 @@ void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factor
                       const AlsParams& params, std::int64_t n_items, int num_threads);
 /// The regularization of every row, after frequency scaling.
 void validate_penalties(std::span<const double> penalties, const AlsParams& params);
+
+void validate(const CosineKnnArgs& args, const TopkOut& out);
+void validate(const NeighbourTopkArgs& args, const TopkOut& out);
 
 /// Indptr must not decrease and indices must ascend within a row and lie in [0, cols).
 void validate_csr(const CsrView& csr, const std::string& op, const char* argument);

@@ -9,9 +9,9 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from helpers import assert_same_bytes
 
 import recfuse
+from helpers import assert_same_bytes
 from recfuse.errors import NotFittedError
 
 ESTIMATORS = {
@@ -59,7 +59,7 @@ def test_set_params(make):
     model = make()
     assert model.set_params(num_threads=1) is model
     assert model.get_params()["num_threads"] == 1
-    with pytest.raises(ValueError, match="parameter must be one of .*; got 'nonsense'"):
+    with pytest.raises(ValueError, match=r"parameter must be one of .*; got 'nonsense'"):
         model.set_params(nonsense=1)
 
 

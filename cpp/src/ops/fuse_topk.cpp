@@ -36,7 +36,12 @@ std::int64_t tile_items_for(std::int64_t total_dim) {
 class Search {
  public:
   Search(const FusedItems& items, const ScanOrder& order, const FuseTopkArgs& args)
-      : items_(items), order_(order), args_(args), kernels_(kernel_table()), queries_(items, args, order) {}
+      : items_(items),
+        order_(order),
+        args_(args),
+        kernels_(kernel_table()),
+        filters_{args.exclude, args.allow},
+        queries_(items, args, order) {}
 
   void run(const TopkOut& out, const MatrixView<double>& parts);
 
@@ -70,6 +75,7 @@ class Search {
   const ScanOrder& order_;
   const FuseTopkArgs& args_;
   const kernels::KernelTable& kernels_;
+  Filters filters_;
   Queries queries_;
   std::int64_t block_ = 1;           // queries that are scanned together
   bool workers_own_blocks_ = false;  // otherwise they share one and divide the items
@@ -244,7 +250,7 @@ void Search::scan_tile(std::size_t tile, std::int64_t first, std::int64_t last, 
 
 void Search::score_all(std::int64_t q, ExactTopk& best) const {
   const auto consider = [&](std::int32_t id) {
-    if (admitted(args_, q, id)) best.push(queries_.score(kernels_, q, id), id);
+    if (filters_.admit(q, id)) best.push(queries_.score(kernels_, q, id), id);
   };
   if (args_.allow.given() && !args_.has_allow_ids) {
     std::for_each_n(args_.allow.row_indices(q), args_.allow.row_size(q), consider);
@@ -270,25 +276,16 @@ void Search::finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> wor
       worker->candidates.rescore(q, best);
     }
     for (const std::int32_t id : order_.irregular_ids) {
-      if (admitted(args_, q, id)) best.push(queries_.score(kernels_, q, id), id);
+      if (filters_.admit(q, id)) best.push(queries_.score(kernels_, q, id), id);
     }
   }
-  const auto& keys = best.sorted();
-  const auto found = static_cast<std::int64_t>(keys.size());
+  const std::int64_t found = best.write(q, out);
+  if (parts.data == nullptr) return;
   const int n_modalities = items_.n_modalities();
   for (std::int64_t i = 0; i < found; ++i) {
-    const std::uint64_t key = keys[static_cast<std::size_t>(i)];
-    out.ids.row(q)[i] = key_id(key);
-    out.scores.row(q)[i] = key_score(key);
-    if (parts.data != nullptr) {
-      queries_.score(kernels_, q, key_id(key), parts.row(q) + i * n_modalities);
-    }
+    queries_.score(kernels_, q, out.ids.row(q)[i], parts.row(q) + i * n_modalities);
   }
-  std::fill(out.ids.row(q) + found, out.ids.row(q) + args_.k, -1);
-  std::fill(out.scores.row(q) + found, out.scores.row(q) + args_.k, -std::numeric_limits<float>::infinity());
-  if (parts.data != nullptr) {
-    std::fill(parts.row(q) + found * n_modalities, parts.row(q) + args_.k * n_modalities, 0.0);
-  }
+  std::fill(parts.row(q) + found * n_modalities, parts.row(q) + args_.k * n_modalities, 0.0);
 }
 
 void Search::run(const TopkOut& out, const MatrixView<double>& parts) {

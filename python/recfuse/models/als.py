@@ -218,16 +218,16 @@ class AlternatingLeastSquares(Estimator):
     def _item_vectors(self) -> Float32:
         """Item vectors whose products with `_user_vectors` are scores, biases and all."""
         if not self.biases:
-            return self.item_factors_
+            return _columns(self.item_factors_)
         ones = np.ones((len(self.item_factors_), 1), np.float32)
-        return np.hstack([self.item_factors_, self.item_biases_[:, None], ones])
+        return _columns(self.item_factors_, self.item_biases_[:, None], ones)
 
     def _user_vectors(self, factors: Float32, biases: Float32) -> Float32:
         if not self.biases:
             return factors
         ones = np.ones((len(factors), 1), np.float32)
         offsets = (self.global_mean_ + biases.astype(np.float64)).astype(np.float32)
-        return np.hstack([factors, ones, offsets[:, None]])
+        return _columns(factors, ones, offsets[:, None])
 
     def recommend(
         self,
@@ -319,7 +319,7 @@ class AlternatingLeastSquares(Estimator):
             self.item_factors_[items].astype(np.float64),
         )
         biases = self.global_mean_ + self.user_biases_[users] + self.item_biases_[items]
-        return (products + biases).astype(np.float32)
+        return np.asarray(products + biases, np.float32)
 
     def fold_in(self, user_items: Any) -> Float32:
         """Solve for the factors of users that the model has not seen.
@@ -397,3 +397,7 @@ class AlternatingLeastSquares(Estimator):
             device=self.device,
             num_threads=self.num_threads,
         )
+
+
+def _columns(*blocks: Float32) -> Float32:
+    return np.hstack(blocks).astype(np.float32, copy=False)

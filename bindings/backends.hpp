@@ -8,6 +8,8 @@ namespace recfuse::bindings {
 struct Cpu {
   using AlsSolver = recfuse::AlsSolver;
   using FusedIndex = recfuse::FusedIndex;
+  static constexpr auto cosine_knn = recfuse::cosine_knn;
+  static constexpr auto neighbour_topk = recfuse::neighbour_topk;
 };
 
 }  // namespace recfuse::bindings

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/als.hpp"
+#include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
 
 namespace recfuse::bindings {
@@ -9,6 +10,7 @@ namespace recfuse::bindings {
 template <class Backend>
 void bind_all(py::module_& m) {
   bind_als<Backend>(m);
+  bind_cosine_knn<Backend>(m);
   bind_fuse_topk<Backend>(m);
 }
 

@@ -2,7 +2,6 @@
 find_package(Threads REQUIRED)
 add_library(recfuse_options INTERFACE)
 target_compile_features(recfuse_options INTERFACE cxx_std_20)
-target_link_libraries(recfuse_options INTERFACE Threads::Threads)
 target_compile_options(recfuse_options INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
   # One rounding per operation is part of the definition of a score; fused multiply-adds are written out where wanted.

@@ -14,10 +14,11 @@ template <class Backend>
 class BoundFusedIndex {
  public:
   BoundFusedIndex(std::vector<FloatMatrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
-                  const std::vector<std::string>& names, int num_threads)
+                  const std::vector<std::string>& names, const std::string& op, int num_threads)
       : items_(std::move(items)) {
     const auto x = views(items_);
-    FusedItemsArgs args{.items = x, .metric = metric_named(metric), .num_threads = num_threads, .names = names};
+    FusedItemsArgs args{
+        .items = x, .metric = metric_named(metric), .num_threads = num_threads, .names = names, .op = op};
     if (present) args.present = view(*present);
     const py::gil_scoped_release nogil;
     index_ = std::make_unique<typename Backend::FusedIndex>(args);
@@ -52,6 +53,26 @@ class BoundFusedIndex {
     return py::make_tuple(ids, scores, parts.reshape({n_queries, width, index_->n_modalities()}));
   }
 
+  py::tuple score_pairs(const std::vector<FloatMatrix>& queries, const DoubleMatrix& weights, const CsrParts& pairs,
+                        const std::string& fusion, const std::string& missing, int num_threads) const {
+    const auto q = views(queries);
+    const auto pattern = view(pairs);
+    Array<float> scores(pattern.nnz());
+    auto parts = new_matrix<double>(pattern.nnz(), index_->n_modalities());
+    const FuseTopkArgs args{.queries = q,
+                            .weights = view(weights),
+                            .fusion = fusion_named(fusion),
+                            .missing = missing_named(missing),
+                            .num_threads = num_threads};
+    const std::span<float> out(scores.mutable_data(), static_cast<std::size_t>(scores.size()));
+    const auto parts_view = mutable_view(parts);
+    {
+      const py::gil_scoped_release nogil;
+      index_->score_pairs(args, pattern, out, parts_view);
+    }
+    return py::make_tuple(scores, parts);
+  }
+
  private:
   std::vector<FloatMatrix> items_;
   std::unique_ptr<typename Backend::FusedIndex> index_;
@@ -63,11 +84,13 @@ void bind_fuse_topk(py::module_& m) {
   using namespace py::literals;
   py::class_<Index>(m, "FusedIndex")
       .def(py::init<std::vector<FloatMatrix>, std::optional<Array<std::uint8_t>>, const std::string&,
-                    const std::vector<std::string>&, int>(),
-           "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "num_threads"_a)
+                    const std::vector<std::string>&, const std::string&, int>(),
+           "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "num_threads"_a)
       .def("topk", &Index::topk, "queries"_a.noconvert(), "weights"_a.noconvert(), "k"_a, py::kw_only(), "fusion"_a,
            "missing"_a, "exclude"_a.noconvert(), "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "contributions"_a,
-           "num_threads"_a);
+           "num_threads"_a)
+      .def("score_pairs", &Index::score_pairs, "queries"_a.noconvert(), "weights"_a.noconvert(), "pairs"_a.noconvert(),
+           py::kw_only(), "fusion"_a, "missing"_a, "num_threads"_a);
 }
 
 }  // namespace recfuse::bindings

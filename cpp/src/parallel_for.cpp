@@ -13,6 +13,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "recfuse/parallel.hpp"
@@ -62,7 +63,11 @@ class Pool {
       jobs_.push_back(&job);
       // Idle threads may be busy with other callers' jobs; this job then simply gets fewer of them.
       while (n_threads_ < std::min(job.helpers_wanted, kMaxThreads)) {
-        std::thread([this] { serve(); }).detach();
+        try {
+          std::thread([this] { serve(); }).detach();
+        } catch (const std::system_error&) {
+          break;  // the system grants no more threads; the caller's own does what is left
+        }
         ++n_threads_;
       }
     }

@@ -39,19 +39,20 @@ E enum_named(std::string_view name, const char* op, const char* argument,
   fail(op, ": ", argument, " must be one of ", names, "; got '", name, "'");
 }
 
-void validate_filter(const CsrView& csr, const char* argument, std::int64_t n_queries, std::int64_t n_items) {
+void validate_filter(const CsrView& csr, const std::string& op, const char* argument, std::int64_t n_queries,
+                     std::int64_t n_items) {
   if (!csr.given()) return;
   if (csr.rows != n_queries || csr.cols != n_items) {
-    fail("fuse_topk: ", argument, " must have shape ", shape(n_queries, n_items), " (queries, items); got ",
+    fail(op, ": ", argument, " must have shape ", shape(n_queries, n_items), " (queries, items); got ",
          shape(csr.rows, csr.cols));
   }
-  validate_csr(csr, "fuse_topk", argument);
+  validate_csr(csr, op, argument);
 }
 
 void validate_weights(const MatrixView<const double>& weights, std::int64_t n_queries, const FusedItemsArgs& items) {
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
   if (weights.cols != n_modalities || (weights.rows != 1 && weights.rows != n_queries)) {
-    fail("fuse_topk: weights must have shape (1 or ", n_queries, ", ", n_modalities, "); got ",
+    fail(items.op, ": weights must have shape (1 or ", n_queries, ", ", n_modalities, "); got ",
          shape(weights.rows, weights.cols));
   }
   for (std::int64_t q = 0; q < weights.rows; ++q) {
@@ -59,12 +60,32 @@ void validate_weights(const MatrixView<const double>& weights, std::int64_t n_qu
     for (std::int64_t m = 0; m < n_modalities; ++m) {
       const double w = weights.row(q)[m];
       if (!std::isfinite(w))
-        fail("fuse_topk: ", modality_of("weights", items, static_cast<std::size_t>(m)), " must be finite; got ", w,
+        fail(items.op, ": ", modality_of("weights", items, static_cast<std::size_t>(m)), " must be finite; got ", w,
              " for query ", q);
       all_zero = all_zero && w == 0.0;
     }
-    if (all_zero) fail("fuse_topk: weights must not all be 0; got only zeros for query ", q);
+    if (all_zero) fail(items.op, ": weights must not all be 0; got only zeros for query ", q);
   }
+}
+
+void validate_queries(const FuseTopkArgs& args, const FusedItemsArgs& items) {
+  const auto n_modalities = static_cast<std::int64_t>(items.items.size());
+  if (args.queries.size() != items.items.size()) {
+    fail(items.op, ": queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
+  }
+  const std::int64_t n_queries = args.queries[0].rows;
+  for (std::size_t m = 0; m < args.queries.size(); ++m) {
+    if (args.queries[m].rows != n_queries) {
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
+           modality_of("queries", items, 0), "; got ", args.queries[m].rows);
+    }
+    if (args.queries[m].cols != items.items[m].cols) {
+      fail(items.op, ": ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
+           modality_of("items", items, m), "; got ", args.queries[m].cols);
+    }
+  }
+  validate_num_threads(args.num_threads, items.op);
+  validate_weights(args.weights, n_queries, items);
 }
 
 void validate_finite_values(const CsrView& csr, const char* op, const char* argument) {
@@ -93,13 +114,20 @@ void validate(const AlsParams& params) {
   }
 }
 
-void validate_interactions(const CsrView& csr) {
+/// A matrix with values whose rows can be ids.
+void validate_sparse_values(const CsrView& csr, const char* op, const char* argument) {
   if (csr.rows > std::numeric_limits<std::int32_t>::max()) {
-    fail("als: user_items must have at most 2147483647 rows; got ", csr.rows);
+    fail(op, ": ", argument, " must have at most 2147483647 rows; got ", csr.rows);
   }
-  if (csr.values == nullptr) fail("als: user_items must have values; got a pattern");
-  validate_csr(csr, "als", "user_items");
-  validate_finite_values(csr, "als", "user_items");
+  if (csr.values == nullptr) fail(op, ": ", argument, " must have values; got a pattern");
+  validate_csr(csr, op, argument);
+  validate_finite_values(csr, op, argument);
+}
+
+void validate_out(const TopkOut& out, std::int64_t rows, std::int64_t k, const std::string& op) {
+  if (out.ids.rows == rows && out.ids.cols == k && out.scores.rows == rows && out.scores.cols == k) return;
+  fail(op, ": out must have shape ", shape(rows, k), " twice; got ", shape(out.ids.rows, out.ids.cols), " and ",
+       shape(out.scores.rows, out.scores.cols));
 }
 
 template <class T>
@@ -151,6 +179,10 @@ Missing missing_named(std::string_view name) {
                              {{"renormalise", Missing::kRenormalise}, {"zero", Missing::kZero}});
 }
 
+Norm norm_named(std::string_view name) {
+  return enum_named<Norm>(name, "cosine_knn", "norm", {{"full", Norm::kFull}, {"corated", Norm::kCorated}});
+}
+
 AlsObjective objective_named(std::string_view name) {
   return enum_named<AlsObjective>(name, "als", "objective",
                                   {{"implicit", AlsObjective::kImplicit}, {"explicit", AlsObjective::kExplicit}});
@@ -162,11 +194,11 @@ LinearSolver solver_named(std::string_view name) {
       {{"auto", LinearSolver::kAuto}, {"cholesky", LinearSolver::kCholesky}, {"cg", LinearSolver::kCg}});
 }
 
-void validate_num_threads(int num_threads, const char* op) {
+void validate_num_threads(int num_threads, const std::string& op) {
   if (num_threads < 0) fail(op, ": num_threads must be at least 0; got ", num_threads);
 }
 
-void validate_csr(const CsrView& csr, const char* op, const char* argument) {
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument) {
   for (std::int64_t row = 0; row < csr.rows; ++row) {
     const std::int64_t begin = csr.indptr[row], end = csr.indptr[row + 1];
     if (end < begin) fail(op, ": ", argument, ".indptr must not decrease; got ", end, " after ", begin);
@@ -185,68 +217,55 @@ void validate_csr(const CsrView& csr, const char* op, const char* argument) {
 }
 
 void validate(const FusedItemsArgs& args) {
-  if (args.items.empty()) fail("fuse_topk: items must have at least 1 modality; got 0");
+  if (args.items.empty()) fail(args.op, ": items must have at least 1 modality; got 0");
   const std::int64_t n_items = args.items[0].rows;
   if (n_items > std::numeric_limits<std::int32_t>::max()) {
-    fail("fuse_topk: items must have at most 2147483647 rows; got ", n_items);
+    fail(args.op, ": items must have at most 2147483647 rows; got ", n_items);
   }
   for (std::size_t m = 0; m < args.items.size(); ++m) {
     if (args.items[m].rows != n_items) {
-      fail("fuse_topk: ", modality_of("items", args, m), " must have ", n_items, " rows like ",
+      fail(args.op, ": ", modality_of("items", args, m), " must have ", n_items, " rows like ",
            modality_of("items", args, 0), "; got ", args.items[m].rows);
     }
     if (args.items[m].cols < 1)
-      fail("fuse_topk: ", modality_of("items", args, m), " must have at least 1 column; got 0");
+      fail(args.op, ": ", modality_of("items", args, m), " must have at least 1 column; got 0");
   }
   const auto n_modalities = static_cast<std::int64_t>(args.items.size());
   if (args.present.data != nullptr && (args.present.rows != n_items || args.present.cols != n_modalities)) {
-    fail("fuse_topk: present must have shape ", shape(n_items, n_modalities), " (items, modalities); got ",
+    fail(args.op, ": present must have shape ", shape(n_items, n_modalities), " (items, modalities); got ",
          shape(args.present.rows, args.present.cols));
   }
-  validate_num_threads(args.num_threads, "fuse_topk");
+  validate_num_threads(args.num_threads, args.op);
 }
 
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts) {
+  validate_queries(args, items);
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
-  if (args.queries.size() != items.items.size()) {
-    fail("fuse_topk: queries must have ", n_modalities, " modalities like items; got ", args.queries.size());
-  }
   const std::int64_t n_queries = args.queries[0].rows, n_items = items.items[0].rows;
-  for (std::size_t m = 0; m < args.queries.size(); ++m) {
-    if (args.queries[m].rows != n_queries) {
-      fail("fuse_topk: ", modality_of("queries", items, m), " must have ", n_queries, " rows like ",
-           modality_of("queries", items, 0), "; got ", args.queries[m].rows);
-    }
-    if (args.queries[m].cols != items.items[m].cols) {
-      fail("fuse_topk: ", modality_of("queries", items, m), " must have ", items.items[m].cols, " columns like ",
-           modality_of("items", items, m), "; got ", args.queries[m].cols);
-    }
-  }
-  if (args.k < 1) fail("fuse_topk: k must be at least 1; got ", args.k);
-  validate_num_threads(args.num_threads, "fuse_topk");
-  validate_weights(args.weights, n_queries, items);
-  validate_filter(args.exclude, "exclude", n_queries, n_items);
-  validate_filter(args.allow, "allow", n_queries, n_items);
+  if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
+  validate_filter(args.exclude, items.op, "exclude", n_queries, n_items);
+  validate_filter(args.allow, items.op, "allow", n_queries, n_items);
   for (std::size_t i = 0; i < args.allow_ids.size(); ++i) {
     if (args.allow_ids[i] < 0 || args.allow_ids[i] >= n_items) {
-      fail<std::out_of_range>("fuse_topk: allow[", i, "] must be in [0, ", n_items, "); got ", args.allow_ids[i]);
+      fail<std::out_of_range>(items.op, ": allow[", i, "] must be in [0, ", n_items, "); got ", args.allow_ids[i]);
     }
   }
-  if (out.ids.rows != n_queries || out.ids.cols != args.k || out.scores.rows != n_queries ||
-      out.scores.cols != args.k) {
-    fail("fuse_topk: out must have shape ", shape(n_queries, args.k), " twice; got ", shape(out.ids.rows, out.ids.cols),
-         " and ", shape(out.scores.rows, out.scores.cols));
-  }
+  validate_out(out, n_queries, args.k, items.op);
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
-    fail("fuse_topk: parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
+    fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
          shape(parts.rows, parts.cols));
   }
+}
+
+void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs) {
+  validate_queries(args, items);
+  validate_filter(pairs, items.op, "pairs", args.queries[0].rows, items.items[0].rows);
 }
 
 void validate(const CsrView& user_items, const AlsParams& params, int num_threads) {
   validate(params);
   validate_num_threads(num_threads, "als");
-  validate_interactions(user_items);
+  validate_sparse_values(user_items, "als", "user_items");
 }
 
 void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
@@ -266,7 +285,7 @@ void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factor
   if (user_items.cols != n_items) {
     fail("als: user_items must have ", n_items, " columns like the fitted one; got ", user_items.cols);
   }
-  validate_interactions(user_items);
+  validate_sparse_values(user_items, "als", "user_items");
   if (factors.rows != user_items.rows || factors.cols != params.factors) {
     fail("als: factors must have shape ", shape(user_items.rows, params.factors), "; got ",
          shape(factors.rows, factors.cols));
@@ -282,6 +301,36 @@ void validate_penalties(std::span<const double> penalties, const AlsParams& para
     if (std::isfinite(penalty)) continue;
     fail("als: frequency_scaling must keep the regularization of every row finite; got ", params.frequency_scaling);
   }
+}
+
+void validate(const CosineKnnArgs& args, const TopkOut& out) {
+  const char* const op = "cosine_knn";
+  if (args.k < 1) fail(op, ": k must be at least 1; got ", args.k);
+  if (args.min_support < 1) fail(op, ": min_support must be at least 1; got ", args.min_support);
+  validate_at_least_zero(args.shrinkage, op, "shrinkage");
+  validate_num_threads(args.num_threads, op);
+  validate_sparse_values(args.matrix, op, "matrix");
+  validate_out(out, args.matrix.rows, args.k, op);
+}
+
+void validate(const NeighbourTopkArgs& args, const TopkOut& out) {
+  const char* const op = "neighbour_topk";
+  if (args.k < 1) fail(op, ": k must be at least 1; got ", args.k);
+  validate_num_threads(args.num_threads, op);
+  if (args.queries.cols != args.neighbours.rows) {
+    fail(op, ": user_items must have ", args.neighbours.rows, " columns; got ", args.queries.cols);
+  }
+  validate_sparse_values(args.queries, op, "user_items");
+  // Rows of neighbours run best first, so only their range is checked.
+  for (std::int64_t j = args.neighbours.indptr[0]; j < args.neighbours.indptr[args.neighbours.rows]; ++j) {
+    if (args.neighbours.indices[j] < 0 || args.neighbours.indices[j] >= args.neighbours.cols) {
+      fail<std::out_of_range>(op, ": neighbours must have column indices in [0, ", args.neighbours.cols, "); got ",
+                              args.neighbours.indices[j]);
+    }
+  }
+  validate_filter(args.exclude, op, "exclude", args.queries.rows, args.neighbours.cols);
+  validate_filter(args.allow, op, "allow", args.queries.rows, args.neighbours.cols);
+  validate_out(out, args.queries.rows, args.k, op);
 }
 
 }  // namespace recfuse

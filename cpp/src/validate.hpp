@@ -2,8 +2,10 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "recfuse/als.hpp"
+#include "recfuse/cosine_knn.hpp"
 #include "recfuse/fuse_topk.hpp"
 
 namespace recfuse {
@@ -11,6 +13,8 @@ namespace recfuse {
 void validate(const FusedItemsArgs& args);
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts);
 
+/// What scoring pairs needs: queries and weights that fit the items, and pairs that fit both.
+void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs);
 void validate(const CsrView& user_items, const AlsParams& params, int num_threads);
 void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
               std::int64_t n_items);
@@ -20,8 +24,11 @@ void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factor
 /// The regularization of every row, after frequency scaling.
 void validate_penalties(std::span<const double> penalties, const AlsParams& params);
 
+void validate(const CosineKnnArgs& args, const TopkOut& out);
+void validate(const NeighbourTopkArgs& args, const TopkOut& out);
+
 /// Indptr must not decrease and indices must ascend within a row and lie in [0, cols).
-void validate_csr(const CsrView& csr, const char* op, const char* argument);
-void validate_num_threads(int num_threads, const char* op);
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument);
+void validate_num_threads(int num_threads, const std::string& op);
 
 }  // namespace recfuse

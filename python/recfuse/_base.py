@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any, TypeVar
 
 from recfuse.errors import NotFittedError
@@ -13,14 +14,14 @@ Self = TypeVar("Self", bound="Estimator")  # typing.Self needs Python 3.11
 
 
 class Estimator:
-    """Base of the estimators: the arguments of ``__init__`` are stored untouched under their names."""
+    """Base of the estimators: what ``__init__`` is given is stored untouched, by name."""
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name; `deep` adds those of nested estimators as ``name__param``."""
+        """Return the parameters by name; those of nested estimators as ``name__param``."""
         params: dict[str, Any] = {name: getattr(self, name) for name in self._parameter_names()}
         if deep:
             for name, value in list(params.items()):
@@ -29,19 +30,26 @@ class Estimator:
         return params
 
     def set_params(self: Self, **params: Any) -> Self:
-        """Set parameters by name (``nested__param`` reaches into a nested estimator); return self."""
+        """Set parameters by name (``name__param`` for a nested estimator's); return self."""
         known = self._parameter_names()
         for name, value in params.items():
             outer, _, inner = name.partition("__")
             if outer not in known:
                 raise ValueError(
-                    f"{type(self).__name__}: parameter must be one of {', '.join(known)}; got {outer!r}"
+                    f"{type(self).__name__}: parameter must be one of {', '.join(known)}; "
+                    f"got {outer!r}"
                 )
             if inner:
                 getattr(self, outer).set_params(**{inner: value})
             else:
                 setattr(self, outer, value)
         return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to one file; `recfuse.load` reads it."""
+        from recfuse.persistence import save
+
+        save(self, path)
 
     def __repr__(self) -> str:
         """Show only what differs from the defaults, as scikit-learn does."""
@@ -63,5 +71,6 @@ def check_fitted(estimator: Estimator, attribute: str) -> None:
     """Raise NotFittedError unless `fit` has set `attribute`."""
     if not hasattr(estimator, attribute):
         raise NotFittedError(
-            f"{type(estimator).__name__}: fit must be called before this method; got an unfitted model"
+            f"{type(estimator).__name__}: fit must be called before this method; "
+            "got an unfitted model"
         )

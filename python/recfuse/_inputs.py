@@ -9,7 +9,18 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["as_csr", "as_ids", "as_matrix", "as_modalities", "as_rng"]
+from recfuse.interactions import Interactions
+
+__all__ = [
+    "as_csr",
+    "as_ids",
+    "as_matrix",
+    "as_modalities",
+    "as_rng",
+    "check_ids",
+    "check_keys",
+    "csr_parts",
+]
 
 Float32 = NDArray[np.float32]
 
@@ -30,7 +41,7 @@ def as_matrix(x: Any, name: str) -> Float32:
 
 
 def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
-    """Return a mapping modality -> float32 matrix, in the order of `expected` where that is given."""
+    """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given."""
     if not isinstance(x, Mapping):
         raise TypeError(f"{name} must be a mapping modality -> array; got {type(x).__name__}")
     check_keys(x, name, expected)
@@ -50,16 +61,20 @@ def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) 
 def as_csr(x: Any, name: str) -> sp.csr_array:
     """Return a sparse matrix as a canonical float32 csr_array: sorted rows, duplicates summed.
 
-    Stored zeros stay: an exclusion list counts entries, not values. No copy where nothing changes.
+    Interactions become their matrix. Stored zeros stay: an exclusion list counts entries, not
+    values. No copy where nothing changes.
     """
+    if isinstance(x, Interactions):
+        return x.to_csr()
     if not sp.issparse(x):
         raise TypeError(f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}")
     if x.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
+    if x.format == "csr":
+        check_structure(x, name)
     csr = sp.csr_array(x)
-    check_structure(csr, name)
     data = csr.data.astype(np.float32, copy=False)
     csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
     if not csr.has_canonical_format:
@@ -68,9 +83,11 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
     return csr
 
 
-def check_structure(csr: sp.csr_array, name: str) -> None:
-    """Raise ValueError unless `indptr` and `indices` describe a matrix; SciPy trusts them unseen."""
+def check_structure(csr: Any, name: str) -> None:
+    """Raise ValueError unless `indptr` and `indices` make a matrix; SciPy trusts them unseen."""
     indptr, indices, (n_rows, n_columns) = csr.indptr, csr.indices, csr.shape
+    if len(indptr) != n_rows + 1:
+        raise ValueError(f"{name} must have an indptr of {n_rows + 1} entries; got {len(indptr)}")
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise ValueError(f"{name} must have an indptr that starts at 0 and never decreases")
     if indptr[-1] > len(indices) or len(indices) != len(csr.data):
@@ -95,8 +112,16 @@ def as_ids(x: Any, name: str) -> NDArray[np.int64]:
     return np.atleast_1d(array).astype(np.int64, copy=False)
 
 
+def check_ids(ids: NDArray[np.int64], n: int, name: str) -> NDArray[np.int64]:
+    """Return `ids`, or raise IndexError for one that is not in [0, n)."""
+    outside = ids[(ids < 0) | (ids >= n)]
+    if len(outside):
+        raise IndexError(f"{name} must be in [0, {n}); got {outside[0]}")
+    return ids
+
+
 def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generator:
-    """Return the generator itself, or a new one from the seed (0 is a seed; None is fresh entropy)."""
+    """Return the generator, or a new one from the seed; 0 is a seed, None is fresh entropy."""
     return np.random.default_rng(random_state)
 
 

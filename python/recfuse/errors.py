@@ -1,12 +1,16 @@
-"""The exceptions of recfuse. Wrong arguments raise the built-in ValueError, TypeError, IndexError."""
+"""The exceptions of recfuse. Wrong arguments raise ValueError, TypeError or IndexError."""
 
 from __future__ import annotations
 
-__all__ = ["DeviceError", "FormatError", "NotFittedError", "RecfuseError"]
+__all__ = ["DatasetError", "DeviceError", "FormatError", "NotFittedError", "RecfuseError"]
 
 
 class RecfuseError(Exception):
     """Base of the exceptions that are special to recfuse."""
+
+
+class DatasetError(RecfuseError, OSError):
+    """Data could not be fetched, or are not the data expected; the message says what to do."""
 
 
 class DeviceError(RecfuseError, RuntimeError):

@@ -9,10 +9,18 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import as_csr, as_ids, as_matrix, as_modalities, check_keys, csr_parts
+from recfuse._inputs import (
+    as_csr,
+    as_ids,
+    as_matrix,
+    as_modalities,
+    check_ids,
+    check_keys,
+    csr_parts,
+)
 from recfuse.backend import resolve_backend
 
-__all__ = ["FusedIndex", "fuse_topk", "topk"]
+__all__ = ["FusedIndex", "cosine_knn", "fuse_topk", "neighbour_topk", "topk"]
 
 Ids = NDArray[np.int32]
 Scores = NDArray[np.float32]
@@ -80,8 +88,8 @@ def topk(
     ([[2, 0]], [[3.0, 2.0]])
     """
     index = FusedIndex.__new__(FusedIndex)
-    index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads)
-    return index._search(
+    index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads, op="topk")
+    ids, scores = index._search(
         [as_matrix(queries, "queries")],
         np.ones((1, 1)),
         k,
@@ -91,6 +99,7 @@ def topk(
         allow=allow,
         contributions=False,
     )
+    return ids, scores
 
 
 def fuse_topk(
@@ -153,6 +162,125 @@ def fuse_topk(
     return result[0], result[1]
 
 
+def cosine_knn(
+    matrix: Any,
+    k: int,
+    *,
+    norm: str = "full",
+    shrinkage: float = 0.0,
+    min_support: int = 1,
+    device: str = "auto",
+    num_threads: int = 0,
+) -> sp.csr_array:
+    r"""Find the k most similar other rows of every row of a sparse matrix, by the cosine.
+
+    .. math:: sim(u, v) = \frac{\sum_i w_{ui} w_{vi}}
+              {\sqrt{\sum_i w_{ui}^2} \sqrt{\sum_i w_{vi}^2} + shrinkage}
+
+    Pass ``user_items`` for similar users, its transpose for similar items. Only rows that share
+    stored columns are compared; nothing of the size of all pairs is made.
+
+    Parameters
+    ----------
+    matrix : sparse of shape (n_rows, n_cols)
+        Finite values, used as float32. A stored zero counts as a shared column.
+    k : int
+        Neighbours per row, at least 1.
+    norm : {'full', 'corated'}, default='full'
+        Take the norms over all columns of a row, or only over those that both rows have.
+    shrinkage : float, default=0.0
+        Added to the product of the norms: pairs with little behind them fall behind.
+    min_support : int, default=1
+        Columns that two rows must share.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Returns
+    -------
+    csr_array of shape (n_rows, n_rows), float32
+        Row u has its neighbours best first (score descending, then id ascending), so the indices
+        of a row are not sorted. Rows may have fewer than `k`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong or a value is not finite.
+
+    References
+    ----------
+    .. [1] B. Sarwar, G. Karypis, J. Konstan, J. Riedl, "Item-based collaborative filtering
+       recommendation algorithms", WWW 2001.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp, recfuse
+    >>> likes = sp.csr_array([[1, 1, 0], [1, 1, 1], [0, 0, 1]])
+    >>> recfuse.cosine_knn(likes, k=1).toarray().round(3).tolist()
+    [[0.0, 0.816, 0.0], [0.816, 0.0, 0.0], [0.0, 0.577, 0.0]]
+    """
+    csr = as_csr(matrix, "matrix")
+    n_rows = csr.shape[0]
+    ids, scores = resolve_backend(device).ops.cosine_knn(
+        csr_parts(csr),
+        # No row has more neighbours than there are rows.
+        min(_as_int(k, "k"), max(n_rows, 1)),
+        norm=norm,
+        shrinkage=float(shrinkage),
+        min_support=_as_int(min_support, "min_support"),
+        num_threads=_as_int(num_threads, "num_threads"),
+    )
+    found = ids >= 0
+    indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
+    return sp.csr_array((scores[found], ids[found], indptr), shape=(n_rows, n_rows))
+
+
+def neighbour_topk(
+    user_items: Any,
+    neighbours: sp.csr_array,
+    k: int,
+    *,
+    exclude: Any = None,
+    allow: Any = None,
+    device: str = "auto",
+    num_threads: int = 0,
+) -> tuple[Ids, Scores]:
+    """Find the k best items of the product of histories and neighbours.
+
+    ``score(u, i) = sum_j user_items[u, j] * neighbours[j, i]``, for the items that some neighbour
+    speaks for.
+
+    Parameters
+    ----------
+    user_items : sparse of shape (n_queries, n)
+    neighbours : sparse of shape (n, n_items)
+    k : int
+    exclude, allow : sparse of shape (n_queries, n_items), optional
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Returns
+    -------
+    ids : ndarray of shape (n_queries, k), int32
+        Score descending, then id ascending; -1 for padding.
+    scores : ndarray of shape (n_queries, k), float32
+        -inf for padding.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        If an argument is wrong.
+    """
+    result = resolve_backend(device).ops.neighbour_topk(
+        csr_parts(as_csr(user_items, "user_items")),
+        csr_parts(neighbours),
+        _as_int(k, "k"),
+        exclude=None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
+        allow=None if allow is None else csr_parts(as_csr(allow, "allow")),
+        num_threads=_as_int(num_threads, "num_threads"),
+    )
+    return result[0], result[1]
+
+
 class FusedIndex:
     """Items of several modalities, ready for exact fused top-k search.
 
@@ -204,16 +332,27 @@ class FusedIndex:
         metric: str,
         device: str,
         num_threads: int,
+        op: str = "fuse_topk",
     ) -> None:
-        self._items, self._present = items, present
-        self._metric, self._device, self._num_threads = metric, device, num_threads
-        self._handle = resolve_backend(device).ops.FusedIndex(
+        handle = resolve_backend(device).ops.FusedIndex(
             list(items.values()),
             present,
             metric=metric,
-            names=[name for name in items if name],
+            names=list(items) if op == "fuse_topk" else [],
+            op=op,
             num_threads=_as_int(num_threads, "num_threads"),
         )
+        # Only now: a change that is refused leaves the index as it was.
+        self._handle, self._items, self._present = handle, items, present
+        self._metric, self._device, self._num_threads = metric, device, num_threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the compiled handle out: it is made again from the arrays."""
+        return {k: v for k, v in vars(self).items() if k != "_handle"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = ("_items", "_present", "_metric", "_device", "_num_threads")
+        self._build(*(state[name] for name in names))
 
     @property
     def modalities(self) -> list[str]:
@@ -309,11 +448,11 @@ class FusedIndex:
         exclude: Any,
         allow: Any,
         contributions: bool,
-    ) -> Any:
+    ) -> tuple[Any, ...]:
         allow_ids = None
         if allow is not None and not sp.issparse(allow):
             allow_ids, allow = _as_id32(allow, "allow"), None
-        return self._handle.topk(
+        result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,
             _as_int(k, "k"),
@@ -325,6 +464,49 @@ class FusedIndex:
             contributions=contributions,
             num_threads=_as_int(self._num_threads, "num_threads"),
         )
+        return result
+
+    def score_pairs(
+        self,
+        queries: Mapping[str, ArrayLike],
+        pairs: Any,
+        *,
+        weights: Mapping[str, ArrayLike] | None = None,
+        fusion: str = "sum",
+        missing: str = "renormalise",
+    ) -> tuple[Scores, NDArray[np.float64]]:
+        """Score given pairs of query and item: the very scores of `topk`.
+
+        Parameters
+        ----------
+        queries, weights, fusion, missing
+            As in `topk`.
+        pairs : sparse of shape (n_queries, n_items)
+            The stored entries are scored, row by row in ascending order of the item.
+
+        Returns
+        -------
+        scores : ndarray of shape (pairs.nnz,), float32
+            NaN for an item that is not ranked.
+        parts : ndarray of shape (pairs.nnz, n_modalities), float64
+            The terms of every score, as in `topk`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `topk`.
+        """
+        matrices = as_modalities(queries, "queries", self.modalities)
+        n_queries = len(_first(matrices))
+        result = self._handle.score_pairs(
+            list(matrices.values()),
+            _weights(weights, self.modalities, n_queries),
+            csr_parts(as_csr(pairs, "pairs")),
+            fusion=fusion,
+            missing=missing,
+            num_threads=_as_int(self._num_threads, "num_threads"),
+        )
+        return result[0], result[1]
 
     def add(
         self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
@@ -370,11 +552,7 @@ class FusedIndex:
         self._build(items, present, self._metric, self._device, self._num_threads)
 
     def _known_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
-        rows = as_ids(ids, "ids")
-        wrong = rows[(rows < 0) | (rows >= self.n_items)]
-        if len(wrong):
-            raise IndexError(f"ids must be in [0, {self.n_items}); got {wrong[0]}")
-        return rows
+        return check_ids(as_ids(ids, "ids"), self.n_items, "ids")
 
     def _full_presence(self) -> NDArray[np.uint8]:
         if self._present is not None:

@@ -25,6 +25,7 @@ struct FusedItemsArgs {
   Metric metric = Metric::kCosine;
   int num_threads = 0;
   std::span<const std::string> names = {};  // of the modalities, for messages; may be empty
+  std::string op = "fuse_topk";             // what messages begin with
 };
 
 struct FuseTopkArgs {
@@ -64,6 +65,11 @@ class FusedIndex {
   /// terms of every score, which for sum and average add up to it; 0 for padding, NaN for a modality without
   /// a term in product, max and min. Throws std::invalid_argument, std::out_of_range.
   void topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts = {}) const;
+
+  /// The same scores for given pairs: those of the entries of `pairs` (n_queries, n_items), in its order, NaN for
+  /// what is not ranked. Of `args` the filters and k are not used. `parts`: (pairs.nnz(), n_modalities) or null.
+  void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
+                   MatrixView<double> parts = {}) const;
 
  private:
   struct State;

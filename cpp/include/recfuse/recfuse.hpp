@@ -2,7 +2,9 @@
 
 #include "recfuse/als.hpp"
 #include "recfuse/canonical.hpp"
+#include "recfuse/ceilings.hpp"
 #include "recfuse/confidence.hpp"
+#include "recfuse/cosine_knn.hpp"
 #include "recfuse/fuse_topk.hpp"
 #include "recfuse/isa.hpp"
 #include "recfuse/parallel.hpp"

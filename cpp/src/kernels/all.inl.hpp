@@ -7,6 +7,9 @@
 
 namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
+#include "transpose.inl.hpp"
+// What is above is used below.
+#include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
 // The order matters here: the solver multiplies with the tiles of the Gram matrix.
@@ -32,6 +35,9 @@ const KernelTable table{
     .add_normal_product = add_normal_product,
     .symmetric_product = symmetric_product,
     .add_scaled = add_scaled,
+    .multiply_add_chains = multiply_add_chains,
+    .read_floats = read_floats,
+    .count_at = count_at,
 };
 
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -87,20 +87,32 @@ void score_panel(const float* queries, const float* items, std::int64_t n, float
   }
 }
 
+/// One row of a panel, element by element.
+inline void pack_row(const float* row, float scale, int width, std::int64_t n, float* out) {
+  for (std::int64_t k = 0; k < n; ++k) out[k * width] = row == nullptr ? 0.0F : row[k] * scale;
+}
+
 void pack_panel(const float* const* rows, const float* scales, int n_rows, int width, std::int64_t n, float* panel) {
-  // Blocks of 16 elements: one cache line of every row at a time, into a part of the panel that fits in L1.
-  for (std::int64_t k0 = 0; k0 < n; k0 += 16) {
-    const int block = n - k0 < 16 ? static_cast<int>(n - k0) : 16;
-    float* out = panel + k0 * width;
-    for (int row = 0; row < width; ++row) {
-      const float* in = row < n_rows ? rows[row] : nullptr;
-      if (in == nullptr) {
-        for (int k = 0; k < block; ++k) out[k * width + row] = 0.0F;
-        continue;
-      }
-      const float scale = scales[row];
-      for (int k = 0; k < block; ++k) out[k * width + row] = in[k0 + k] * scale;
+  const std::int64_t n_blocked = n / kFloats * kFloats;
+  int row = 0;
+  for (; row + kFloats <= n_rows; row += kFloats) {
+    bool whole = true;
+    for (int i = 0; i < kFloats; ++i) whole = whole && rows[row + i] != nullptr;
+    if (!whole) break;
+    for (std::int64_t k = 0; k < n_blocked; k += kFloats) {
+      Floats block[kFloats];
+#pragma GCC unroll 16
+      for (int i = 0; i < kFloats; ++i) block[i] = multiply(load(rows[row + i] + k), broadcast(scales[row + i]));
+      transpose(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < kFloats; ++i) store(panel + (k + i) * width + row, block[i]);
     }
+    for (int i = 0; i < kFloats; ++i) {
+      pack_row(rows[row + i] + n_blocked, scales[row + i], width, n - n_blocked, panel + n_blocked * width + row + i);
+    }
+  }
+  for (; row < width; ++row) {
+    pack_row(row < n_rows ? rows[row] : nullptr, row < n_rows ? scales[row] : 0.0F, width, n, panel + row);
   }
 }
 

@@ -68,6 +68,11 @@ struct KernelTable {
 
   /// y += scale * x; n is a multiple of 16.
   void (*add_scaled)(float scale, const float* x, std::int64_t n, float* y);
+
+  /// The machine's ceilings (ceilings.hpp): operations in registers, reads of n floats, scattered increments.
+  std::int64_t (*multiply_add_chains)(std::int64_t steps, float* sink);
+  float (*read_floats)(const float* data, std::int64_t n);
+  void (*count_at)(const std::int32_t* at, std::int64_t n, std::uint32_t* counters);
 };
 
 }  // namespace recfuse::kernels

@@ -12,43 +12,12 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-bool contains(const CsrView& csr, std::int64_t row, std::int32_t column) {
-  const std::int32_t* begin = csr.row_indices(row);
-  return std::binary_search(begin, begin + csr.row_size(row), column);
-}
-
 float round_down(double x) {
   const float f = static_cast<float>(x);
   return f <= x ? f : std::nextafter(f, -kInfinity);
 }
 
 }  // namespace
-
-void ExactTopk::push(float score, std::int32_t id) {
-  const std::uint64_t key = ranking_key(score, id);
-  if (key <= worst_) return;  // NaN has key 0
-  keys_.push_back(key);
-  if (keys_.size() >= 2 * k_ + 64) shrink();
-}
-
-void ExactTopk::shrink() {
-  if (keys_.size() <= k_) return;
-  const auto kth = keys_.begin() + static_cast<std::ptrdiff_t>(k_) - 1;
-  std::nth_element(keys_.begin(), kth, keys_.end(), std::greater<>());
-  worst_ = *kth;
-  keys_.resize(k_);
-}
-
-const std::vector<std::uint64_t>& ExactTopk::sorted() {
-  shrink();
-  std::sort(keys_.begin(), keys_.end(), std::greater<>());
-  return keys_;
-}
-
-bool admitted(const FuseTopkArgs& args, std::int64_t query, std::int32_t id) {
-  if (args.exclude.given() && contains(args.exclude, query, id)) return false;
-  return !args.allow.given() || contains(args.allow, query, id);
-}
 
 std::int64_t Candidates::capacity_for(std::int64_t k, std::int64_t n_items) { return std::min(k, n_items) * 2 + 64; }
 
@@ -86,11 +55,11 @@ bool Candidates::push(std::int64_t q, float value, std::int32_t id) {
 }
 
 void Candidates::drop_refused(std::int64_t q) {
-  const FuseTopkArgs& args = queries_.args();
-  if (args.exclude.given() || args.allow.given()) {
+  const Filters filters{queries_.args().exclude, queries_.args().allow};
+  if (filters.given()) {
     Entry* const begin = entries(q);
     Entry* const end = std::remove_if(begin + admitted_[row(q)], begin + counts_[row(q)],
-                                      [&](const Entry& e) { return !admitted(args, q, e.id); });
+                                      [&](const Entry& e) { return !filters.admit(q, e.id); });
     counts_[row(q)] = end - begin;
   }
   admitted_[row(q)] = counts_[row(q)];

@@ -4,29 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "ops/exact_topk.hpp"
 #include "ops/query_block.hpp"
 
 namespace recfuse {
-
-/// Keeps the k largest ranking keys.
-class ExactTopk {
- public:
-  explicit ExactTopk(std::int64_t k) : k_(static_cast<std::size_t>(k)) {}
-
-  void push(float score, std::int32_t id);
-  /// Descending, at most k.
-  const std::vector<std::uint64_t>& sorted();
-
- private:
-  void shrink();
-
-  std::size_t k_;
-  std::uint64_t worst_ = 0;  // keys up to here cannot enter
-  std::vector<std::uint64_t> keys_;
-};
-
-/// Whether an item may be returned to a query: not excluded, and in its allow-list if it has one.
-bool admitted(const FuseTopkArgs& args, std::int64_t query, std::int32_t id);
 
 /// Candidates of the queries [first, last), with a threshold each: the k-th largest lower bound of a score.
 /// No item whose upper bound is below the threshold can be among the k best.
@@ -67,7 +48,7 @@ class Candidates {
   std::int64_t first_ = 0;
   std::vector<Entry> entries_;  // (queries, capacity)
   std::vector<std::int64_t> counts_;
-  std::vector<std::int64_t> admitted_;  // the first so many passed `admitted` already
+  std::vector<std::int64_t> admitted_;  // the first so many passed the filters already
   std::vector<float> thresholds_;
 };
 

@@ -19,6 +19,7 @@ namespace {
 constexpr std::int64_t kTileFloats = 1 << 18;   // 1 MiB of packed items: half an L2, or a piece of the L3
 constexpr std::int64_t kQueryFloats = 1 << 17;  // packed queries that stay in L2 while panels of items pass by
 constexpr std::int64_t kMaxQueriesPerBlock = 512;
+constexpr std::int64_t kMinQueriesPerBlock = 192;  // below, interleaving the items again for every block costs too much
 constexpr std::int64_t kMaxCandidateBytes = 32 << 20;  // per worker
 constexpr std::int64_t kFewQueries = 6;                // up to here, rows read once beat packed panels
 // Canonical scoring of one item costs about as much as screening this many (docs/performance.md).
@@ -35,7 +36,12 @@ std::int64_t tile_items_for(std::int64_t total_dim) {
 class Search {
  public:
   Search(const FusedItems& items, const ScanOrder& order, const FuseTopkArgs& args)
-      : items_(items), order_(order), args_(args), kernels_(kernel_table()), queries_(items, args, order) {}
+      : items_(items),
+        order_(order),
+        args_(args),
+        kernels_(kernel_table()),
+        filters_{args.exclude, args.allow},
+        queries_(items, args, order) {}
 
   void run(const TopkOut& out, const MatrixView<double>& parts);
 
@@ -48,7 +54,7 @@ class Search {
     std::vector<float> panel;  // scores of one panel per modality, for fusions that are not linear
   };
 
-  std::int64_t block_size() const;
+  void cut();
   std::unique_ptr<Worker> new_worker() const;
   void pack_queries(std::int64_t first, std::int64_t last, std::vector<float>& packed) const;
   float tile_threshold(const Candidates& candidates, std::int64_t q, std::size_t tile) const;
@@ -69,17 +75,28 @@ class Search {
   const ScanOrder& order_;
   const FuseTopkArgs& args_;
   const kernels::KernelTable& kernels_;
+  Filters filters_;
   Queries queries_;
+  std::int64_t block_ = 1;           // queries that are scanned together
+  bool workers_own_blocks_ = false;  // otherwise they share one and divide the items
 };
 
-std::int64_t Search::block_size() const {
+/// Either way the answer is the same, for it is defined by a total order and not by the schedule.
+void Search::cut() {
+  const std::int64_t n = std::max<std::int64_t>(queries_.size(), 1);
   const std::int64_t bytes = Candidates::capacity_for(args_.k, items_.n_items()) * 8;
   const std::int64_t most = std::clamp<std::int64_t>(kMaxCandidateBytes / bytes, 1, kMaxQueriesPerBlock);
-  return std::min(most, queries_.size());
+  const std::int64_t workers = plan_workers(n, args_.num_threads);
+  workers_own_blocks_ = n / workers >= std::min(kMinQueriesPerBlock, most);
+  const std::int64_t rounds = (n + most * workers - 1) / (most * workers);
+  // Whole panels of queries, evenly over the workers.
+  const std::int64_t even = (n + rounds * workers - 1) / (rounds * workers);
+  block_ =
+      workers_own_blocks_ ? std::min(most, (even + kernels_.mr - 1) / kernels_.mr * kernels_.mr) : std::min(most, n);
 }
 
 std::unique_ptr<Search::Worker> Search::new_worker() const {
-  return std::make_unique<Worker>(Worker{Candidates(queries_, kernels_, block_size()), {}, {}, {}, {}});
+  return std::make_unique<Worker>(Worker{Candidates(queries_, kernels_, block_), {}, {}, {}, {}});
 }
 
 void Search::pack_queries(std::int64_t first, std::int64_t last, std::vector<float>& packed) const {
@@ -233,7 +250,7 @@ void Search::scan_tile(std::size_t tile, std::int64_t first, std::int64_t last, 
 
 void Search::score_all(std::int64_t q, ExactTopk& best) const {
   const auto consider = [&](std::int32_t id) {
-    if (admitted(args_, q, id)) best.push(queries_.score(kernels_, q, id), id);
+    if (filters_.admit(q, id)) best.push(queries_.score(kernels_, q, id), id);
   };
   if (args_.allow.given() && !args_.has_allow_ids) {
     std::for_each_n(args_.allow.row_indices(q), args_.allow.row_size(q), consider);
@@ -259,36 +276,24 @@ void Search::finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> wor
       worker->candidates.rescore(q, best);
     }
     for (const std::int32_t id : order_.irregular_ids) {
-      if (admitted(args_, q, id)) best.push(queries_.score(kernels_, q, id), id);
+      if (filters_.admit(q, id)) best.push(queries_.score(kernels_, q, id), id);
     }
   }
-  const auto& keys = best.sorted();
-  const auto found = static_cast<std::int64_t>(keys.size());
+  const std::int64_t found = best.write(q, out);
+  if (parts.data == nullptr) return;
   const int n_modalities = items_.n_modalities();
   for (std::int64_t i = 0; i < found; ++i) {
-    const std::uint64_t key = keys[static_cast<std::size_t>(i)];
-    out.ids.row(q)[i] = key_id(key);
-    out.scores.row(q)[i] = key_score(key);
-    if (parts.data != nullptr) {
-      queries_.score(kernels_, q, key_id(key), parts.row(q) + i * n_modalities);
-    }
+    queries_.score(kernels_, q, out.ids.row(q)[i], parts.row(q) + i * n_modalities);
   }
-  std::fill(out.ids.row(q) + found, out.ids.row(q) + args_.k, -1);
-  std::fill(out.scores.row(q) + found, out.scores.row(q) + args_.k, -std::numeric_limits<float>::infinity());
-  if (parts.data != nullptr) {
-    std::fill(parts.row(q) + found * n_modalities, parts.row(q) + args_.k * n_modalities, 0.0);
-  }
+  std::fill(parts.row(q) + found * n_modalities, parts.row(q) + args_.k * n_modalities, 0.0);
 }
 
 void Search::run(const TopkOut& out, const MatrixView<double>& parts) {
-  const std::int64_t n_queries = queries_.size(), block = std::max<std::int64_t>(1, block_size());
-  const std::int64_t n_blocks = (n_queries + block - 1) / block;
+  cut();
+  const std::int64_t n_queries = queries_.size(), n_blocks = (n_queries + block_ - 1) / block_;
   const auto n_tiles = static_cast<std::int64_t>(order_.tiles.size());
-  // Enough queries: every worker takes whole blocks of them. Few: the workers share one block and divide the items.
-  // Either way the answer is the same, for it is defined by a total order and not by the schedule.
-  const bool by_block = n_blocks >= plan_workers(n_blocks, args_.num_threads) && n_blocks > 1;
-  std::vector<std::unique_ptr<Worker>> workers(
-      static_cast<std::size_t>(plan_workers(by_block ? n_blocks : std::max(n_tiles, block), args_.num_threads)));
+  const std::int64_t n_chunks = workers_own_blocks_ ? n_blocks : std::max(n_tiles, block_);
+  std::vector<std::unique_ptr<Worker>> workers(static_cast<std::size_t>(plan_workers(n_chunks, args_.num_threads)));
   const auto worker_for = [&](int i, std::int64_t first, std::int64_t last) -> Worker& {
     auto& worker = workers[static_cast<std::size_t>(i)];
     if (!worker) {
@@ -297,9 +302,9 @@ void Search::run(const TopkOut& out, const MatrixView<double>& parts) {
     }
     return *worker;
   };
-  if (by_block) {
+  if (workers_own_blocks_) {
     parallel_for(n_blocks, args_.num_threads, [&](std::int64_t b, int i) {
-      const std::int64_t first = b * block, last = std::min(n_queries, first + block);
+      const std::int64_t first = b * block_, last = std::min(n_queries, first + block_);
       Worker& worker = worker_for(i, first, last);
       worker.candidates.start(first, last);
       pack_queries(first, last, worker.queries);
@@ -311,8 +316,8 @@ void Search::run(const TopkOut& out, const MatrixView<double>& parts) {
     });
     return;
   }
-  for (std::int64_t first = 0; first < n_queries; first += block) {
-    const std::int64_t last = std::min(n_queries, first + block);
+  for (std::int64_t first = 0; first < n_queries; first += block_) {
+    const std::int64_t last = std::min(n_queries, first + block_);
     std::vector<float> packed;
     if (last - first > kFewQueries) pack_queries(first, last, packed);
     for (auto& worker : workers) {
@@ -354,6 +359,21 @@ void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<d
   for (const std::int32_t id : args.allow_ids) allowed[static_cast<std::size_t>(id)] = 1;
   const ScanOrder order = items.scan_order(tile_items_for(items.total_dim()), &allowed);
   Search(items, order, args).run(out, parts);
+}
+
+void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
+                             MatrixView<double> parts) const {
+  const FusedItems& items = state_->items;
+  validate_pairs(args, items.args(), pairs);
+  const Queries queries(items, args, state_->all);
+  const auto& kernels = kernel_table();
+  parallel_for(pairs.rows, args.num_threads, [&](std::int64_t q, int) {
+    for (std::int64_t j = pairs.indptr[q]; j < pairs.indptr[q + 1]; ++j) {
+      const std::int64_t at = j - pairs.indptr[0];
+      out[static_cast<std::size_t>(at)] =
+          queries.score(kernels, q, pairs.indices[j], parts.data == nullptr ? nullptr : parts.row(at));
+    }
+  });
 }
 
 }  // namespace recfuse

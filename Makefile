@@ -1,0 +1,67 @@
+# What a developer types. Every target sets up what it needs in .venv; nothing is done twice.
+VENV := .venv
+BIN := $(VENV)/bin
+export VENV
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# Folders too: their time changes when a file is removed.
+sources := CMakeLists.txt pyproject.toml README.md LICENSE \
+  $(shell find cpp bindings cmake python -name __pycache__ -prune -o ! -name '*.so' -print)
+cxx_files := $(shell find cpp bindings tests -name '*.cpp' -o -name '*.hpp')
+requirements := $(VENV)/requirements
+installed := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:  # setting up comes first; the builds use every core by themselves
+.PHONY: help demo test test-cpp lint format types check bench sanitize cross clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
+
+demo: $(requirements)-demo $(installed) ## set up, build, and run the main job on real films
+	@$(BIN)/recfuse demo
+
+test: $(requirements)-dev $(installed) test-cpp ## set up, build, and run every test
+	@$(BIN)/pytest --doctest-modules --pyargs recfuse tests/python
+
+test-cpp: $(requirements)-dev ## the C++ tests alone
+	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON >/dev/null
+	@cmake --build build/cpp -- --quiet
+	@ctest --test-dir build/cpp --output-on-failure --no-tests=error
+
+lint: $(requirements)-dev ## format and style of all files, changing nothing
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "make format puts this right"; exit 1; }
+	@$(BIN)/clang-format --dry-run --Werror $(cxx_files)
+	@$(BIN)/codespell
+	@$(BIN)/python tests/tools/check_layers.py
+
+format: $(requirements)-dev ## put the format of all files right
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+	@$(BIN)/clang-format -i $(cxx_files)
+
+types: $(requirements)-dev $(installed) ## mypy, and the stub against the compiled module
+	@$(BIN)/mypy
+	@$(BIN)/stubtest recfuse._core --allowlist tests/tools/stubtest_allowlist.txt --mypy-config-file pyproject.toml
+
+check: $(requirements)-dev $(installed) ## what the compiled objects may contain
+	@$(BIN)/python tests/tools/check_isa_symbols.py build/cp[0-9]*
+
+bench: $(requirements)-bench $(installed) ## time the ops beside their peers, OP=fuse_topk for one
+	@$(BIN)/recfuse bench $(OP)
+
+sanitize: $(requirements)-dev ## every test under ASan + UBSan, and under TSan
+	@tools/sanitize.sh address,undefined
+	@tools/sanitize.sh thread
+
+cross: $(requirements)-dev $(installed) ## tests for ARM and for an x86 CPU without AVX, emulated
+	@tools/cross.sh
+
+clean: ## remove everything that was built or installed here
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks demo-output bench-output
+
+$(requirements)-%: pyproject.toml tools/setup.sh tools/requirements.py
+	@tools/setup.sh requirements $*
+
+$(installed): $(sources)
+	@tools/setup.sh install

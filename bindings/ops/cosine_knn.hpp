@@ -1,0 +1,57 @@
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include "arrays.hpp"
+#include "recfuse/cosine_knn.hpp"
+
+namespace recfuse::bindings {
+
+template <class Backend>
+void bind_cosine_knn(py::module_& m) {
+  using namespace py::literals;
+  m.def(
+      "cosine_knn",
+      [](const CsrParts& matrix, std::int64_t k, const std::string& norm, double shrinkage, std::int64_t min_support,
+         int num_threads) {
+        const CosineKnnArgs args{.matrix = view(matrix),
+                                 .k = k,
+                                 .norm = norm_named(norm),
+                                 .shrinkage = shrinkage,
+                                 .min_support = min_support,
+                                 .num_threads = num_threads};
+        auto ids = new_matrix<std::int32_t>(args.matrix.rows, std::max<std::int64_t>(k, 0));
+        auto scores = new_matrix<float>(args.matrix.rows, std::max<std::int64_t>(k, 0));
+        const TopkOut out{mutable_view(ids), mutable_view(scores)};
+        {
+          const py::gil_scoped_release nogil;
+          Backend::cosine_knn(args, out);
+        }
+        return py::make_tuple(ids, scores);
+      },
+      "matrix"_a.noconvert(), "k"_a, py::kw_only(), "norm"_a, "shrinkage"_a, "min_support"_a, "num_threads"_a);
+  m.def(
+      "neighbour_topk",
+      [](const CsrParts& queries, const CsrParts& neighbours, std::int64_t k, const std::optional<CsrParts>& exclude,
+         const std::optional<CsrParts>& allow, int num_threads) {
+        const NeighbourTopkArgs args{.queries = view(queries),
+                                     .neighbours = view(neighbours),
+                                     .exclude = view(exclude),
+                                     .allow = view(allow),
+                                     .k = k,
+                                     .num_threads = num_threads};
+        auto ids = new_matrix<std::int32_t>(args.queries.rows, std::max<std::int64_t>(k, 0));
+        auto scores = new_matrix<float>(args.queries.rows, std::max<std::int64_t>(k, 0));
+        const TopkOut out{mutable_view(ids), mutable_view(scores)};
+        {
+          const py::gil_scoped_release nogil;
+          Backend::neighbour_topk(args, out);
+        }
+        return py::make_tuple(ids, scores);
+      },
+      "queries"_a.noconvert(), "neighbours"_a.noconvert(), "k"_a, py::kw_only(), "exclude"_a.noconvert(),
+      "allow"_a.noconvert(), "num_threads"_a);
+}
+
+}  // namespace recfuse::bindings

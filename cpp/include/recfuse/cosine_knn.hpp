@@ -1,0 +1,52 @@
+// Similarity of the rows of a sparse matrix, and recommendations from it.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+
+#include "recfuse/canonical.hpp"
+#include "recfuse/views.hpp"
+
+namespace recfuse {
+
+enum class Norm { kFull, kCorated };
+
+/// By its Python name; std::invalid_argument lists the names that exist.
+Norm norm_named(std::string_view name);
+
+/// <u, v> / (|u| |v| + shrinkage), rounded once; 0 where a norm is 0.
+RECFUSE_HD static inline float cosine(double dot, double squared_norm_u, double squared_norm_v, double shrinkage) {
+  const double norms = std::sqrt(squared_norm_u * squared_norm_v) + shrinkage;
+  return norms == 0 ? 0.0F : static_cast<float>(dot / norms);
+}
+
+struct CosineKnnArgs {
+  CsrView matrix;  // with values
+  std::int64_t k = 20;
+  Norm norm = Norm::kFull;       // kCorated: over the columns that both rows have
+  double shrinkage = 0.0;        // added to the product of the norms
+  std::int64_t min_support = 1;  // columns that both rows must have
+  int num_threads = 0;
+};
+
+/// For every row the k most similar other rows that share min_support columns with it: score descending, then id
+/// ascending, padded with -1 and -inf. Dot products and norms are float64 sums in ascending column order; stored zeros
+/// count as shared columns. The result depends on neither num_threads nor the instruction set.
+/// Throws std::invalid_argument, std::out_of_range.
+void cosine_knn(const CosineKnnArgs& args, const TopkOut& out);
+
+struct NeighbourTopkArgs {
+  CsrView queries;     // (n_queries, n_rows), with values
+  CsrView neighbours;  // (n_rows, n_items), with values: row j is what j speaks for
+  CsrView exclude = {};
+  CsrView allow = {};
+  std::int64_t k = 10;
+  int num_threads = 0;
+};
+
+/// The k best items of the product of queries and neighbours, among those that some neighbour speaks for. Scores are
+/// float64 sums in ascending order of the neighbour, rounded once. Order and padding as above.
+void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out);
+
+}  // namespace recfuse

@@ -1,0 +1,41 @@
+// The k best of exactly scored items, and which items may be among them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "recfuse/views.hpp"
+
+namespace recfuse {
+
+/// Keeps the k largest ranking keys.
+class ExactTopk {
+ public:
+  explicit ExactTopk(std::int64_t k) : k_(static_cast<std::size_t>(k)) {}
+
+  void push(float score, std::int32_t id);
+  /// A score that any further item must reach; -inf before k are known.
+  float worst_score() const;
+  /// Descending, at most k.
+  const std::vector<std::uint64_t>& sorted();
+  /// Writes ids and scores, padded to the width of `out`, as its row; returns how many were found.
+  std::int64_t write(std::int64_t row, const TopkOut& out);
+
+ private:
+  void shrink();
+
+  std::size_t k_;
+  std::uint64_t worst_ = 0;  // keys up to here cannot enter
+  std::vector<std::uint64_t> keys_;
+};
+
+/// Items that may be returned, per query: all but `exclude`, of `allow` only; views that are not given admit all.
+struct Filters {
+  CsrView exclude;
+  CsrView allow;
+
+  bool given() const { return exclude.given() || allow.given(); }
+  bool admit(std::int64_t query, std::int32_t id) const;
+};
+
+}  // namespace recfuse

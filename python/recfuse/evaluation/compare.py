@@ -1,0 +1,311 @@
+"""Evaluate one model, or several side by side, on one split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from recfuse._inputs import as_csr, as_ids
+from recfuse._progress import progress
+from recfuse.evaluation._checks import cutoffs, positive_int
+from recfuse.evaluation._ranking import RankingPass, relevant, without
+from recfuse.evaluation._split import Split
+from recfuse.evaluation._table import aligned, split_title
+from recfuse.evaluation.report import RankingMetrics, cell
+from recfuse.interactions import Interactions
+
+__all__ = ["Comparison", "compare", "evaluate"]
+
+
+def evaluate(
+    model: Any,
+    train: Any,
+    test: Any,
+    *,
+    k: int | Iterable[int] = 20,
+    exclude_seen: bool = True,
+    user_ids: Any = None,
+    batch_size: int = 1024,
+    split: str | None = None,
+    show_progress: bool = False,
+) -> RankingMetrics:
+    """Recommend to the users that have test items, and compare; `ranking_metrics` defines how.
+
+    One pass over the users in batches, with one call of `recommend` for each, whatever the number
+    of cut-offs. Memory is that of the matrices, one batch of `k` ids and the metrics per user.
+
+    Parameters
+    ----------
+    model : object with a method `recommend`, or callable
+        Called as ``recommend(user_ids, k, user_items=rows)`` and returns ``(ids, scores)``, ids of
+        shape (n, k), best first, padded with -1. `rows` are those of `train`, which the model must
+        leave out, or None where `exclude_seen` is false.
+    train, test : Interactions or sparse matrix or array of shape (n_users, n_items)
+        With the same id spaces. An item is relevant to a user where the value in `test` is above 0;
+        repeated events of a pair are summed first.
+    k : int or iterable of int, default=20
+        One or several cut-offs. It may exceed the number of items.
+    exclude_seen : bool, default=True
+        Do not recommend what the user has in `train`. Test items of this kind cannot be found
+        then: they are left out of the test, and counted.
+    user_ids : array-like of int, optional
+        Evaluate only these rows; all by default.
+    batch_size : int, default=1024
+        Users per call of `recommend`. The result does not depend on it if the model's does not.
+    split : str, optional
+        Name of the split, shown with the result.
+    show_progress : bool, default=False
+        Show a bar on standard error (extra: progress).
+
+    Returns
+    -------
+    RankingMetrics
+
+    Raises
+    ------
+    TypeError
+        If `model` cannot recommend, or returns no pair of arrays with integer ids; if `train` or
+        `test` is neither Interactions nor sparse; if `k`, `batch_size` or `user_ids` are no
+        integers.
+    ValueError
+        If `train` and `test` differ in shape or labels; if `k` or `batch_size` is below 1; if a
+        user id occurs twice; if no user has a test item; if a value of `test` is not finite; if the
+        model returns the wrong shape or an item twice in a row.
+    IndexError
+        If a user id is not a row of `train`, or an id returned not a column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from recfuse.evaluation import evaluate
+    >>> train = csr_array(np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]]))
+    >>> test = csr_array(np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]]))
+    >>> def popular(user_ids, k, *, user_items):
+    ...     scores = np.where(user_items.toarray() > 0, -np.inf, train.sum(axis=0))
+    ...     ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    ...     return ids, np.take_along_axis(scores, ids, axis=1)
+    >>> evaluate(popular, train, test, k=1, split="by hand")["recall@1"]
+    0.5
+    """
+    op = "evaluate"
+    recommend = _recommender(model, op)
+    at = cutoffs(k, op)
+    batch_size = positive_int(batch_size, "batch_size", op)
+    known, held_out = _matrices(train, test, op)
+    truth = relevant(held_out, f"{op}: test")
+    wanted = _users(user_ids, truth.shape[0], op)
+    popularity = np.bincount(known.indices, minlength=known.shape[1]) if known.nnz else None
+    totals = RankingPass(at, known.shape[1], None, popularity, op)
+    n_evaluated = n_seen = 0
+    with_items = wanted[np.diff(truth.indptr)[wanted] > 0]
+    starts = range(0, len(with_items), batch_size)
+    for start in progress(starts, description="evaluate", enabled=show_progress, total=len(starts)):
+        batch = with_items[start : start + batch_size]
+        test_rows, rows = truth[batch], known[batch]
+        if exclude_seen:
+            n_before = test_rows.nnz
+            test_rows = without(test_rows, rows)
+            n_seen += n_before - test_rows.nnz
+            left = np.flatnonzero(np.diff(test_rows.indptr))
+            batch, test_rows, rows = batch[left], test_rows[left], rows[left]
+        if not len(batch):
+            continue
+        answer = recommend(batch, totals.width, user_items=rows if exclude_seen else None)
+        if not isinstance(answer, Sequence) or len(answer) != 2:
+            raise TypeError(
+                f"{op}: recommend must return (ids, scores); got {type(answer).__name__}"
+            )
+        totals.add(batch, answer[0], test_rows, f"{op}: ids from recommend")
+        n_evaluated += len(batch)
+    return totals.result(n_skipped=len(wanted) - n_evaluated, n_seen_left_out=n_seen, split=split)
+
+
+class Comparison:
+    """Models side by side on one split; prints as a table that names it.
+
+    Attributes
+    ----------
+    split : str
+        Name of the split.
+    results : dict of str to RankingMetrics
+        By name of the model, in the order given. All are over the same users.
+    """
+
+    def __init__(self, split: str, results: Mapping[str, RankingMetrics]) -> None:
+        self.split = split
+        self.results = dict(results)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict per model and cut-off: 'model', 'k', and the mean of each metric by name."""
+        return [
+            {"model": name, "k": k, **{m: means[f"{m}@{k}"] for m in result.names}}
+            for name, result in self.results.items()
+            for means in [result.means]
+            for k in result.k
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the split and `RankingMetrics.to_dict` of each model, ready for JSON."""
+        models = {name: result.to_dict() for name, result in self.results.items()}
+        return {"split": self.split, "models": models}
+
+    def to_text(
+        self, metrics: Sequence[str] | None = None, *, standard_errors: bool = False
+    ) -> str:
+        """Return the table as text.
+
+        Parameters
+        ----------
+        metrics : sequence of str, optional
+            Columns to show, such as ``["recall", "ndcg", "coverage"]``; all by default.
+        standard_errors : bool, default=False
+            Show the standard error beside each mean.
+
+        Raises
+        ------
+        ValueError
+            If a metric is unknown.
+        """
+        first = next(iter(self.results.values()))
+        shown = first.names if metrics is None else tuple(metrics)
+        unknown = [name for name in shown if name not in first.names]
+        if unknown:
+            raise ValueError(
+                f"Comparison: metrics must be among {list(first.names)}; got {unknown[0]!r}"
+            )
+        table = []
+        for name, result in self.results.items():
+            means, errors = result.means, result.standard_errors
+            for k in result.k:
+                keys = [f"{metric}@{k}" for metric in shown]
+                cells = [
+                    cell(means[key], errors[key]) if standard_errors else cell(means[key])
+                    for key in keys
+                ]
+                table.append([name, str(k), *cells])
+        body = aligned(["model", "k", *shown], table)
+        return "\n".join([split_title(self.split), first.population(), body])
+
+    def __repr__(self) -> str:
+        """Show the table of all metrics."""
+        return self.to_text()
+
+
+def compare(
+    models: Mapping[str, Any],
+    split: Split,
+    *,
+    k: int | Iterable[int] = 20,
+    exclude_seen: bool = True,
+    user_ids: Any = None,
+    batch_size: int = 1024,
+    show_progress: bool = False,
+) -> Comparison:
+    """Evaluate several models that were fitted on `split.train`, on the same users.
+
+    Parameters
+    ----------
+    models : mapping of str to model
+        As in `evaluate`, by the name to show.
+    split : Split
+    k, exclude_seen, user_ids, batch_size, show_progress
+        As in `evaluate`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    TypeError
+        If `models` is no mapping or `split` no Split; and as `evaluate`.
+    ValueError
+        If `models` is empty; and as `evaluate`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from recfuse.evaluation import compare, user_time_split
+    >>> from recfuse.interactions import Interactions
+    >>> events = Interactions.from_arrays([1, 1, 2, 2], [7, 8, 8, 7], timestamps=[1, 2, 3, 4])
+    >>> split = user_time_split(events, n_test=1)
+    >>> def same_for_all(user_ids, k, *, user_items):
+    ...     return np.tile([1, 0], (len(user_ids), 1))[:, :k], np.ones((len(user_ids), k))
+    >>> table = compare({"8 first": same_for_all}, split, k=1)
+    >>> print(table.to_text(["recall", "ndcg", "coverage"]))
+    split: by time (per user), last event of each user
+    2 users, 0 without test items skipped
+    model    k  recall    ndcg  coverage
+    8 first  1  0.5000  0.5000    0.5000
+    """
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"compare: models must be a mapping name -> model; got {type(models).__name__}"
+        )
+    if not isinstance(split, Split):
+        raise TypeError(f"compare: split must be a Split; got {type(split).__name__}")
+    if not models:
+        raise ValueError("compare: models must not be empty; got {}")
+    at = cutoffs(k, "compare")  # an iterator would be used up by the first model
+    results = {
+        name: evaluate(
+            model,
+            split.train,
+            split.test,
+            k=at,
+            exclude_seen=exclude_seen,
+            user_ids=user_ids,
+            batch_size=batch_size,
+            split=split.name,
+            show_progress=show_progress,
+        )
+        for name, model in models.items()
+    }
+    return Comparison(split.name, results)
+
+
+def _recommender(model: Any, op: str) -> Any:
+    recommend = getattr(model, "recommend", model)
+    if not callable(recommend):
+        raise TypeError(
+            f"{op}: model must have a method recommend or be callable; got {type(model).__name__}"
+        )
+    return recommend
+
+
+def _matrices(train: Any, test: Any, op: str) -> tuple[sp.csr_array, sp.csr_array]:
+    if isinstance(train, Interactions) and isinstance(test, Interactions):
+        for space in ("users", "items"):
+            if not np.array_equal(getattr(train, space), getattr(test, space)):
+                raise ValueError(
+                    f"{op}: train and test must have the same {space} in the same order; "
+                    "got different ones. Split one set of interactions, or give its labels."
+                )
+    known, held_out = _matrix(train, f"{op}: train"), _matrix(test, f"{op}: test")
+    if known.shape != held_out.shape:
+        raise ValueError(
+            f"{op}: test must have the shape of train, {known.shape}; got {held_out.shape}"
+        )
+    return known, held_out
+
+
+def _matrix(x: Any, name: str) -> sp.csr_array:
+    return x.to_csr() if isinstance(x, Interactions) else as_csr(x, name)
+
+
+def _users(user_ids: Any, n_users: int, op: str) -> Any:
+    if user_ids is None:
+        return np.arange(n_users)
+    ids = as_ids(user_ids, f"{op}: user_ids")
+    wrong = (ids < 0) | (ids >= n_users)
+    if wrong.any():
+        raise IndexError(f"{op}: user_ids must be in [0, {n_users}); got {ids[wrong][0]}")
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise ValueError(f"{op}: user_ids must not repeat; got {unique[counts > 1][0]} twice")
+    return ids

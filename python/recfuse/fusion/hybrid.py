@@ -1,0 +1,148 @@
+"""Exact top-k over dense and sparse modalities together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from recfuse.fusion._patterns import (
+    intersection,
+    merge_lists,
+    pattern,
+    union,
+    values_at,
+    without,
+)
+from recfuse.fusion.blocks import Block, BlockQueries
+from recfuse.ops import FusedIndex
+
+__all__ = ["HybridIndex"]
+
+Float64 = NDArray[np.float64]
+Ranked = tuple[NDArray[np.int32], NDArray[np.float32], Float64]
+
+
+class HybridIndex:
+    """Blocks of modalities, searched by the weighted sum of their z-scores.
+
+    Items to which a sparse modality gives something are scored one by one and left out of the
+    dense search; the two lists, merged by the total order, are the exact answer.
+
+    Parameters
+    ----------
+    blocks : mapping of str to Block
+    fallback : str or None
+        The modality that decides alone for a user about whom no weighted one tells anything.
+    device, num_threads
+    """
+
+    def __init__(
+        self,
+        blocks: Mapping[str, Block],
+        *,
+        fallback: str | None,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        self.blocks = dict(blocks)
+        self.fallback = fallback
+        self._index = FusedIndex(
+            {name: block.item_vectors for name, block in blocks.items()},
+            metric="dot",
+            present={name: block.present for name, block in blocks.items()},
+            device=device,
+            num_threads=num_threads,
+        )
+
+    def topk(
+        self,
+        users: NDArray[np.int64],
+        history: sp.csr_array,
+        k: int,
+        weights: Mapping[str, float],
+        *,
+        exclude: sp.csr_array | None = None,
+        allow: Any = None,
+    ) -> Ranked:
+        """Return ids, scores and parts (n, k, n_modalities) for a batch of users."""
+        queries = self._queries(users, history)
+        vectors = {name: q.vectors for name, q in queries.items()}
+        per_user = self._weights_per_user(queries, weights)
+        search: dict[str, Any] = {"weights": per_user, "contributions": True, "allow": allow}
+        sparse = {
+            name: q.entries
+            for name, q in queries.items()
+            if q.entries is not None and weights[name] != 0
+        }
+        if not sparse:
+            ids, scores, parts = self._index.topk(vectors, k, exclude=exclude, **search)
+            return ids, scores, parts
+        reached = pattern(sum(pattern(entries) for entries in sparse.values()))
+        ids, _, parts = self._index.topk(vectors, k, exclude=union(reached, exclude), **search)
+        pairs = without(reached, exclude)
+        if allow is not None:
+            pairs = intersection(pairs, allow)
+        _, pair_parts = self._index.score_pairs(vectors, pairs, weights=per_user)
+        rows = _rows_of(pairs)
+        factor = self._presence_factor(rows, pairs.indices, per_user)
+        for column, name in enumerate(self.blocks):
+            if name in sparse:
+                added = _sparse_zscores(queries[name], pairs, rows)
+                pair_parts[:, column] += per_user[name][rows] * factor * added
+        return merge_lists(ids, parts, pairs, pair_parts)
+
+    def zscores(
+        self, users: NDArray[np.int64], history: sp.csr_array, pairs: sp.csr_array
+    ) -> tuple[Float64, NDArray[np.bool_]]:
+        """Return per pair and modality the z-score (0 if missing), and whether it is present."""
+        queries = self._queries(users, history)
+        equal = dict.fromkeys(self.blocks, 1.0)
+        vectors = {name: q.vectors for name, q in queries.items()}
+        _, scores = self._index.score_pairs(vectors, pairs, weights=equal, missing="zero")
+        rows = _rows_of(pairs)
+        for column, query in enumerate(queries.values()):
+            if query.entries is not None:
+                scores[:, column] += _sparse_zscores(query, pairs, rows)
+        present = [block.present[pairs.indices] for block in self.blocks.values()]
+        return scores, np.stack(present, axis=1)
+
+    def _queries(self, users: NDArray[np.int64], history: sp.csr_array) -> dict[str, BlockQueries]:
+        return {name: block.queries(users, history) for name, block in self.blocks.items()}
+
+    def _weights_per_user(
+        self, queries: dict[str, BlockQueries], weights: Mapping[str, float]
+    ) -> dict[str, Float64]:
+        n_users = len(next(iter(queries.values())).vectors)
+        per_user = {name: np.full(n_users, float(weights[name])) for name in self.blocks}
+        if self.fallback is not None:
+            known = np.zeros(n_users, bool)
+            for name, query in queries.items():
+                if weights[name] != 0:
+                    known |= query.tells()
+            per_user[self.fallback][~known] = 1.0
+        return per_user
+
+    def _presence_factor(
+        self, rows: NDArray[np.intp], items: NDArray[np.int32], weights: dict[str, Float64]
+    ) -> Float64:
+        """Return by how much the weights of an item grow for the modalities that it lacks."""
+        total = np.zeros(len(items))
+        here = np.zeros(len(items))
+        for name, block in self.blocks.items():
+            weight = np.abs(weights[name][rows])
+            total += weight
+            here += weight * block.present[items]
+        return np.divide(total, here, out=np.zeros_like(total), where=here > 0)
+
+
+def _rows_of(pairs: sp.csr_array) -> NDArray[np.intp]:
+    return np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
+
+
+def _sparse_zscores(query: BlockQueries, pairs: sp.csr_array, rows: NDArray[np.intp]) -> Float64:
+    assert query.entries is not None and query.scale is not None
+    return values_at(query.entries, pairs) * query.scale[rows]

@@ -1,0 +1,473 @@
+"""The multimodal recommender: behaviour and content, with weights chosen on held-out events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._base import Estimator, check_fitted
+from recfuse._inputs import as_csr, as_ids, as_matrix, as_rng, check_ids
+from recfuse.fusion._arguments import content_blocks, full_weights
+from recfuse.fusion._patterns import pattern, pattern_of_lists, union, values_at, without
+from recfuse.fusion.blocks import (
+    Block,
+    ContentBlock,
+    FactorBlock,
+    NeighbourBlock,
+    PopularityBlock,
+    presence_of,
+)
+from recfuse.fusion.hybrid import HybridIndex
+from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.models import AlternatingLeastSquares, ItemNeighbours
+from recfuse.ops import FusedIndex
+
+__all__ = ["Explanation", "MultimodalRecommender"]
+
+POPULARITY = "popularity"
+_USERS_PER_BATCH = 4096
+_CANDIDATES_PER_MODALITY = 100
+_MOST_USERS_TO_FIT = 2000
+_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item is recommended to a user.
+
+    Attributes
+    ----------
+    score : float
+        The score of `MultimodalRecommender.recommend`.
+    contributions : dict of str to float
+        What each modality adds to the score.
+    because : dict of str to list of (int, float)
+        Per modality, the items of the history most like this one, with their cosine.
+    """
+
+    score: float
+    contributions: dict[str, float]
+    because: dict[str, list[tuple[int, float]]]
+
+
+class MultimodalRecommender(Estimator):
+    r"""Fuse what people did with what items are.
+
+    Each modality scores every item for a user: a factorisation by the inner product of its
+    factors, neighbours by the similarities to the history, content (text, image, ...) by the
+    cosine between the item and the mean of the user's history, popularity by the logarithm of the
+    count. A user's scores of one modality are standardised over the catalogue, so the weights
+    compare like with like:
+
+    .. math:: score(u, i) = f_i \sum_{m \in P_i} w_m \frac{s_m(u, i) - \mu_m(u)}{\sigma_m(u)},
+              \quad f_i = \frac{\sum_m w_m}{\sum_{m \in P_i} w_m}
+
+    over the modalities :math:`P_i` that the item has. An item nobody has touched yet lacks those
+    of behaviour and is judged by its content, on the same scale.
+
+    Parameters
+    ----------
+    behaviour : mapping of str to estimator, optional
+        Behaviour models by the names of their modalities: ones with factors
+        (`AlternatingLeastSquares`) or with neighbours (`ItemNeighbours`). Both by default, as
+        "als" and "neighbours". They are fitted in place.
+    weights : 'fit' or mapping of str to float, default='fit'
+        'fit' chooses them on held-out events, by NDCG@`k`.
+    k : int, default=20
+        Length of the lists that 'fit' looks at.
+    popularity : bool, default=True
+        Add the modality "popularity". A user about whom nothing is known gets its ranking.
+    random_state : int, Generator or None, default=0
+        Of the hold-out and of the search for weights.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Attributes
+    ----------
+    modalities_ : list of str
+        Behaviour first, then content, then popularity.
+    weights_ : dict of str to float
+        Fitted ones are not negative and sum to 1.
+    validation_ndcg_ : float or None
+        NDCG@`k` of the fitted weights on the held-out events.
+    user_items_ : csr_array of shape (n_users, n_items)
+        The history, held-out events included: what lists leave out.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp, recfuse
+    >>> rng = np.random.default_rng(0)
+    >>> likes = sp.csr_array((rng.random((30, 20)) < 0.3).astype(np.float32))
+    >>> model = recfuse.MultimodalRecommender(weights={"als": 0.5, "text": 0.5})
+    >>> ids, scores = model.fit(likes, {"text": rng.random((20, 4))}).recommend([0, 1], k=3)
+    >>> ids.shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        behaviour: Mapping[str, Any] | None = None,
+        *,
+        weights: str | Mapping[str, float] = "fit",
+        k: int = 20,
+        popularity: bool = True,
+        random_state: int | np.random.Generator | None = 0,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        self.behaviour = behaviour
+        self.weights = weights
+        self.k = k
+        self.popularity = popularity
+        self.random_state = random_state
+        self.device = device
+        self.num_threads = num_threads
+
+    def fit(
+        self,
+        user_items: Any,
+        items: Mapping[str, ArrayLike] | None = None,
+        users: Mapping[str, ArrayLike] | None = None,
+        *,
+        present: Mapping[str, ArrayLike] | None = None,
+        validation: Any = None,
+        show_progress: bool = False,
+    ) -> MultimodalRecommender:
+        """Fit the behaviour models and the weights.
+
+        Parameters
+        ----------
+        user_items : sparse of shape (n_users, n_items), or Interactions
+            Strength of every interaction.
+        items : mapping modality -> array-like of shape (n_items, dim_m), optional
+            Content vectors. A row of zeros or with a NaN counts as missing.
+        users : mapping modality -> array-like of shape (n_users, dim_m), optional
+            Vectors of users in the space of the same modality of `items`, instead of the mean of
+            their history.
+        present : mapping modality -> array-like of bool of shape (n_items,), optional
+            Which items have the modality, where zeros do not say it.
+        validation : like `user_items`, optional
+            Held-out events, later ones at best, on which ``weights='fit'`` chooses. Without it a
+            fifth of the events is held out at random. Afterwards the behaviour models are fitted
+            again on everything.
+        show_progress : bool, default=False
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a shape, a name or a type is wrong.
+        """
+        history = as_csr(user_items, "user_items")
+        later = None if validation is None else as_csr(validation, "validation")
+        if later is not None and later.shape != history.shape:
+            raise ValueError(f"validation must have shape {history.shape}; got {later.shape}")
+        content = content_blocks(items or {}, users or {}, present or {}, history.shape)
+        models = self._behaviour_models()
+        names = [*models, *content, *([POPULARITY] if self.popularity else [])]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"behaviour and items must name different modalities; got {names}")
+        chosen = None if isinstance(self.weights, str) else full_weights(self.weights, names)
+        if chosen is None and self.weights != "fit":
+            raise ValueError(f"weights must be 'fit' or a mapping; got {self.weights!r}")
+
+        ndcg = None
+        if chosen is None:
+            rng = as_rng(self.random_state)
+            if later is None:
+                history, later = _hold_out(history, rng)
+            blocks = self._blocks(models, content, history, show_progress)
+            weights, ndcg = fit_weights(
+                self._cached_scores(blocks, history, later, rng), self.k, rng
+            )
+            chosen = dict(zip(names, weights.tolist(), strict=True))
+        if later is not None:
+            history = as_csr(history + later, "user_items")
+        # Set together, so that an interrupted fit leaves the model as it was.
+        blocks = self._blocks(models, content, history, show_progress)
+        self.modalities_, self.weights_, self.validation_ndcg_ = names, chosen, ndcg
+        self.models_, self.content_, self.user_items_ = models, content, history
+        self._built_index: HybridIndex | None = self._hybrid(blocks)
+        return self
+
+    @property
+    def _index(self) -> HybridIndex:
+        """The index over the fitted blocks; a loaded model makes it at first use."""
+        if getattr(self, "_built_index", None) is None:
+            blocks = self._fitted_blocks(self.models_, self.content_, self.user_items_)
+            self._built_index = self._hybrid(blocks)
+        assert self._built_index is not None
+        return self._built_index
+
+    def _behaviour_models(self) -> dict[str, Any]:
+        if self.behaviour is not None:
+            return dict(self.behaviour)
+        shared: dict[str, Any] = {"device": self.device, "num_threads": self.num_threads}
+        return {
+            "als": AlternatingLeastSquares(random_state=0, **shared),
+            "neighbours": ItemNeighbours(**shared),
+        }
+
+    def _blocks(
+        self,
+        models: Mapping[str, Any],
+        content: Mapping[str, ContentBlock],
+        history: sp.csr_array,
+        show_progress: bool,
+    ) -> dict[str, Block]:
+        for model in models.values():
+            model.fit(history, show_progress=show_progress)
+        return self._fitted_blocks(models, content, history)
+
+    def _fitted_blocks(
+        self,
+        models: Mapping[str, Any],
+        content: Mapping[str, ContentBlock],
+        history: sp.csr_array,
+    ) -> dict[str, Block]:
+        counts = np.bincount(history.indices, minlength=history.shape[1])
+        blocks: dict[str, Block] = {}
+        for name, model in models.items():
+            kind = FactorBlock if hasattr(model, "item_factors_") else NeighbourBlock
+            blocks[name] = kind(model, counts > 0)
+        blocks.update(content)
+        if self.popularity:
+            blocks[POPULARITY] = PopularityBlock(counts)
+        return blocks
+
+    def _hybrid(self, blocks: Mapping[str, Block]) -> HybridIndex:
+        return HybridIndex(
+            blocks,
+            fallback=POPULARITY if self.popularity else None,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+
+    def _cached_scores(
+        self,
+        blocks: Mapping[str, Block],
+        history: sp.csr_array,
+        held_out: sp.csr_array,
+        rng: np.random.Generator,
+    ) -> CachedScores:
+        """Score the candidates of the held-out users: the best unseen items of every modality."""
+        new = without(pattern(held_out), history)
+        users = np.flatnonzero(np.diff(new.indptr))
+        if len(users) == 0:
+            raise ValueError("fit: validation must have at least 1 event that is new; got 0")
+        if len(users) > _MOST_USERS_TO_FIT:
+            users = np.sort(rng.choice(users, _MOST_USERS_TO_FIT, replace=False))
+        index, seen, relevant = self._hybrid(blocks), history[users], new[users]
+        pairs = None
+        for name in blocks:
+            alone = {other: float(other == name) for other in blocks}
+            ids, _, _ = index.topk(users, seen, _CANDIDATES_PER_MODALITY, alone, exclude=seen)
+            pairs = union(pattern_of_lists(ids, history.shape[1]), pairs)
+        assert pairs is not None
+        scores, present = index.zscores(users, seen, pairs)
+        return CachedScores(
+            pairs=pairs,
+            scores=scores,
+            present=present,
+            relevant=values_at(relevant, pairs) > 0,
+            n_relevant=np.diff(relevant.indptr).astype(np.int64),
+        )
+
+    def recommend(
+        self,
+        user_ids: ArrayLike,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        exclude: Any = None,
+        allow: Any = None,
+        weights: Mapping[str, float] | None = None,
+        contributions: bool = False,
+    ) -> tuple[Any, ...]:
+        """Recommend items to known users.
+
+        Parameters
+        ----------
+        user_ids : int or array-like of int
+        k : int, default=10
+        exclude_seen : bool, default=True
+            Leave out what the user's history has.
+        exclude, allow
+            Further filters, one row per queried user, as in `recfuse.topk`.
+        weights : mapping of str to float, optional
+            Instead of the fitted ones; modalities that are not named get 0.
+        contributions : bool, default=False
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Score descending, then id ascending; -1 for padding.
+        scores : ndarray of shape (n, k), float32
+            -inf for padding.
+        parts : ndarray of shape (n, k, n_modalities), float64
+            With `contributions` only: what each of `modalities_` adds to the score.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        IndexError
+            If a user is unknown.
+        ValueError
+            If a weight names no modality or a filter has the wrong shape.
+        """
+        check_fitted(self, "models_")
+        users = self._known_users(user_ids)
+        exclude = self._filter(exclude, "exclude", len(users))
+        if sp.issparse(allow):
+            allow = self._filter(allow, "allow", len(users))
+        elif allow is not None:
+            allow = check_ids(as_ids(allow, "allow"), self.user_items_.shape[1], "allow")
+        chosen = self.weights_ if weights is None else full_weights(weights, self.modalities_)
+        batches = []
+        for begin in range(0, max(len(users), 1), _USERS_PER_BATCH):
+            rows = slice(begin, begin + _USERS_PER_BATCH)
+            history = self.user_items_[users[rows]]
+            left_out = None if exclude is None else exclude[rows]
+            if exclude_seen:
+                left_out = union(history, left_out)
+            admitted = allow[rows] if sp.issparse(allow) else allow
+            batches.append(
+                self._index.topk(users[rows], history, k, chosen, exclude=left_out, allow=admitted)
+            )
+        joined = tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        return joined if contributions else joined[:2]
+
+    def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
+        return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
+
+    def _filter(self, matrix: Any, name: str, n_queries: int) -> sp.csr_array | None:
+        if matrix is None:
+            return None
+        csr = as_csr(matrix, name)
+        expected = (n_queries, self.user_items_.shape[1])
+        if csr.shape != expected:
+            raise ValueError(f"{name} must have shape {expected} (queries, items); got {csr.shape}")
+        return csr
+
+    def explain(self, user_id: int, item_id: int, *, n_because: int = 3) -> Explanation:
+        """Say what each modality contributes to a score, and which of the history speaks for it.
+
+        Parameters
+        ----------
+        user_id, item_id : int
+        n_because : int, default=3
+            How many items of the history to name per modality.
+
+        Returns
+        -------
+        Explanation
+            The score is -inf for an item that no weighted modality knows.
+
+        Raises
+        ------
+        NotFittedError, IndexError
+            Before `fit`; if an id is unknown.
+        """
+        check_fitted(self, "models_")
+        user = self._known_users(user_id)
+        item = check_ids(as_ids(item_id, "item_id"), self.user_items_.shape[1], "item_id")
+        history = self.user_items_[user]
+        _, scores, parts = self._index.topk(user, history, 1, self.weights_, allow=item)
+        because = {}
+        for name, block in self._index.blocks.items():
+            vectors = getattr(self.models_.get(name), "item_factors_", None)
+            if isinstance(block, ContentBlock):
+                vectors = block.items
+            if vectors is not None and block.present[item[0]]:
+                because[name] = _most_similar(vectors, int(item[0]), history.indices, n_because)
+        contributions = dict(zip(self.modalities_, parts[0, 0].tolist(), strict=True))
+        return Explanation(float(scores[0, 0]), contributions, because)
+
+    def recommend_new_items(
+        self, user_ids: ArrayLike, items: Mapping[str, ArrayLike], k: int = 10
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rank items that the catalogue does not have, by their content alone.
+
+        Parameters
+        ----------
+        user_ids : int or array-like of int
+        items : mapping modality -> array-like of shape (n_new, dim_m)
+            At least one of the content modalities of `fit`; rows of zeros are missing. Weights
+            are those of the fit, or equal ones where it gave them none.
+        k : int, default=10
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Rows of `items`; -1 for padding.
+        scores : ndarray of shape (n, k), float32
+
+        Raises
+        ------
+        NotFittedError, IndexError, ValueError
+            As `recommend`; ValueError if a modality is unknown or its width differs.
+        """
+        check_fitted(self, "models_")
+        users = self._known_users(user_ids)
+        unknown = [name for name in items if name not in self.content_]
+        if unknown or not items:
+            raise ValueError(
+                f"items must name modalities of {list(self.content_)}; got {list(items)}"
+            )
+        vectors, present, queries = {}, {}, {}
+        history = self.user_items_[users]
+        for name, given in items.items():
+            block, matrix = self.content_[name], as_matrix(given, f"items[{name!r}]")
+            if matrix.shape[1] != block.dim:
+                raise ValueError(
+                    f"items[{name!r}] must have {block.dim} columns; got {matrix.shape[1]}"
+                )
+            present[name] = presence_of(matrix)
+            vectors[name] = block.vectors_of_new_items(matrix, present[name])
+            queries[name] = block.queries(users, history).vectors
+        weights = {name: self.weights_[name] for name in vectors}
+        if not any(weights.values()):
+            weights = dict.fromkeys(vectors, 1.0)
+        index = FusedIndex(
+            vectors,
+            metric="dot",
+            present=present,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+        ids, scores = index.topk(queries, k, weights=weights)
+        return ids, scores
+
+
+def _hold_out(history: sp.csr_array, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
+    """Split the entries at random into the larger part and the held-out one."""
+    held = rng.random(history.nnz) < _HELD_OUT
+    rows = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
+    parts = [
+        as_csr(
+            sp.csr_array((history.data[m], (rows[m], history.indices[m])), shape=history.shape),
+            "user_items",
+        )
+        for m in (~held, held)
+    ]
+    return parts[0], parts[1]
+
+
+def _most_similar(
+    vectors: NDArray[np.float32], item: int, history: NDArray[np.int32], n: int
+) -> list[tuple[int, float]]:
+    others = history[history != item]
+    x, target = vectors[others].astype(np.float64), vectors[item].astype(np.float64)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(target)
+    cosine = np.divide(x @ target, norms, out=np.zeros(len(x)), where=norms > 0)
+    best = np.argsort(-cosine, kind="stable")[:n]
+    return [(int(others[j]), float(cosine[j])) for j in best]

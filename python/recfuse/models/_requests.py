@@ -1,0 +1,57 @@
+"""What `recommend` is asked, checked once for every model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._inputs import as_csr, as_ids, check_ids
+
+__all__ = ["admitted_rows", "left_out", "rows_of_users"]
+
+
+def rows_of_users(user_ids: ArrayLike, n_users: int) -> NDArray[np.int64]:
+    """Return known user ids as a vector."""
+    return check_ids(as_ids(user_ids, "user_ids"), n_users, "user_ids")
+
+
+def filter_rows(matrix: Any, name: str, shape: tuple[int, int]) -> sp.csr_array | None:
+    """Return a sparse filter with one row per query, or None."""
+    if matrix is None:
+        return None
+    csr = as_csr(matrix, name)
+    if csr.shape != shape:
+        raise ValueError(f"{name} must have shape {shape} (queries, items); got {csr.shape}")
+    return csr
+
+
+def left_out(user_items: Any, exclude: Any, shape: tuple[int, int]) -> sp.csr_array | None:
+    """Return the pairs that a list must not have: the history given, and what is excluded."""
+    parts = [
+        m
+        for m in (
+            filter_rows(user_items, "user_items", shape),
+            filter_rows(exclude, "exclude", shape),
+        )
+        if m is not None
+    ]
+    if not parts:
+        return None
+    ones = [
+        sp.csr_array((np.ones(len(m.indices), np.float32), m.indices, m.indptr), shape=shape)
+        for m in parts
+    ]
+    return ones[0] if len(ones) == 1 else as_csr(ones[0] + ones[1], "exclude")
+
+
+def admitted_rows(allow: Any, shape: tuple[int, int]) -> sp.csr_array | None:
+    """Return an allow-list, for all or per query, as one row per query."""
+    if allow is None or sp.issparse(allow):
+        return filter_rows(allow, "allow", shape)
+    ids = np.unique(check_ids(as_ids(allow, "allow"), shape[1], "allow"))
+    indptr = np.arange(shape[0] + 1) * len(ids)
+    indices = np.tile(ids, shape[0])
+    return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=shape)

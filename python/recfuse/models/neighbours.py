@@ -1,0 +1,344 @@
+"""Collaborative filtering by similar items, or by similar users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._base import Estimator, check_fitted
+from recfuse._inputs import as_csr, as_ids, check_ids
+from recfuse.models._requests import admitted_rows, filter_rows, left_out, rows_of_users
+from recfuse.models.weighting import weighted
+from recfuse.ops import cosine_knn, neighbour_topk
+
+__all__ = ["ItemNeighbours", "UserNeighbours"]
+
+Ids = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+
+class ItemNeighbours(Estimator):
+    r"""Recommend items similar to those of a user's history.
+
+    :math:`score(u, i) = \sum_j r_{uj}\, sim(j, i)` over the history, where ``sim`` is the cosine
+    of the items' (weighted) columns, kept for the `k` nearest other items of each [1]_.
+
+    Parameters
+    ----------
+    k : int, default=20
+        Neighbours per item; the item itself is none of them.
+    weighting : {None, 'tfidf', 'bm25'}, default=None
+        Weight interactions before the similarity (`tfidf_weight`, `bm25_weight`).
+    norm : {'full', 'corated'}, default='full'
+    shrinkage : float, default=0.0
+    min_support : int, default=1
+        As in `recfuse.cosine_knn`.
+    bm25_k1, bm25_b : float, default=1.2, 0.75
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Attributes
+    ----------
+    similarity_ : csr_array of shape (n_items, n_items)
+        Row j has the neighbours of item j, best first.
+    user_items_ : csr_array of shape (n_users, n_items)
+        The histories of the fit, as given.
+
+    References
+    ----------
+    .. [1] M. Deshpande, G. Karypis, "Item-based top-N recommendation algorithms", ACM TOIS 22(1),
+       2004.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp, recfuse
+    >>> likes = sp.csr_array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]])
+    >>> model = recfuse.ItemNeighbours(k=2).fit(likes)
+    >>> ids, scores = model.recommend(0, k=2, user_items=likes[[0]])
+    >>> ids.tolist()
+    [[2, -1]]
+    """
+
+    def __init__(
+        self,
+        k: int = 20,
+        *,
+        weighting: str | None = None,
+        norm: str = "full",
+        shrinkage: float = 0.0,
+        min_support: int = 1,
+        bm25_k1: float = 1.2,
+        bm25_b: float = 0.75,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        self.k = k
+        self.weighting = weighting
+        self.norm = norm
+        self.shrinkage = shrinkage
+        self.min_support = min_support
+        self.bm25_k1 = bm25_k1
+        self.bm25_b = bm25_b
+        self.device = device
+        self.num_threads = num_threads
+
+    def fit(self, user_items: Any, *, show_progress: bool = False) -> ItemNeighbours:
+        """Find the neighbours of every item.
+
+        Parameters
+        ----------
+        user_items : sparse of shape (n_users, n_items)
+        show_progress : bool, default=False
+            Ignored: there is one step. It is here so that every model can be asked the same way.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong.
+        """
+        history = as_csr(user_items, "user_items")
+        values = weighted(history, self.weighting, k1=self.bm25_k1, b=self.bm25_b)
+        self.similarity_ = _similarity(values.T, self)
+        self.user_items_ = history
+        return self
+
+    def recommend(
+        self,
+        user_ids: ArrayLike,
+        k: int = 10,
+        *,
+        user_items: Any = None,
+        exclude: Any = None,
+        allow: Any = None,
+    ) -> tuple[Ids, Scores]:
+        """Recommend items to users.
+
+        Parameters
+        ----------
+        user_ids : int or array-like of int
+        k : int, default=10
+        user_items : sparse of shape (n, n_items), optional
+            Histories of the queried users, one row each: scored instead of those of the fit, and
+            left out of the lists.
+        exclude : sparse of shape (n, n_items), optional
+        allow : array-like of int, or sparse of shape (n, n_items), optional
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Score descending, then id ascending; only items that some neighbour speaks for, then -1.
+        scores : ndarray of shape (n, k), float32
+            -inf for padding.
+
+        Raises
+        ------
+        NotFittedError, IndexError, ValueError
+            Before `fit`; if a user is unknown; if a shape is wrong.
+        """
+        check_fitted(self, "similarity_")
+        users = rows_of_users(user_ids, self.user_items_.shape[0])
+        shape = (len(users), self.similarity_.shape[1])
+        given = filter_rows(user_items, "user_items", shape)
+        return neighbour_topk(
+            self.user_items_[users] if given is None else given,
+            self.similarity_,
+            k,
+            exclude=left_out(user_items, exclude, shape),
+            allow=admitted_rows(allow, shape),
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+
+    def score(self, user_items: Any) -> sp.csr_array:
+        """Return the scores of all items that neighbours speak for, sparse, one row per history."""
+        check_fitted(self, "similarity_")
+        product = as_csr(user_items, "user_items").astype(np.float64) @ self.similarity_
+        return sp.csr_array(product).sorted_indices()
+
+    def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
+        """Return the nearest other items, at most as many as the model keeps.
+
+        Parameters
+        ----------
+        item_ids : int or array-like of int
+        k : int, default=10
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+        scores : ndarray of shape (n, k), float32
+
+        Raises
+        ------
+        NotFittedError, IndexError
+            Before `fit`; if an item is unknown.
+        """
+        check_fitted(self, "similarity_")
+        return _rows_of(self.similarity_, item_ids, "item_ids", k)
+
+
+class UserNeighbours(Estimator):
+    r"""Recommend what similar users have.
+
+    :math:`score(u, i) = \sum_v sim(u, v)\, r_{vi}` over the `k` most similar users [1]_, divided
+    by :math:`\sum_v |sim(u, v)|` with `normalise`: then it predicts a rating.
+
+    Parameters
+    ----------
+    k : int, default=20
+        Neighbours per user.
+    norm : {'full', 'corated'}, default='full'
+        'full' is the textbook formula; 'corated' takes the norms over shared items only.
+    weighting : {None, 'tfidf', 'bm25'}, default=None
+    shrinkage : float, default=0.0
+    min_support : int, default=1
+    bm25_k1, bm25_b : float, default=1.2, 0.75
+    normalise : bool, default=False
+        Divide by the similarities of all neighbours of the user.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Attributes
+    ----------
+    similarity_ : csr_array of shape (n_users, n_users)
+        Row u has the neighbours of user u, best first.
+    user_items_ : csr_array of shape (n_users, n_items)
+
+    References
+    ----------
+    .. [1] P. Resnick, N. Iacovou, M. Suchak, P. Bergstrom, J. Riedl, "GroupLens: an open
+       architecture for collaborative filtering of netnews", CSCW 1994.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp, recfuse
+    >>> likes = sp.csr_array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]])
+    >>> model = recfuse.UserNeighbours(k=1).fit(likes)
+    >>> ids, scores = model.recommend(0, k=1, user_items=likes[[0]])
+    >>> ids.tolist()
+    [[2]]
+    """
+
+    def __init__(
+        self,
+        k: int = 20,
+        *,
+        norm: str = "full",
+        weighting: str | None = None,
+        shrinkage: float = 0.0,
+        min_support: int = 1,
+        bm25_k1: float = 1.2,
+        bm25_b: float = 0.75,
+        normalise: bool = False,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        self.k = k
+        self.norm = norm
+        self.weighting = weighting
+        self.shrinkage = shrinkage
+        self.min_support = min_support
+        self.bm25_k1 = bm25_k1
+        self.bm25_b = bm25_b
+        self.normalise = normalise
+        self.device = device
+        self.num_threads = num_threads
+
+    def fit(self, user_items: Any, *, show_progress: bool = False) -> UserNeighbours:
+        """Find the neighbours of every user; parameters as `ItemNeighbours.fit`."""
+        history = as_csr(user_items, "user_items")
+        values = weighted(history, self.weighting, k1=self.bm25_k1, b=self.bm25_b)
+        self.similarity_ = _similarity(values, self)
+        self.user_items_ = history
+        return self
+
+    def recommend(
+        self,
+        user_ids: ArrayLike,
+        k: int = 10,
+        *,
+        user_items: Any = None,
+        exclude: Any = None,
+        allow: Any = None,
+    ) -> tuple[Ids, Scores]:
+        """Recommend items to users of the fit.
+
+        Parameters
+        ----------
+        user_ids : int or array-like of int
+        k : int, default=10
+        user_items : sparse of shape (n, n_items), optional
+            What is left out of the lists, one row per queried user.
+        exclude, allow
+            As in `ItemNeighbours.recommend`.
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Score descending, then id ascending; only items that some neighbour has, then -1.
+        scores : ndarray of shape (n, k), float32
+            -inf for padding.
+
+        Raises
+        ------
+        NotFittedError, IndexError, ValueError
+            Before `fit`; if a user is unknown; if a shape is wrong.
+        """
+        check_fitted(self, "similarity_")
+        users = rows_of_users(user_ids, self.user_items_.shape[0])
+        shape = (len(users), self.user_items_.shape[1])
+        return neighbour_topk(
+            self._neighbours_of(users),
+            self.user_items_,
+            k,
+            exclude=left_out(user_items, exclude, shape),
+            allow=admitted_rows(allow, shape),
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+
+    def _neighbours_of(self, users: NDArray[np.int64]) -> sp.csr_array:
+        rows = as_csr(self.similarity_[users], "similarity")
+        if self.normalise:
+            totals = np.asarray(abs(rows).sum(axis=1)).ravel()
+            scale = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
+            rows = as_csr(sp.diags_array(scale) @ rows, "similarity")
+        return rows
+
+    def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
+        """Return the nearest other users, at most as many as the model keeps."""
+        check_fitted(self, "similarity_")
+        return _rows_of(self.similarity_, user_ids, "user_ids", k)
+
+
+def _similarity(rows: Any, model: ItemNeighbours | UserNeighbours) -> sp.csr_array:
+    return cosine_knn(
+        sp.csr_array(rows),
+        model.k,
+        norm=model.norm,
+        shrinkage=model.shrinkage,
+        min_support=model.min_support,
+        device=model.device,
+        num_threads=model.num_threads,
+    )
+
+
+def _rows_of(similarity: sp.csr_array, ids: ArrayLike, name: str, k: int) -> tuple[Ids, Scores]:
+    if k < 1:
+        raise ValueError(f"k must be at least 1; got {k}")
+    rows = check_ids(as_ids(ids, name), similarity.shape[0], name)
+    out_ids = np.full((len(rows), k), -1, np.int32)
+    out_scores = np.full((len(rows), k), -np.inf, np.float32)
+    for i, row in enumerate(rows):
+        begin = similarity.indptr[row]
+        n = min(k, similarity.indptr[row + 1] - begin)
+        out_ids[i, :n] = similarity.indices[begin : begin + n]
+        out_scores[i, :n] = similarity.data[begin : begin + n]
+    return out_ids, out_scores

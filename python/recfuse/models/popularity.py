@@ -1,0 +1,80 @@
+"""The baseline that every recommender must beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._base import Estimator, check_fitted
+from recfuse._inputs import as_csr
+from recfuse.models._requests import left_out, rows_of_users
+from recfuse.ops import topk
+
+__all__ = ["Popularity"]
+
+
+class Popularity(Estimator):
+    """Recommend the same popular items to everyone.
+
+    Parameters
+    ----------
+    by : {'users', 'values'}, default='users'
+        Count the users of an item, or add up its values.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+
+    Attributes
+    ----------
+    item_scores_ : ndarray of shape (n_items,), float32
+    n_users_ : int
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp, recfuse
+    >>> likes = sp.csr_array([[0, 1, 0], [0, 1, 1]])
+    >>> recfuse.Popularity().fit(likes).recommend(0, k=2)[0].tolist()
+    [[1, 2]]
+    """
+
+    def __init__(self, by: str = "users", *, device: str = "auto", num_threads: int = 0) -> None:
+        self.by = by
+        self.device = device
+        self.num_threads = num_threads
+
+    def fit(self, user_items: Any, *, show_progress: bool = False) -> Popularity:
+        """Count; `user_items` is sparse of shape (n_users, n_items). Returns self."""
+        if self.by not in ("users", "values"):
+            raise ValueError(f"by must be 'users' or 'values'; got {self.by!r}")
+        csr = as_csr(user_items, "user_items")
+        if not np.isfinite(csr.data).all():
+            raise ValueError("user_items must be finite; got NaN or infinity")
+        values = None if self.by == "users" else csr.data.astype(np.float64)
+        scores = np.bincount(csr.indices, weights=values, minlength=csr.shape[1])
+        self.item_scores_ = scores.astype(np.float32)
+        self.n_users_ = csr.shape[0]
+        return self
+
+    def recommend(
+        self,
+        user_ids: ArrayLike,
+        k: int = 10,
+        *,
+        user_items: Any = None,
+        exclude: Any = None,
+        allow: Any = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Recommend items; parameters, results and errors as `ItemNeighbours.recommend`."""
+        check_fitted(self, "item_scores_")
+        users = rows_of_users(user_ids, self.n_users_)
+        shape = (len(users), len(self.item_scores_))
+        return topk(
+            np.ones((len(users), 1), np.float32),
+            self.item_scores_[:, None],
+            k,
+            exclude=left_out(user_items, exclude, shape),
+            allow=allow,
+            device=self.device,
+            num_threads=self.num_threads,
+        )

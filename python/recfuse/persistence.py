@@ -1,0 +1,163 @@
+"""Estimators in model files: parameters and learned arrays as data, never code."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from recfuse import storage
+from recfuse._base import Estimator
+from recfuse._inputs import check_structure
+from recfuse.errors import FormatError, NotFittedError
+
+__all__ = ["load", "save"]
+
+_KIND = "estimator"
+
+
+# What a file may name, and where it lives; loading makes objects of nothing else.
+_MODULES = {
+    "AlternatingLeastSquares": "recfuse.models",
+    "ContentBlock": "recfuse.fusion.blocks",
+    "ItemNeighbours": "recfuse.models",
+    "MultimodalRecommender": "recfuse.fusion",
+    "Popularity": "recfuse.models",
+    "UserNeighbours": "recfuse.models",
+}
+
+
+def _class_named(name: str) -> Any:
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to one file, in one step.
+
+    Parameters
+    ----------
+    estimator : a fitted estimator of recfuse
+    path : str or path-like
+        An existing file is replaced only when the new one is complete.
+
+    Raises
+    ------
+    NotFittedError
+        Before `fit`.
+    TypeError
+        If a parameter is no data, such as a Generator as `random_state`.
+    """
+    if not any(name.endswith("_") for name in vars(estimator)):
+        raise NotFittedError(
+            f"save: {type(estimator).__name__} must be fitted; got an unfitted one"
+        )
+    arrays: dict[str, Any] = {}
+    root = _encode(estimator, type(estimator).__name__, arrays)
+    storage.write(path, arrays, {"estimator": root}, kind=_KIND)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read an estimator that `save` wrote; its arrays stay memory-mapped and read-only.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    estimator
+        Of the class that was saved, ready to use.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, is newer than this library, or is no model file.
+    OSError
+        If it cannot be read.
+    """
+    arrays, metadata = storage.read(path, kind=_KIND)
+    try:
+        estimator = _decode(metadata["estimator"], arrays)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise FormatError(
+            f"load: {os.fspath(path)!r} must describe an estimator; {error}"
+        ) from error
+    if not isinstance(estimator, Estimator):
+        raise FormatError(
+            f"load: {os.fspath(path)!r} must describe an estimator; got {estimator!r}"
+        )
+    return estimator
+
+
+def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
+    """Return `value` as JSON; its arrays go to `arrays` under `name`."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"array": name}
+    if sp.issparse(value):
+        csr = sp.csr_array(value)
+        for part in ("indptr", "indices", "data"):
+            arrays[f"{name}.{part}"] = getattr(csr, part)
+        return {"csr": name, "shape": list(csr.shape)}
+    if isinstance(value, (list, tuple)):
+        return {"list": [_encode(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"save: {name} must have strings as keys; got {list(value)}")
+        return {"dict": {k: _encode(v, f"{name}.{k}", arrays) for k, v in value.items()}}
+    if type(value).__name__ in _MODULES and type(value) is _class_named(type(value).__name__):
+        return {
+            "object": type(value).__name__,
+            "state": {k: _encode(v, f"{name}.{k}", arrays) for k, v in _state(value).items()},
+        }
+    raise TypeError(f"save: {name} must be data; got {type(value).__name__}")
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """Return parameters and learned attributes; what starts with an underscore is made again."""
+    if not isinstance(value, Estimator):
+        return dict(value.state())
+    learned = {k: v for k, v in vars(value).items() if k.endswith("_") and not k.startswith("_")}
+    return {**value.get_params(deep=False), **learned}
+
+
+def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "float" in value:
+        return float(value["float"])
+    if "array" in value:
+        return arrays[value["array"]]
+    if "csr" in value:
+        name = value["csr"]
+        parts = (arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
+        csr = sp.csr_array(tuple(parts), shape=tuple(value["shape"]))
+        check_structure(csr, name)
+        return csr
+    if "list" in value:
+        return [_decode(v, arrays) for v in value["list"]]
+    if "dict" in value:
+        return {k: _decode(v, arrays) for k, v in value["dict"].items()}
+    cls = _class_named(value["object"])
+    state = {k: _decode(v, arrays) for k, v in value["state"].items()}
+    if not issubclass(cls, Estimator):
+        return cls.from_state(state)
+    parameters = cls._parameter_names()
+    estimator = cls(**{k: v for k, v in state.items() if k in parameters})
+    for name, learned in state.items():
+        if name not in parameters:
+            if not name.endswith("_"):
+                raise ValueError(f"{cls.__name__} has no parameter {name!r}")
+            setattr(estimator, name, learned)
+    return estimator

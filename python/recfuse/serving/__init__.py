@@ -1,0 +1,7 @@
+"""Neural encoders trained elsewhere, served by ONNX Runtime; imported by the first session."""
+
+from __future__ import annotations
+
+from recfuse.serving.encoder import OnnxEncoder
+
+__all__ = ["OnnxEncoder"]

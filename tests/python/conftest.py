@@ -1,0 +1,51 @@
+"""Fixtures: a generator with a fixed seed, every instruction set, one and two threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+
+from recfuse import _core
+
+hypothesis.settings.register_profile(
+    "recfuse",
+    deadline=None,
+    max_examples=50,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("recfuse")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20261121)
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once per instruction set that this CPU has."""
+    before = _core.active_isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture(params=[1, 2])
+def num_threads(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the real data sets; the test is skipped where there is none."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("RECFUSE_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no data sets at {folder}; set RECFUSE_DATA")
+    return folder

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds with a sanitizer and runs every test under it; stops at the first report.
+#   tools/sanitize.sh address,undefined|thread [arguments of pytest]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+sanitizers=$1
+build=build/sanitize-${sanitizers%%,*}
+export PATH=$PWD/${VENV:-.venv}/bin:$PATH
+
+case $sanitizers in
+  address*) runtimes="libasan.so libubsan.so" ;;
+  thread) runtimes=libtsan.so ;;
+  *) echo "usage: tools/sanitize.sh address,undefined | thread" >&2 && exit 1 ;;
+esac
+
+# TSan sees races where NumPy's own threads meet, for they are not instrumented; what it sees in ours counts.
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1:die_after_fork=0:history_size=4
+
+echo "Building with -fsanitize=$sanitizers ..."
+cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRECFUSE_SANITIZE="$sanitizers" \
+  -DRECFUSE_TESTS=ON -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" \
+  -DPython_EXECUTABLE="$(command -v python)" >/dev/null
+cmake --build "$build" -- --quiet
+
+# setarch -R: fixed addresses, for a kernel may choose some that TSan has reserved.
+setarch -R ctest --test-dir "$build" --output-on-failure --no-tests=error
+
+rm -rf "$build/python"
+mkdir "$build/python"
+cp -r python/recfuse "$build/python/"
+rm -f "$build"/python/recfuse/_core.*.so
+cmake --install "$build" --prefix "$build/python" --component python >/dev/null
+
+preload=
+for library in $runtimes libstdc++.so; do  # libstdc++: or the runtime meets its first exception unprepared
+  preload+="$("${CXX:-c++}" -print-file-name="$library") "
+done
+shift
+# --capture=sys: pytest would swallow the report, which goes to the descriptor.
+# detect_leaks=0: Python itself frees nothing at exit; the C++ tests look for leaks.
+LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$build/python PYTHONMALLOC=malloc \
+  setarch -R python -m pytest -q -p no:cacheprovider --capture=sys "${@:-tests/python}"

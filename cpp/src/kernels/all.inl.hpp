@@ -8,9 +8,10 @@
 namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
 #include "transpose.inl.hpp"
-
+// What is above is used below.
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
+#include "sparse_dot.inl.hpp"
 // The order matters here: the solver multiplies with the tiles of the Gram matrix.
 #include "conjugate_gradient.inl.hpp"
 #include "gram.inl.hpp"
@@ -34,6 +35,12 @@ const KernelTable table{
     .add_normal_product = add_normal_product,
     .symmetric_product = symmetric_product,
     .add_scaled = add_scaled,
+    .add_counts = add_counts,
+    .add_integers = add_integers,
+    .add_reals = add_reals,
+    .add_corated = add_corated,
+    .screen_counts = screen_counts,
+    .screen_reals = screen_reals,
 };
 
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -1,11 +1,13 @@
 #include "backends.hpp"
 #include "bind_all.hpp"
+#include "ops/ceilings.hpp"
 
 namespace py = pybind11;
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The ops on the CPU.";
   recfuse::bindings::bind_all<recfuse::bindings::Cpu>(m);
+  recfuse::bindings::bind_ceilings(m);
   m.def("active_isa", &recfuse::active_isa);
   m.def("available_isas", &recfuse::available_isas);
   m.def("set_isa", &recfuse::set_isa, py::arg("name"));

@@ -58,6 +58,7 @@ FOLDERS: dict[str, set[str]] = {
     "evaluation": set(),
     "datasets": set(),
     "compat": {"models"},
+    "bench": {"datasets"},
     "demo": {"models", "fusion", "features", "serving", "evaluation", "datasets"},
 }
 # These tie the rest together, lazily.

@@ -2,6 +2,7 @@
 
 #include "recfuse/als.hpp"
 #include "recfuse/canonical.hpp"
+#include "recfuse/ceilings.hpp"
 #include "recfuse/confidence.hpp"
 #include "recfuse/cosine_knn.hpp"
 #include "recfuse/fuse_topk.hpp"

@@ -9,6 +9,7 @@ namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
 #include "transpose.inl.hpp"
 // What is above is used below.
+#include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
 #include "sparse_dot.inl.hpp"
@@ -41,6 +42,9 @@ const KernelTable table{
     .add_corated = add_corated,
     .screen_counts = screen_counts,
     .screen_reals = screen_reals,
+    .multiply_add_chains = multiply_add_chains,
+    .read_floats = read_floats,
+    .count_at = count_at,
 };
 
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -111,6 +111,11 @@ struct KernelTable {
   /// The same in float64; without support, the sum must be above 0. Norms null: the slope is 0.
   std::int64_t (*screen_reals)(const double* sums, const std::uint32_t* support, const double* norms, std::int64_t n,
                                const SumBound<double>& bound, std::int32_t* hits);
+
+  /// The machine's ceilings (ceilings.hpp): operations in registers, reads of n floats, scattered increments.
+  std::int64_t (*multiply_add_chains)(std::int64_t steps, float* sink);
+  float (*read_floats)(const float* data, std::int64_t n);
+  void (*count_at)(const std::int32_t* at, std::int64_t n, std::uint32_t* counters);
 };
 
 }  // namespace recfuse::kernels

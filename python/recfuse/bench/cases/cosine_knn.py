@@ -1,0 +1,135 @@
+"""`cosine_knn`: the k most similar other items of every item, generated interactions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+import recfuse
+from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Ready, Referee
+from recfuse.bench.interactions import draw_interactions, user_items
+from recfuse.bench.peers.sparse import neighbour_lists, sparse_peers
+
+__all__ = ["CASE", "FULL", "QUICK", "CosineKnn"]
+
+_TOLERANCE = 1e-5  # of cosines summed in float32 over the users of two items
+_SAMPLE = 64  # items whose cosines are all computed in float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineKnn(Case):
+    """Cosines between the items of `nnz` interactions."""
+
+    op = "cosine_knn"
+
+    n_users: int
+    n_items: int
+    nnz: int
+    k: int
+
+    @property
+    def name(self) -> str:
+        """Sizes in one line."""
+        return f"{self.n_items} items of {self.n_users} users, nnz {self.nnz}, k{self.k}"
+
+    def inputs(self) -> Inputs:
+        """Draw the interactions."""
+        return draw_interactions(self.n_users, self.n_items, self.nnz, self.seed)
+
+    def ours(self) -> list[Contender]:
+        """Return the function, from the matrix of items to the lists."""
+        return [
+            Contender(
+                "recfuse",
+                "recfuse",
+                "recfuse",
+                _cosine_knn,
+                "the item-user matrix in CSR",
+                "recfuse.cosine_knn",
+            )
+        ]
+
+    def peers(self) -> list[Contender]:
+        """Return the sparse peers."""
+        return sparse_peers()
+
+    def cost(self, inputs: Inputs) -> Cost:
+        """Meet every pair of items of a user once; read the matrix and write the lists once."""
+        activity = np.diff(inputs["indptr"]).astype(np.float64)
+        return Cost(
+            flops=0.0,
+            bytes=8.0 * self.nnz + 8.0 * self.n_items * self.k,
+            updates=float((activity * (activity - 1)).sum() / 2),
+        )
+
+    def referee(self, inputs: Inputs) -> Referee:
+        """Return one that knows the exact cosines."""
+        return _KnnReferee(self, inputs)
+
+
+class _KnnReferee(Referee):
+    def __init__(self, case: CosineKnn, inputs: Inputs) -> None:
+        self.case = case
+        items = user_items(inputs).T.tocsr().astype(np.float64)
+        norms = np.sqrt(np.asarray(items.multiply(items).sum(axis=1)).ravel())
+        self.units = sp.diags_array(1 / np.maximum(norms, 1e-300)) @ items
+        self.rows = np.unique(np.linspace(0, case.n_items - 1, _SAMPLE).astype(np.intp))
+        cosines = (self.units[self.rows] @ self.units.T).toarray()
+        cosines[np.arange(len(self.rows)), self.rows] = -np.inf
+        self.cosines = cosines
+
+    def verify(self, answer: Answer) -> str | None:
+        best = -np.sort(-self.cosines, axis=1)[:, : self.case.k]
+        # An item that shares no user with another has no entry for it.
+        expected = np.where(best > 0, best, 0.0)
+        gap = np.abs(answer["cosines"][self.rows] - expected).max(axis=1)
+        wrong = np.flatnonzero(~(gap <= _TOLERANCE))
+        if len(wrong):
+            return f"the cosines of item {self.rows[wrong[0]]} are off by {gap[wrong[0]]:.3g}"
+        return self._malformed(answer)
+
+    def compare(self, ours: Answer, theirs: Answer) -> str | None:
+        fault = self._malformed(theirs)
+        if fault is not None:
+            return fault
+        gap = np.abs(ours["cosines"] - theirs["cosines"]).max(axis=1)
+        wrong = np.flatnonzero(~(gap <= _TOLERANCE))
+        if len(wrong):
+            return f"the cosines of item {wrong[0]} differ by {gap[wrong[0]]:.3g}"
+        return None
+
+    def _malformed(self, answer: Answer) -> str | None:
+        """Ids must have the cosines that stand beside them; so wrong ids can only be ties."""
+        ids, cosines = answer["ids"], answer["cosines"]
+        if ids.shape != (self.case.n_items, self.case.k):
+            return f"ids have shape {ids.shape}"
+        if (ids == np.arange(len(ids))[:, None]).any():
+            return "an item is its own neighbour"
+        ordered = np.sort(ids, axis=1)
+        if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+            return "an id comes twice in a list"
+        found = ids[self.rows]
+        exact = np.take_along_axis(self.cosines, np.maximum(found, 0), axis=1)
+        gap = np.abs(np.where(found < 0, 0.0, exact) - cosines[self.rows]).max(axis=1)
+        wrong = np.flatnonzero(~(gap <= _TOLERANCE))
+        if len(wrong):
+            return f"item {self.rows[wrong[0]]} has a neighbour whose cosine is another"
+        return None
+
+
+def _cosine_knn(case: CosineKnn, inputs: Inputs, num_threads: int) -> Ready:
+    items = user_items(inputs).T.tocsr()
+
+    def answer(neighbours: Any) -> dict[str, NDArray[Any]]:
+        return neighbour_lists(neighbours, case.k)
+
+    return Ready(lambda: recfuse.cosine_knn(items, case.k, num_threads=num_threads), answer)
+
+
+CASE = CosineKnn
+QUICK = [CosineKnn(n_users=8_000, n_items=3_000, nnz=400_000, k=50)]
+FULL = [CosineKnn(n_users=138_000, n_items=27_000, nnz=20_000_000, k=100)]

@@ -1,0 +1,126 @@
+"""What retrieval and fusion have in common: both want the k largest of queries times items."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Referee
+from recfuse.bench.exclusions import excluded_hits, excluded_items
+from recfuse.bench.peers.dense import dense_peers
+
+__all__ = ["DenseCase", "Float32"]
+
+Float32 = NDArray[np.float32]
+
+_TOLERANCE = 1e-5  # float32 sums of some hundred products err by less, relative to |q| |x|
+_SAMPLE = 16  # queries whose scores are all computed in float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseCase(Case):
+    """Peers multiply `query_matrix` by `item_matrix`; recfuse never makes the product."""
+
+    n_queries: int
+    n_items: int
+    k: int
+    n_excluded: int = 0
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Columns of the two matrices."""
+
+    @abstractmethod
+    def item_matrix(self, inputs: Inputs) -> Float32:
+        """Return what a peer keeps of the items, shape (n_items, width); made once."""
+
+    @abstractmethod
+    def query_matrix(self, inputs: Inputs) -> Float32:
+        """Return what a peer makes of the queries in every call, shape (n_queries, width)."""
+
+    def peers(self) -> list[Contender]:
+        """Return the dense peers."""
+        return dense_peers(self.n_queries)
+
+    def cost(self, inputs: Inputs) -> Cost:
+        """Multiply every query by every item; read both and write the lists once."""
+        rows = self.n_queries + self.n_items
+        return Cost(
+            flops=2.0 * self.n_queries * self.n_items * self.width,
+            bytes=4.0 * rows * self.width + 8.0 * self.n_queries * self.k,
+        )
+
+    def referee(self, inputs: Inputs) -> Referee:
+        """Return one that knows the exact scores."""
+        return _DenseReferee(self, inputs)
+
+
+class _DenseReferee(Referee):
+    def __init__(self, case: DenseCase, inputs: Inputs) -> None:
+        self.case = case
+        self.items, self.queries = case.item_matrix(inputs), case.query_matrix(inputs)
+        self.excluded = excluded_items(inputs) if case.n_excluded else None
+        longest = np.sqrt(np.einsum("nd,nd->n", self.items, self.items).max())
+        norms = np.linalg.norm(self.queries.astype(np.float64), axis=1)
+        self.tolerances = _TOLERANCE * norms * longest
+
+    def verify(self, answer: Answer) -> str | None:
+        rows = np.unique(np.linspace(0, self.case.n_queries - 1, _SAMPLE).astype(np.intp))
+        queries, k = self.queries[rows].astype(np.float64), self.case.k
+        blocks = np.array_split(self.items, 64)
+        scores = np.concatenate([queries @ x.astype(np.float64).T for x in blocks], axis=1)
+        if self.excluded is not None:
+            left_out = self.excluded[rows].tocoo()
+            scores[left_out.row, left_out.col] = -np.inf
+        best = -np.sort(np.partition(-scores, k - 1, axis=1)[:, :k], axis=1)
+        gap = np.abs(answer["scores"][rows] - best).max(axis=1)
+        wrong = np.flatnonzero(~(gap <= self.tolerances[rows]))
+        if len(wrong):
+            return f"the scores of query {rows[wrong[0]]} are off by {gap[wrong[0]]:.3g}"
+        exact = {"ids": np.argsort(-scores, axis=1, kind="stable")[:, :k]}
+        return self._differs(rows, exact["ids"], answer["ids"][rows]) or self._malformed(answer)
+
+    def compare(self, ours: Answer, theirs: Answer) -> str | None:
+        rows = np.arange(self.case.n_queries)
+        return self._malformed(theirs) or self._differs(rows, ours["ids"], theirs["ids"])
+
+    def _malformed(self, answer: Answer) -> str | None:
+        ids, shape = answer["ids"], (self.case.n_queries, self.case.k)
+        if ids.shape != shape:
+            return f"ids have shape {ids.shape} instead of {shape}"
+        if ids.min() < 0 or ids.max() >= self.case.n_items:
+            return "an id is out of range"
+        ordered = np.sort(ids, axis=1)
+        if (ordered[:, 1:] == ordered[:, :-1]).any():
+            return "an id comes twice in a list"
+        if self.excluded is not None and excluded_hits(self.excluded, ids).any():
+            return "an excluded item comes back"
+        return None
+
+    def _differs(
+        self, rows: NDArray[np.intp], expected: NDArray[np.integer], got: NDArray[np.integer]
+    ) -> str | None:
+        """Ids must be equal, except where their exact scores tie within float32 rounding."""
+        at, place = np.nonzero(got != expected)
+        query, theirs, ours = rows[at], got[at, place], expected[at, place]
+        gap = np.abs(self._scores(query, theirs) - self._scores(query, ours))
+        wrong = np.flatnonzero(~(gap <= self.tolerances[query]))
+        if not len(wrong):
+            return None
+        i = wrong[0]
+        return (
+            f"query {query[i]} has item {theirs[i]} at place {place[i]} instead of {ours[i]}; "
+            f"their scores differ by {gap[i]:.3g}"
+        )
+
+    def _scores(self, rows: NDArray[np.intp], ids: NDArray[np.integer]) -> NDArray[np.float64]:
+        scores = np.empty(len(rows))
+        for start in range(0, len(rows), 1 << 14):
+            part = slice(start, start + (1 << 14))
+            queries = self.queries[rows[part]].astype(np.float64)
+            scores[part] = np.einsum("nd,nd->n", queries, self.items[ids[part]])
+        return scores

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._inputs import (
     as_csr,
     as_ids,
+    as_int,
     as_matrix,
     as_modalities,
     check_ids,
@@ -223,11 +224,11 @@ def cosine_knn(
     ids, scores = resolve_backend(device).ops.cosine_knn(
         csr_parts(csr),
         # No row has more neighbours than there are rows.
-        min(_as_int(k, "k"), max(n_rows, 1)),
+        min(as_int(k, "k"), max(n_rows, 1)),
         norm=norm,
         shrinkage=float(shrinkage),
-        min_support=_as_int(min_support, "min_support"),
-        num_threads=_as_int(num_threads, "num_threads"),
+        min_support=as_int(min_support, "min_support"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
@@ -273,10 +274,10 @@ def neighbour_topk(
     result = resolve_backend(device).ops.neighbour_topk(
         csr_parts(as_csr(user_items, "user_items")),
         csr_parts(neighbours),
-        _as_int(k, "k"),
+        as_int(k, "k"),
         exclude=None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
         allow=None if allow is None else csr_parts(as_csr(allow, "allow")),
-        num_threads=_as_int(num_threads, "num_threads"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     return result[0], result[1]
 
@@ -340,7 +341,7 @@ class FusedIndex:
             metric=metric,
             names=list(items) if op == "fuse_topk" else [],
             op=op,
-            num_threads=_as_int(num_threads, "num_threads"),
+            num_threads=as_int(num_threads, "num_threads"),
         )
         # Only now: a change that is refused leaves the index as it was.
         self._handle, self._items, self._present = handle, items, present
@@ -455,14 +456,14 @@ class FusedIndex:
         result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,
-            _as_int(k, "k"),
+            as_int(k, "k"),
             fusion=fusion,
             missing=missing,
             exclude=None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
             allow=None if allow is None else csr_parts(as_csr(allow, "allow")),
             allow_ids=allow_ids,
             contributions=contributions,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result
 
@@ -504,7 +505,7 @@ class FusedIndex:
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
             missing=missing,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result[0], result[1]
 
@@ -570,12 +571,6 @@ class FusedIndex:
 
 def _first(items: dict[str, Scores]) -> Scores:
     return next(iter(items.values()))
-
-
-def _as_int(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    return int(value)
 
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:

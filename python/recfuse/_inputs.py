@@ -133,7 +133,7 @@ def as_float(value: Any, name: str) -> float:
     """Return a real number; a bool or a string is none."""
     real = (int, float, np.integer, np.floating)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, real):
-        raise TypeError(f"{name} must be a real number; got {value!r}")
+        raise TypeError(f"{name} must be a number; got {value!r}")
     return float(value)
 
 

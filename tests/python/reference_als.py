@@ -96,10 +96,7 @@ class Objective:
 def rows_of(matrix: sp.csr_array) -> list[tuple[np.ndarray, np.ndarray]]:
     """Stored columns and values of every row, stored zeros included."""
     bounds = matrix.indptr
-    return [
-        (matrix.indices[a:b], matrix.data[a:b])
-        for a, b in pairwise(bounds)
-    ]
+    return [(matrix.indices[a:b], matrix.data[a:b]) for a, b in pairwise(bounds)]
 
 
 def transposed(matrix: sp.csr_array) -> sp.csr_array:

@@ -25,6 +25,7 @@ from recfuse.fusion.blocks import (
 from recfuse.fusion.hybrid import HybridIndex
 from recfuse.fusion.weights import CachedScores, fit_weights
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
+from recfuse.models._requests import filter_rows, left_out
 from recfuse.ops import FusedIndex
 
 __all__ = ["Explanation", "MultimodalRecommender"]
@@ -286,6 +287,7 @@ class MultimodalRecommender(Estimator):
         user_ids: ArrayLike,
         k: int = 10,
         *,
+        user_items: Any = None,
         exclude_seen: bool = True,
         exclude: Any = None,
         allow: Any = None,
@@ -298,8 +300,10 @@ class MultimodalRecommender(Estimator):
         ----------
         user_ids : int or array-like of int
         k : int, default=10
+        user_items : sparse of shape (n, n_items), optional
+            Left out of the lists, one row per queried user, as in every model.
         exclude_seen : bool, default=True
-            Leave out what the user's history has.
+            Leave out what the user's history of the fit has.
         exclude, allow
             Further filters, one row per queried user, as in `recfuse.topk`.
         weights : mapping of str to float, optional
@@ -326,9 +330,9 @@ class MultimodalRecommender(Estimator):
         """
         check_fitted(self, "models_")
         users = self._known_users(user_ids)
-        exclude = self._filter(exclude, "exclude", len(users))
+        exclude = left_out(user_items, exclude, (len(users), self.user_items_.shape[1]))
         if sp.issparse(allow):
-            allow = self._filter(allow, "allow", len(users))
+            allow = filter_rows(allow, "allow", (len(users), self.user_items_.shape[1]))
         elif allow is not None:
             allow = check_ids(as_ids(allow, "allow"), self.user_items_.shape[1], "allow")
         chosen = self.weights_ if weights is None else full_weights(weights, self.modalities_)
@@ -336,27 +340,18 @@ class MultimodalRecommender(Estimator):
         for begin in range(0, max(len(users), 1), _USERS_PER_BATCH):
             rows = slice(begin, begin + _USERS_PER_BATCH)
             history = self.user_items_[users[rows]]
-            left_out = None if exclude is None else exclude[rows]
+            excluded = None if exclude is None else exclude[rows]
             if exclude_seen:
-                left_out = union(history, left_out)
+                excluded = union(history, excluded)
             admitted = allow[rows] if sp.issparse(allow) else allow
             batches.append(
-                self._index.topk(users[rows], history, k, chosen, exclude=left_out, allow=admitted)
+                self._index.topk(users[rows], history, k, chosen, exclude=excluded, allow=admitted)
             )
         joined = tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
         return joined if contributions else joined[:2]
 
     def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
         return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
-
-    def _filter(self, matrix: Any, name: str, n_queries: int) -> sp.csr_array | None:
-        if matrix is None:
-            return None
-        csr = as_csr(matrix, name)
-        expected = (n_queries, self.user_items_.shape[1])
-        if csr.shape != expected:
-            raise ValueError(f"{name} must have shape {expected} (queries, items); got {csr.shape}")
-        return csr
 
     def explain(self, user_id: int, item_id: int, *, n_because: int = 3) -> Explanation:
         """Say what each modality contributes to a score, and which of the history speaks for it.

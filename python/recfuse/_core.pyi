@@ -108,8 +108,10 @@ def neighbour_topk(
     neighbours: _Csr,  # (n_rows, n_items), with values
     k: int,
     *,
+    normalise: bool,
     exclude: _Csr | None,  # (n_queries, n_items)
     allow: _Csr | None,  # (n_queries, n_items)
+    allow_ids: NDArray[np.int32] | None,
     num_threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 

@@ -98,7 +98,7 @@ def _draw_ratios(axes: Any, cases: list[dict[str, Any]]) -> None:
 
 
 def _is_timed_peer(contender: dict[str, Any]) -> bool:
-    return contender["status"] == "timed" and contender["package"] != "recfuse"
+    return bool(contender["status"] == "timed" and contender["package"] != "recfuse")
 
 
 def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, float]) -> None:

@@ -92,7 +92,7 @@ class _AlsReferee(Referee):
         objective = float(((users.T @ users) * (items.T @ items)).sum())
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
-            predicted = np.einsum("nf,nf->n", users[rows[part]], items[self.ratings.indices[part]])
+            predicted = np.einsum("ij,ij->i", users[rows[part]], items[self.ratings.indices[part]])
             confidence = 1 + ALPHA * self.ratings.data[part].astype(np.float64)
             objective += float((confidence * (1 - predicted) ** 2 - predicted**2).sum())
         objective += REGULARIZATION * float((users**2).sum() + (items**2).sum())

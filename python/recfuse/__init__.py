@@ -2,8 +2,70 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from recfuse.backend import doctor
-from recfuse.ops import FusedIndex, fuse_topk, topk
+from recfuse.ops import FusedIndex, cosine_knn, fuse_topk, topk
+
+if TYPE_CHECKING:
+    from recfuse import datasets, evaluation, features
+    from recfuse.fusion import Explanation, MultimodalRecommender
+    from recfuse.interactions import Interactions
+    from recfuse.models import (
+        AlternatingLeastSquares,
+        ItemNeighbours,
+        Popularity,
+        UserNeighbours,
+    )
+    from recfuse.persistence import load
+    from recfuse.serving import OnnxEncoder
 
 __version__ = "0.1.0"
-__all__ = ["FusedIndex", "__version__", "doctor", "fuse_topk", "topk"]
+
+# Imported at first use: a program that only searches loads neither SciPy's solvers nor the models.
+_LAZY = {
+    "AlternatingLeastSquares": "recfuse.models",
+    "Explanation": "recfuse.fusion",
+    "Interactions": "recfuse.interactions",
+    "ItemNeighbours": "recfuse.models",
+    "MultimodalRecommender": "recfuse.fusion",
+    "OnnxEncoder": "recfuse.serving",
+    "Popularity": "recfuse.models",
+    "UserNeighbours": "recfuse.models",
+    "load": "recfuse.persistence",
+}
+_FOLDERS = ("datasets", "evaluation", "features")
+
+__all__ = [
+    "AlternatingLeastSquares",
+    "Explanation",
+    "FusedIndex",
+    "Interactions",
+    "ItemNeighbours",
+    "MultimodalRecommender",
+    "OnnxEncoder",
+    "Popularity",
+    "UserNeighbours",
+    "__version__",
+    "cosine_knn",
+    "datasets",
+    "doctor",
+    "evaluation",
+    "features",
+    "fuse_topk",
+    "load",
+    "topk",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"recfuse.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'recfuse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

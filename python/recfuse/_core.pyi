@@ -35,6 +35,82 @@ class FusedIndex:
         num_threads: int,
     ) -> tuple[NDArray[Any], ...]: ...
 
+    # scores (nnz), parts float64 (nnz, n_modalities)
+    def score_pairs(
+        self,
+        queries: list[NDArray[np.float32]],  # per modality (n_queries, dim_m)
+        weights: NDArray[np.float64],  # (1 or n_queries, n_modalities)
+        pairs: _Csr,  # (n_queries, n_items)
+        *,
+        fusion: str,
+        missing: str,
+        num_threads: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]: ...
+
+class AlsSolver:
+    def __init__(
+        self,
+        user_items: _Csr,  # (n_users, n_items), with values
+        *,
+        objective: str,
+        solver: str,
+        factors: int,
+        regularization: float,
+        alpha: float,
+        frequency_scaling: float,
+        biases: bool,
+        cg_steps: int,
+        double_precision: bool = False,
+        num_threads: int = 0,
+    ) -> None: ...
+    def set_factors(
+        self,
+        users: NDArray[np.float32],  # (n_users, factors)
+        items: NDArray[np.float32],  # (n_items, factors)
+        user_biases: NDArray[np.float32],  # (n_users) or (0)
+        item_biases: NDArray[np.float32],  # (n_items) or (0)
+    ) -> None: ...
+    # users (n_users, factors), items (n_items, factors), and their biases or (0)
+    def factors(
+        self,
+    ) -> tuple[
+        NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]
+    ]: ...
+    def step(self, num_threads: int = 0) -> None: ...
+    def loss(self, num_threads: int = 0) -> float: ...
+    # factors (n_rows, factors), biases (n_rows) or (0)
+    def fold_in(
+        self, user_items: _Csr, num_threads: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    @property
+    def global_mean(self) -> float: ...
+    @global_mean.setter
+    def global_mean(self, value: float) -> None: ...
+    @property
+    def float64_rows(self) -> int: ...
+
+# ids, scores (n_rows, k), padded
+def cosine_knn(
+    matrix: _Csr,  # (n_rows, n_cols), with values
+    k: int,
+    *,
+    norm: str,
+    shrinkage: float,
+    min_support: int,
+    num_threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+# ids, scores (n_queries, k), padded
+def neighbour_topk(
+    queries: _Csr,  # (n_queries, n_rows), with values
+    neighbours: _Csr,  # (n_rows, n_items), with values
+    k: int,
+    *,
+    exclude: _Csr | None,  # (n_queries, n_items)
+    allow: _Csr | None,  # (n_queries, n_items)
+    num_threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
 # Rates per second: float32 operations, bytes, increments.
 def measure_flops(num_threads: int = 0) -> float: ...
 def measure_bandwidth(bytes: int, num_threads: int = 0) -> float: ...

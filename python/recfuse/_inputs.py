@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recfuse.interactions import Interactions
+
 __all__ = [
     "as_csr",
     "as_ids",
@@ -59,8 +61,11 @@ def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) 
 def as_csr(x: Any, name: str) -> sp.csr_array:
     """Return a sparse matrix as a canonical float32 csr_array: sorted rows, duplicates summed.
 
-    Stored zeros stay: an exclusion list counts entries, not values. No copy where nothing changes.
+    Interactions become their matrix. Stored zeros stay: an exclusion list counts entries, not
+    values. No copy where nothing changes.
     """
+    if isinstance(x, Interactions):
+        return x.to_csr()
     if not sp.issparse(x):
         raise TypeError(f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}")
     if x.ndim != 2:

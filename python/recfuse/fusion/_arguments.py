@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from recfuse._inputs import as_csr, as_matrix
+from recfuse._inputs import as_matrix
 from recfuse.fusion.blocks import ContentBlock, presence_of
-from recfuse.interactions import Interactions
 
-__all__ = ["as_history", "content_blocks", "full_weights"]
-
-
-def as_history(user_items: Any, name: str) -> sp.csr_array:
-    """Return interactions as a csr_array, from Interactions or a sparse matrix."""
-    return user_items.to_csr() if isinstance(user_items, Interactions) else as_csr(user_items, name)
+__all__ = ["content_blocks", "full_weights"]
 
 
 def full_weights(weights: Mapping[str, float], names: list[str]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids, as_matrix, as_rng, check_ids
-from recfuse.fusion._arguments import as_history, content_blocks, full_weights
+from recfuse.fusion._arguments import content_blocks, full_weights
 from recfuse.fusion._patterns import pattern, pattern_of_lists, union, values_at, without
 from recfuse.fusion.blocks import (
     Block,
@@ -166,8 +166,8 @@ class MultimodalRecommender(Estimator):
         TypeError, ValueError
             If a shape, a name or a type is wrong.
         """
-        history = as_history(user_items, "user_items")
-        later = None if validation is None else as_history(validation, "validation")
+        history = as_csr(user_items, "user_items")
+        later = None if validation is None else as_csr(validation, "validation")
         if later is not None and later.shape != history.shape:
             raise ValueError(f"validation must have shape {history.shape}; got {later.shape}")
         content = content_blocks(items or {}, users or {}, present or {}, history.shape)

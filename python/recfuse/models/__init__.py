@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from recfuse.models.als import AlternatingLeastSquares
 from recfuse.models.neighbours import ItemNeighbours, UserNeighbours
 from recfuse.models.popularity import Popularity
 from recfuse.models.weighting import bm25_weight, tfidf_weight
 
 __all__ = [
+    "AlternatingLeastSquares",
     "ItemNeighbours",
     "Popularity",
     "UserNeighbours",

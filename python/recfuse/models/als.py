@@ -1,0 +1,403 @@
+"""Matrix factorisation by alternating least squares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._base import Estimator, check_fitted
+from recfuse._inputs import as_csr, as_ids, as_rng, check_ids, csr_parts
+from recfuse._progress import progress
+from recfuse.backend import resolve_backend
+from recfuse.models._requests import filter_rows, left_out, rows_of_users
+from recfuse.ops import topk
+
+__all__ = ["AlternatingLeastSquares"]
+
+Float32 = NDArray[np.float32]
+Ids = NDArray[np.int32]
+Scores = NDArray[np.float32]
+Callback = Callable[[int, float, "float | None"], Any]
+
+
+class AlternatingLeastSquares(Estimator):
+    r"""Factorise interactions into vectors of users and items.
+
+    With ``objective='implicit'`` [1]_, over all pairs:
+
+    .. math:: \min \sum_{u,i} c_{ui} (p_{ui} - x_u \cdot y_i)^2
+              + \sum_u \lambda_u |x_u|^2 + \sum_i \lambda_i |y_i|^2
+
+    with confidence :math:`c = 1 + \alpha |r|` and preference :math:`p = 1` where :math:`r > 0`,
+    0 where :math:`r \le 0` (a stored negative is a dislike) on stored entries, and
+    :math:`c = 1, p = 0` elsewhere. With ``objective='explicit'`` [2]_, over stored entries only:
+
+    .. math:: \min \sum_{(u,i)} (r_{ui} - \mu - b_u - b_i - x_u \cdot y_i)^2
+              + \sum_u \lambda_u (|x_u|^2 + b_u^2) + \sum_i \lambda_i (|y_i|^2 + b_i^2)
+
+    where :math:`\mu = b = 0` unless `biases`. The regularization is :math:`\lambda_u = \lambda`,
+    or with frequency scaling :math:`\nu` [3]_ :math:`\lambda n_u^\nu` (explicit) and
+    :math:`\lambda (\alpha n_u + n_{items})^\nu` (implicit), the same with users for items.
+
+    Parameters
+    ----------
+    factors : int, default=64
+    regularization : float, default=0.01
+        :math:`\lambda`, at least 0.
+    alpha : float, default=1.0
+        Confidence per unit of interaction; implicit only.
+    iterations : int, default=15
+        Each solves for all users, then for all items.
+    objective : {'implicit', 'explicit'}, default='implicit'
+    solver : {'auto', 'cholesky', 'cg'}, default='auto'
+        'cholesky' solves every row exactly, 'cg' by `cg_steps` conjugate-gradient steps from the
+        row's present factors; 'auto' takes what is expected to be faster at the same quality.
+    biases : bool, default=False
+        Learn a mean and biases of users and items; explicit only.
+    frequency_scaling : float, default=0.0
+        :math:`\nu`. With 1, `regularization` wants to be smaller by orders of magnitude.
+    cg_steps : int, default=3
+    compute_loss : bool, default=False
+        Evaluate the objective after every iteration, for `loss_` and the callback.
+    random_state : int, Generator or None, default=None
+        Of the starting factors, which are normal with deviation ``0.1 / sqrt(factors)``.
+    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    num_threads : int, default=0
+        The factors do not depend on it.
+
+    Attributes
+    ----------
+    user_factors_ : ndarray of shape (n_users, factors), float32
+        Zeros for a user without interactions.
+    item_factors_ : ndarray of shape (n_items, factors), float32
+    user_biases_, item_biases_ : ndarray of shape (n_users,) and (n_items,), float32
+        Zeros without `biases`.
+    global_mean_ : float
+        0 without `biases`.
+    loss_ : list of float
+        The objective after every iteration, if `compute_loss`.
+
+    References
+    ----------
+    .. [1] Y. Hu, Y. Koren, C. Volinsky, "Collaborative filtering for implicit feedback datasets",
+       ICDM 2008.
+    .. [2] Y. Koren, R. Bell, C. Volinsky, "Matrix factorization techniques for recommender
+       systems", IEEE Computer 42(8), 2009.
+    .. [3] S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the performance of iALS on item
+       recommendation benchmarks", RecSys 2022. Their ``reg (n_u + alpha0 n_items)^nu`` is this
+       one after division of the objective by ``alpha = 1 / alpha0``.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp, recfuse
+    >>> likes = sp.csr_array(np.kron(np.eye(2), np.ones((4, 3))))
+    >>> model = recfuse.AlternatingLeastSquares(factors=2, random_state=0).fit(likes)
+    >>> sorted(model.recommend(0, k=3)[0][0].tolist())
+    [0, 1, 2]
+    """
+
+    def __init__(
+        self,
+        factors: int = 64,
+        *,
+        regularization: float = 0.01,
+        alpha: float = 1.0,
+        iterations: int = 15,
+        objective: str = "implicit",
+        solver: str = "auto",
+        biases: bool = False,
+        frequency_scaling: float = 0.0,
+        cg_steps: int = 3,
+        compute_loss: bool = False,
+        random_state: int | np.random.Generator | None = None,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        self.factors = factors
+        self.regularization = regularization
+        self.alpha = alpha
+        self.iterations = iterations
+        self.objective = objective
+        self.solver = solver
+        self.biases = biases
+        self.frequency_scaling = frequency_scaling
+        self.cg_steps = cg_steps
+        self.compute_loss = compute_loss
+        self.random_state = random_state
+        self.device = device
+        self.num_threads = num_threads
+
+    def fit(
+        self, user_items: Any, *, callback: Callback | None = None, show_progress: bool = False
+    ) -> AlternatingLeastSquares:
+        """Learn the factors, from new starting values.
+
+        An exception of the callback, or Ctrl-C, ends the fit after the iteration in progress: the
+        model keeps the factors of that iteration, and the exception goes on.
+
+        Parameters
+        ----------
+        user_items : sparse of shape (n_users, n_items), or Interactions
+        callback : callable, optional
+            Called with (iteration from 1, seconds it took, loss or None) after every iteration.
+        show_progress : bool, default=False
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is wrong, a value is not finite, or a system is singular
+            (`regularization` 0).
+        """
+        csr = as_csr(user_items, "user_items")
+        if isinstance(self.iterations, bool) or not isinstance(self.iterations, (int, np.integer)):
+            raise TypeError(f"als: iterations must be an integer; got {self.iterations!r}")
+        if self.iterations < 1:
+            raise ValueError(f"als: iterations must be at least 1; got {self.iterations}")
+        solver = self._solver(csr)
+        rng = as_rng(self.random_state)
+        scale = 0.1 / np.sqrt(self.factors)
+        items, users = (
+            (rng.standard_normal((n, self.factors)) * scale).astype(np.float32)
+            for n in (csr.shape[1], csr.shape[0])
+        )
+        none = np.zeros(0, np.float32)
+        solver.set_factors(users, items, none, none)
+        losses: list[float] = []
+        solving = False
+        try:
+            bar = progress(range(self.iterations), description="als", enabled=show_progress)
+            for iteration in bar:
+                started = time.perf_counter()
+                solving = True
+                solver.step(self.num_threads)
+                solving = False
+                if self.compute_loss:
+                    losses.append(solver.loss(self.num_threads))
+                if callback is not None:
+                    seconds = time.perf_counter() - started
+                    callback(iteration + 1, seconds, losses[-1] if losses else None)
+        except BaseException as error:
+            # An error of the solver itself leaves rows of two iterations side by side.
+            if not (solving and isinstance(error, Exception)):
+                self._learn(solver, losses)
+            raise
+        self._learn(solver, losses)
+        return self
+
+    def _solver(self, csr: sp.csr_array) -> Any:
+        return resolve_backend(self.device).ops.AlsSolver(
+            csr_parts(csr),
+            objective=self.objective,
+            solver=self.solver,
+            factors=self.factors,
+            regularization=self.regularization,
+            alpha=self.alpha,
+            frequency_scaling=self.frequency_scaling,
+            biases=self.biases,
+            cg_steps=self.cg_steps,
+            num_threads=self.num_threads,
+        )
+
+    def _learn(self, solver: Any, losses: list[float]) -> None:
+        users, items, user_biases, item_biases = solver.factors()
+        self.user_factors_, self.item_factors_ = users, items
+        self.user_biases_ = user_biases if self.biases else np.zeros(len(users), np.float32)
+        self.item_biases_ = item_biases if self.biases else np.zeros(len(items), np.float32)
+        self.global_mean_ = float(solver.global_mean)
+        self.loss_ = losses
+
+    def _item_vectors(self) -> Float32:
+        """Item vectors whose products with `_user_vectors` are scores, biases and all."""
+        if not self.biases:
+            return _columns(self.item_factors_)
+        ones = np.ones((len(self.item_factors_), 1), np.float32)
+        return _columns(self.item_factors_, self.item_biases_[:, None], ones)
+
+    def _user_vectors(self, factors: Float32, biases: Float32) -> Float32:
+        if not self.biases:
+            return factors
+        ones = np.ones((len(factors), 1), np.float32)
+        offsets = (self.global_mean_ + biases.astype(np.float64)).astype(np.float32)
+        return _columns(factors, ones, offsets[:, None])
+
+    def recommend(
+        self,
+        user_ids: ArrayLike,
+        k: int = 10,
+        *,
+        user_items: Any = None,
+        exclude: Any = None,
+        allow: Any = None,
+        recalculate_user: bool = False,
+    ) -> tuple[Ids, Scores]:
+        """Recommend items to users.
+
+        Parameters
+        ----------
+        user_ids : int or array-like of int
+        k : int, default=10
+        user_items : sparse of shape (n, n_items), optional
+            Histories of the queried users, one row each: left out of the lists.
+        exclude : sparse of shape (n, n_items), optional
+        allow : array-like of int, or sparse of shape (n, n_items), optional
+        recalculate_user : bool, default=False
+            Solve for the factors of `user_items` instead of taking those of the fit; `user_ids`
+            may then be unknown to the model.
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Score descending, then id ascending; -1 for padding.
+        scores : ndarray of shape (n, k), float32
+            Inner products, or predicted ratings with `biases`; -inf for padding.
+
+        Raises
+        ------
+        NotFittedError, IndexError, ValueError
+            Before `fit`; if a user is unknown; if a shape is wrong.
+        """
+        check_fitted(self, "item_factors_")
+        if recalculate_user:
+            if user_items is None:
+                raise ValueError(
+                    "user_items must be given where recalculate_user is True; got None"
+                )
+            users = as_ids(user_ids, "user_ids")
+        else:
+            users = rows_of_users(user_ids, len(self.user_factors_))
+        shape = (len(users), len(self.item_factors_))
+        excluded = left_out(user_items, exclude, shape)
+        if recalculate_user:
+            queries = self._user_vectors(
+                *self._fold_in(filter_rows(user_items, "user_items", shape))
+            )
+        else:
+            queries = self._user_vectors(self.user_factors_[users], self.user_biases_[users])
+        return topk(
+            queries,
+            self._item_vectors(),
+            k,
+            exclude=excluded,
+            allow=allow,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+
+    def predict(self, user_ids: ArrayLike, item_ids: ArrayLike) -> Scores:
+        """Predict the scores (ratings, where explicit) of pairs.
+
+        Parameters
+        ----------
+        user_ids, item_ids : int or array-like of int, of one length
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+
+        Raises
+        ------
+        NotFittedError, IndexError, ValueError
+            Before `fit`; if an id is unknown; if the lengths differ.
+        """
+        check_fitted(self, "item_factors_")
+        users = rows_of_users(user_ids, len(self.user_factors_))
+        items = check_ids(as_ids(item_ids, "item_ids"), len(self.item_factors_), "item_ids")
+        if len(users) != len(items):
+            raise ValueError(f"item_ids must have one id per user ({len(users)}); got {len(items)}")
+        products = np.einsum(
+            "ij,ij->i",
+            self.user_factors_[users].astype(np.float64),
+            self.item_factors_[items].astype(np.float64),
+        )
+        biases = self.global_mean_ + self.user_biases_[users] + self.item_biases_[items]
+        return np.asarray(products + biases, np.float32)
+
+    def fold_in(self, user_items: Any) -> Float32:
+        """Solve for the factors of users that the model has not seen.
+
+        Parameters
+        ----------
+        user_items : sparse of shape (n_rows, n_items)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, factors), float32
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before `fit`; if the matrix does not fit the model.
+        """
+        check_fitted(self, "item_factors_")
+        return self._fold_in(as_csr(user_items, "user_items"))[0]
+
+    def _fold_in(self, user_items: sp.csr_array | None) -> tuple[Float32, Float32]:
+        assert user_items is not None
+        nobody = sp.csr_array((0, len(self.item_factors_)), dtype=np.float32)
+        solver = self._solver(nobody)
+        none = np.zeros(0, np.float32)
+        solver.set_factors(
+            np.zeros((0, self.factors), np.float32),
+            np.ascontiguousarray(self.item_factors_),
+            none,
+            np.ascontiguousarray(self.item_biases_) if self.biases else none,
+        )
+        solver.global_mean = self.global_mean_
+        factors, biases = solver.fold_in(csr_parts(user_items), self.num_threads)
+        return factors, biases if self.biases else np.zeros(len(factors), np.float32)
+
+    def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
+        """Find the other items with the largest cosine between factors.
+
+        Parameters
+        ----------
+        item_ids : int or array-like of int
+        k : int, default=10
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Without the item itself; score descending, then id ascending; -1 for padding.
+        scores : ndarray of shape (n, k), float32
+
+        Raises
+        ------
+        NotFittedError, IndexError, ValueError
+            Before `fit`; if an id is unknown; if `k` < 1.
+        """
+        check_fitted(self, "item_factors_")
+        return self._similar(self.item_factors_, item_ids, "item_ids", k)
+
+    def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
+        """Find the other users with the largest cosine between factors; as `similar_items`."""
+        check_fitted(self, "user_factors_")
+        return self._similar(self.user_factors_, user_ids, "user_ids", k)
+
+    def _similar(self, factors: Float32, ids: ArrayLike, name: str, k: int) -> tuple[Ids, Scores]:
+        rows = check_ids(as_ids(ids, name), len(factors), name)
+        itself = sp.csr_array(
+            (np.ones(len(rows), np.float32), rows, np.arange(len(rows) + 1)),
+            shape=(len(rows), len(factors)),
+        )
+        return topk(
+            factors[rows],
+            factors,
+            k,
+            metric="cosine",
+            exclude=itself,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+
+
+def _columns(*blocks: Float32) -> Float32:
+    return np.hstack(blocks).astype(np.float32, copy=False)

@@ -31,7 +31,8 @@ p, li { color: var(--dim); margin: .25rem 0 .75rem; } b { color: var(--ink); }
 .headline div { flex: 1 1 11rem; background: var(--card); border-radius: .75rem; padding: 1rem; }
 .headline strong { display: block; font-size: 1.6rem; color: var(--strong); }
 .headline span { color: var(--dim); font-size: .875rem; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1.5rem; }
+.columns { display: grid; gap: 1.5rem;
+           grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); }
 .row { display: grid; grid-template-columns: minmax(7rem, 15rem) 1fr 4.5rem; gap: .75rem;
        align-items: center; padding: .2rem 0; font-size: .9rem; }
 .row .value { text-align: right; font-variant-numeric: tabular-nums; }
@@ -209,6 +210,6 @@ def _footer(result: Result) -> str:
         f"<footer><p>Chosen on the validation slice: {escape(chosen)}. Validation NDCG@{K} of the "
         f"fusion: {result.validation_ndcg:.4f}.</p><p>{escape(result.data.terms)}</p>"
         f"<p>recfuse {recfuse.__version__}, NumPy {found['versions']['numpy']}, Python "
-        f"{platform.python_version()}, {found['isa']['active']} kernels, {found['threads']} threads."
-        "</p></footer>"
+        f"{platform.python_version()}, {found['isa']['active']} kernels, "
+        f"{found['threads']} threads.</p></footer>"
     )

@@ -20,6 +20,7 @@ from recfuse._inputs import (
     check_keys,
     check_structure,
     csr_parts,
+    is_sparse,
 )
 from recfuse.backend import resolve_backend
 
@@ -548,6 +549,7 @@ class FusedIndex:
     ) -> None:
         """Append items; their ids continue those of the index."""
         new = as_modalities(items, "items", self.modalities)
+        _check_widths(new, self._items)
         joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
         self._rebuild(joined, self._joined_presence(_presence(present, new), len(_first(new))))
 
@@ -565,6 +567,10 @@ class FusedIndex:
             raise ValueError(
                 f"update: items must have one row per id ({len(rows)}); got {len(_first(new))}"
             )
+        if len(np.unique(rows)) != len(rows):
+            values, counts = np.unique(rows, return_counts=True)
+            raise ValueError(f"update: ids must not repeat; got {values[counts > 1][0]} twice")
+        _check_widths(new, self._items)
         replaced = {name: matrix.copy() for name, matrix in self._items.items()}
         for name, matrix in new.items():
             replaced[name][rows] = matrix
@@ -607,6 +613,14 @@ def _first(items: dict[str, Scores]) -> Scores:
     return next(iter(items.values()))
 
 
+def _check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
+    """Raise ValueError unless all new items have the columns and the number of rows they must."""
+    for name, matrix in new.items():
+        expected = (len(_first(new)), items[name].shape[1])
+        if matrix.shape != expected:
+            raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
+
+
 def _as_rows(x: Any, name: str) -> sp.csr_array:
     """Return a float32 CSR whose rows may be in any order; C++ checks the values."""
     if not sp.issparse(x) or x.format != "csr" or x.dtype != np.float32:
@@ -618,7 +632,7 @@ def _as_rows(x: Any, name: str) -> sp.csr_array:
 def _filters(exclude: Any, allow: Any) -> dict[str, Any]:
     """Return the three filters of a search as the compiled modules take them."""
     allow_ids = None
-    if allow is not None and not sp.issparse(allow):
+    if allow is not None and not is_sparse(allow):
         allow_ids, allow = _as_id32(allow, "allow"), None
     return {
         "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
@@ -641,6 +655,10 @@ def _presence(
     """Return flags (n_items, n_modalities), or None where every item has everything."""
     if present is None:
         return None
+    if not isinstance(present, Mapping):
+        raise TypeError(
+            f"present must be a mapping modality -> array; got {type(present).__name__}"
+        )
     unknown = [name for name in present if name not in items]
     if unknown:
         raise ValueError(f"present must name modalities of {list(items)}; got {unknown}")

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import (
     as_csr,
+    as_float,
     as_ids,
+    as_int,
     as_matrix,
     as_modalities,
     check_ids,
@@ -233,11 +235,11 @@ def cosine_knn(
     ids, scores = resolve_backend(device).ops.cosine_knn(
         csr_parts(csr),
         # No row has more neighbours than there are rows.
-        min(_as_int(k, "k"), max(n_rows, 1)),
+        min(as_int(k, "k"), max(n_rows, 1)),
         norm=norm,
-        shrinkage=_as_float(shrinkage, "shrinkage"),
-        min_support=_as_int(min_support, "min_support"),
-        num_threads=_as_int(num_threads, "num_threads"),
+        shrinkage=as_float(shrinkage, "shrinkage"),
+        min_support=as_int(min_support, "min_support"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
@@ -309,10 +311,10 @@ def neighbour_topk(
     result = resolve_backend(device).ops.neighbour_topk(
         csr_parts(csr),
         csr_parts(_as_rows(neighbours, "neighbours")),
-        _as_int(k, "k"),
+        as_int(k, "k"),
         normalise=bool(normalise),
         **_filters(exclude, allow),
-        num_threads=_as_int(num_threads, "num_threads"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     return result[0], result[1]
 
@@ -376,7 +378,7 @@ class FusedIndex:
             metric=metric,
             names=list(items) if op == "fuse_topk" else [],
             op=op,
-            num_threads=_as_int(num_threads, "num_threads"),
+            num_threads=as_int(num_threads, "num_threads"),
         )
         # Only now: a change that is refused leaves the index as it was.
         self._handle, self._items, self._present = handle, items, present
@@ -488,12 +490,12 @@ class FusedIndex:
         result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,
-            _as_int(k, "k"),
+            as_int(k, "k"),
             fusion=fusion,
             missing=missing,
             **_filters(exclude, allow),
             contributions=contributions,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result
 
@@ -535,7 +537,7 @@ class FusedIndex:
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
             missing=missing,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result[0], result[1]
 
@@ -601,20 +603,6 @@ class FusedIndex:
 
 def _first(items: dict[str, Scores]) -> Scores:
     return next(iter(items.values()))
-
-
-def _as_int(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    return int(value)
-
-
-def _as_float(value: Any, name: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    return float(value)
 
 
 def _as_rows(x: Any, name: str) -> sp.csr_array:

@@ -1,4 +1,4 @@
-"""The neighbour models, popularity and the weights: against their formulas and against implicit."""
+"""Neighbour models, popularity and weights: against their formulas and against implicit."""
 
 from __future__ import annotations
 

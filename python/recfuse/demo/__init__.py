@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 __all__ = ["run"]
@@ -31,8 +32,8 @@ def run(out_dir: Path, *, offline: bool = False, num_threads: int = 0) -> int:
             return movielens()
         except DatasetError as error:
             print(
-                f"{error}\n\nSo this runs on the film credits inside the package: people who worked "
-                "on films instead of people who rate them, and no text encoder.\n"
+                f"{error}\n\nSo this runs on the film credits inside the package: people who worked"
+                " on films instead of people who rate them, and no text encoder.\n"
             )
             return film_credits()
 
@@ -40,7 +41,8 @@ def run(out_dir: Path, *, offline: bool = False, num_threads: int = 0) -> int:
     with stages.stage("load and clean"):
         data = load()
     print(f"{data.title}\n{data.terms}\n")
-    result = run_pipeline(data, stages, num_threads=num_threads, show_progress=True)
+    bars = sys.stderr.isatty()  # in a log they are noise
+    result = run_pipeline(data, stages, num_threads=num_threads, show_progress=bars)
     print("\n" + as_text(result))
     out_dir.mkdir(parents=True, exist_ok=True)
     report = out_dir / "report.html"

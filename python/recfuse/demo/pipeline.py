@@ -24,8 +24,8 @@ K = 20
 _N_SHOWN = 6
 
 # Tried on the validation slice; what wins is used.
-_ALS_GRID = {"regularization": (10.0, 30.0), "alpha": (3.0, 10.0)}
-_NEIGHBOURS_GRID = {"k": (50, 200), "weighting": (None, "bm25")}
+_ALS_GRID: dict[str, tuple[Any, ...]] = {"regularization": (10.0, 30.0), "alpha": (3.0, 10.0)}
+_NEIGHBOURS_GRID: dict[str, tuple[Any, ...]] = {"k": (50, 200), "weighting": (None, "bm25")}
 
 
 @dataclass
@@ -153,32 +153,36 @@ def encode(
 def choose_behaviour(
     train: Any, validation: Any, num_threads: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return unfitted behaviour models with the parameters that win on the validation slice."""
-    makers = {
-        "als": (
-            lambda **p: recfuse.AlternatingLeastSquares(
-                64, iterations=10, random_state=0, num_threads=num_threads, **p
-            ),
-            _ALS_GRID,
-        ),
-        "neighbours": (
-            lambda **p: recfuse.ItemNeighbours(num_threads=num_threads, **p),
-            _NEIGHBOURS_GRID,
-        ),
-    }
-    models, chosen = {}, {}
-    for name, (make, grid) in makers.items():
-        points = [
+    """Return the behaviour models that win on the validation slice, and their parameters."""
+    models: dict[str, Any] = {}
+    chosen = {}
+    for name, candidates in _candidates(num_threads).items():
+        scores = [
+            evaluate(model.fit(train), train, validation, k=K)[f"ndcg@{K}"]
+            for model, _ in candidates
+        ]
+        best, parameters = candidates[int(np.argmax(scores))]
+        models[name] = best
+        chosen[name] = ", ".join(f"{key} {value}" for key, value in parameters.items())
+    return models, chosen
+
+
+def _candidates(num_threads: int) -> dict[str, list[tuple[Any, dict[str, Any]]]]:
+    """Return per behaviour modality the models to choose from, with what tells them apart."""
+
+    def points(grid: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+        return [
             dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
         ]
-        scores = [
-            evaluate(make(**point).fit(train), train, validation, k=K)[f"ndcg@{K}"]
-            for point in points
-        ]
-        best = points[int(np.argmax(scores))]
-        models[name] = make(**best)
-        chosen[name] = ", ".join(f"{key} {value}" for key, value in best.items())
-    return models, chosen
+
+    shared: dict[str, Any] = {"num_threads": num_threads}
+    als: dict[str, Any] = {"factors": 64, "iterations": 10, "random_state": 0, **shared}
+    return {
+        "als": [(recfuse.AlternatingLeastSquares(**als, **p), p) for p in points(_ALS_GRID)],
+        "neighbours": [
+            (recfuse.ItemNeighbours(**shared, **p), p) for p in points(_NEIGHBOURS_GRID)
+        ],
+    }
 
 
 def _contenders(model: recfuse.MultimodalRecommender) -> dict[str, Any]:
@@ -228,7 +232,7 @@ def _cold_list(
     cold: NDArray[np.bool_],
     liked_later: NDArray[np.bool_],
 ) -> Person:
-    """Return a list of films that nobody has touched, for the person who liked most of such later."""
+    """Return a list of untouched films, for the person who liked most of such later."""
     user = int(np.argmax((liked_later & cold).sum(axis=1)))
     allowed = np.flatnonzero(cold)
     lists = model.recommend([user], K, allow=allowed, contributions=True)
@@ -269,4 +273,4 @@ def race(
 
 def _unit(x: Any) -> NDArray[np.float32]:
     norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norms, out=np.zeros_like(x), where=norms > 0).astype(np.float32)
+    return np.asarray(np.divide(x, norms, out=np.zeros_like(x), where=norms > 0), np.float32)

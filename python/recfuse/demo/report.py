@@ -31,9 +31,11 @@ p, li { color: var(--dim); margin: .25rem 0 .75rem; } b { color: var(--ink); }
 .headline div { flex: 1 1 11rem; background: var(--card); border-radius: .75rem; padding: 1rem; }
 .headline strong { display: block; font-size: 1.6rem; color: var(--strong); }
 .headline span { color: var(--dim); font-size: .875rem; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1.5rem; }
+.columns { display: grid; gap: 1.5rem;
+           grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); }
 .row { display: grid; grid-template-columns: minmax(7rem, 15rem) 1fr 4.5rem; gap: .75rem;
        align-items: center; padding: .2rem 0; font-size: .9rem; }
+.columns .row { grid-template-columns: 5.5rem 1fr 3.5rem; }
 .row .value { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { height: 1rem; border-radius: .25rem; display: flex; overflow: hidden;
        background: var(--card); }
@@ -55,7 +57,7 @@ def as_html(result: Result) -> str:
     colours = dict(zip(result.modalities, _COLOURS * 2, strict=False))
     body = [
         f"<h1>What {_count(result)} would like next</h1>",
-        f"<p>{escape(result.data.title)}. {escape(result.split)}.</p>",
+        f"<p>{escape(result.data.title)}. Split {escape(result.split)}.</p>",
         _headline(result),
         "<h2>How well it finds what people liked later</h2>",
         f"<p>Lists of {K}, films already seen left out. Everything was chosen on validation events "
@@ -209,6 +211,6 @@ def _footer(result: Result) -> str:
         f"<footer><p>Chosen on the validation slice: {escape(chosen)}. Validation NDCG@{K} of the "
         f"fusion: {result.validation_ndcg:.4f}.</p><p>{escape(result.data.terms)}</p>"
         f"<p>recfuse {recfuse.__version__}, NumPy {found['versions']['numpy']}, Python "
-        f"{platform.python_version()}, {found['isa']['active']} kernels, {found['threads']} threads."
-        "</p></footer>"
+        f"{platform.python_version()}, {found['isa']['active']} kernels, "
+        f"{found['threads']} threads.</p></footer>"
     )

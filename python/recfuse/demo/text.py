@@ -26,8 +26,8 @@ def _verdict(result: Result) -> str:
     fusion = ndcg.pop("fusion")
     best = max(ndcg, key=lambda name: ndcg[name])
     return (
-        f"NDCG@{K} on the test: fusion {fusion:.4f}, best single modality ({best}) {ndcg[best]:.4f},"
-        f" {fusion / ndcg[best] - 1:+.1%}"
+        f"NDCG@{K} on the test: fusion {fusion:.4f}, "
+        f"best single modality ({best}) {ndcg[best]:.4f}, {fusion / ndcg[best] - 1:+.1%}"
     )
 
 

@@ -227,11 +227,9 @@ def cosine_knn(
     Examples
     --------
     >>> import scipy.sparse as sp, recfuse
-    >>> likes = sp.csr_array([[1, 1, 0], [1, 1, 1], [0, 0, 1]])
-    >>> print(recfuse.cosine_knn(likes, k=1).toarray().round(3))
-    [[0.    0.816 0.   ]
-     [0.816 0.    0.   ]
-     [0.    0.577 0.   ]]
+    >>> likes = sp.csr_array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 1]])
+    >>> recfuse.cosine_knn(likes, k=1).toarray().tolist()
+    [[0.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]
     """
     csr = as_csr(matrix, "matrix")
     n_rows = csr.shape[0]

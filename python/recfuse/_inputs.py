@@ -21,6 +21,7 @@ __all__ = [
     "as_rng",
     "check_ids",
     "check_keys",
+    "check_name",
     "csr_parts",
     "is_sparse",
 ]
@@ -72,6 +73,12 @@ def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) 
     unknown = [key for key in x if key not in expected]
     if missing or unknown:
         raise ValueError(f"{name} must have the modalities {list(expected)}; got {list(x)}")
+
+
+def check_name(x: Any, name: str) -> None:
+    """Raise TypeError unless `x` is a string; C++ knows which ones there are."""
+    if not isinstance(x, str):
+        raise TypeError(f"{name} must be a string; got {x!r}")
 
 
 def as_csr(x: Any, name: str) -> sp.csr_array:

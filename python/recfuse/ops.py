@@ -18,6 +18,7 @@ from recfuse._inputs import (
     as_modalities,
     check_ids,
     check_keys,
+    check_name,
     check_structure,
     csr_parts,
     is_sparse,
@@ -231,6 +232,7 @@ def cosine_knn(
     >>> recfuse.cosine_knn(likes, k=1).toarray().tolist()
     [[0.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]
     """
+    check_name(norm, "norm")
     csr = as_csr(matrix, "matrix")
     n_rows = csr.shape[0]
     ids, scores = resolve_backend(device).ops.cosine_knn(
@@ -373,6 +375,7 @@ class FusedIndex:
         num_threads: int,
         op: str = "fuse_topk",
     ) -> None:
+        check_name(metric, "metric")
         handle = resolve_backend(device).ops.FusedIndex(
             list(items.values()),
             present,
@@ -429,7 +432,8 @@ class FusedIndex:
 
         So an item that has every modality scores the plain weighted sum [1]_, and one that lacks
         some is judged by the others at the same scale; one that has none is not ranked. With
-        ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay.
+        ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay: every
+        item is ranked, those that have none with 0.
 
         Parameters
         ----------
@@ -488,6 +492,10 @@ class FusedIndex:
         allow: Any,
         contributions: bool,
     ) -> tuple[Any, ...]:
+        check_name(fusion, "fusion")
+        check_name(missing, "missing")
+        if isinstance(k, (int, np.integer)) and k > np.iinfo(np.int32).max:
+            raise ValueError(f"k must be at most 2147483647; got {k}")
         result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,

@@ -79,6 +79,15 @@ def test_ragged_rows_and_ids_beyond_int64_are_named(rng):
         recfuse.topk(items, items, 1, allow=np.array([2**63], np.uint64))
 
 
+def test_options_are_strings(rng):
+    items = {"a": normal(rng, 4, 2)}
+    for option in ("fusion", "missing", "metric"):
+        with pytest.raises(TypeError, match=f"{option} must be a string; got None"):
+            recfuse.fuse_topk(items, items, {"a": 1}, 2, **{option: None})
+    with pytest.raises(TypeError, match="norm must be a string; got 1"):
+        recfuse.cosine_knn(sp.csr_array(items["a"]), 1, norm=1)
+
+
 def test_mappings_are_checked(rng):
     items = normal(rng, 4, 2)
     with pytest.raises(TypeError, match="items must have names of modalities as keys; got 1"):

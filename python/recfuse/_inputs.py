@@ -13,7 +13,9 @@ from recfuse.interactions import Interactions
 
 __all__ = [
     "as_csr",
+    "as_float",
     "as_ids",
+    "as_int",
     "as_matrix",
     "as_modalities",
     "as_rng",
@@ -168,6 +170,21 @@ def check_ids(ids: NDArray[np.int64], n: int, name: str) -> NDArray[np.int64]:
     if len(outside):
         raise IndexError(f"{name} must be in [0, {n}); got {outside[0]}")
     return ids
+
+
+def as_int(value: Any, name: str) -> int:
+    """Return an integer; a bool or a float is none."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    return int(value)
+
+
+def as_float(value: Any, name: str) -> float:
+    """Return a real number; a bool or a string is none."""
+    real = (int, float, np.integer, np.floating)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, real):
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    return float(value)
 
 
 def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generator:

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import (
     as_csr,
+    as_float,
     as_ids,
+    as_int,
     as_matrix,
     as_modalities,
     check_ids,
@@ -226,9 +228,9 @@ def cosine_knn(
     Examples
     --------
     >>> import scipy.sparse as sp, recfuse
-    >>> likes = sp.csr_array([[1, 1, 0], [1, 1, 1], [0, 0, 1]])
-    >>> recfuse.cosine_knn(likes, k=1).toarray().round(3).tolist()
-    [[0.0, 0.816, 0.0], [0.816, 0.0, 0.0], [0.0, 0.577, 0.0]]
+    >>> likes = sp.csr_array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 1]])
+    >>> recfuse.cosine_knn(likes, k=1).toarray().tolist()
+    [[0.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]
     """
     check_name(norm, "norm")
     csr = as_csr(matrix, "matrix")
@@ -236,11 +238,11 @@ def cosine_knn(
     ids, scores = resolve_backend(device).ops.cosine_knn(
         csr_parts(csr),
         # No row has more neighbours than there are rows.
-        min(_as_int(k, "k"), max(n_rows, 1)),
+        min(as_int(k, "k"), max(n_rows, 1)),
         norm=norm,
-        shrinkage=_as_float(shrinkage, "shrinkage"),
-        min_support=_as_int(min_support, "min_support"),
-        num_threads=_as_int(num_threads, "num_threads"),
+        shrinkage=as_float(shrinkage, "shrinkage"),
+        min_support=as_int(min_support, "min_support"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
@@ -312,10 +314,10 @@ def neighbour_topk(
     result = resolve_backend(device).ops.neighbour_topk(
         csr_parts(csr),
         csr_parts(_as_rows(neighbours, "neighbours")),
-        _as_int(k, "k"),
+        as_int(k, "k"),
         normalise=bool(normalise),
         **_filters(exclude, allow),
-        num_threads=_as_int(num_threads, "num_threads"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     return result[0], result[1]
 
@@ -380,7 +382,7 @@ class FusedIndex:
             metric=metric,
             names=list(items) if op == "fuse_topk" else [],
             op=op,
-            num_threads=_as_int(num_threads, "num_threads"),
+            num_threads=as_int(num_threads, "num_threads"),
         )
         # Only now: a change that is refused leaves the index as it was.
         self._handle, self._items, self._present = handle, items, present
@@ -497,12 +499,12 @@ class FusedIndex:
         result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,
-            _as_int(k, "k"),
+            as_int(k, "k"),
             fusion=fusion,
             missing=missing,
             **_filters(exclude, allow),
             contributions=contributions,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result
 
@@ -544,7 +546,7 @@ class FusedIndex:
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
             missing=missing,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result[0], result[1]
 
@@ -623,20 +625,6 @@ def _check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
         expected = (len(_first(new)), items[name].shape[1])
         if matrix.shape != expected:
             raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
-
-
-def _as_int(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    return int(value)
-
-
-def _as_float(value: Any, name: str) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
-        raise TypeError(f"{name} must be a number; got {value!r}")
-    return float(value)
 
 
 def _as_rows(x: Any, name: str) -> sp.csr_array:

@@ -54,6 +54,18 @@ def test_scores_closer_than_the_screen_can_tell(isa, rng):
     assert_same_bytes(recfuse.topk(queries, items, 30), reference.topk(queries, items, 30))
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_queries_of_zeros(isa, num_threads, rng, metric):
+    """All items tie; those with a NaN or an infinity still do not rank."""
+    items = normal(rng, 700, 6)
+    items[3, 1], items[5, 2] = np.nan, np.inf
+    queries = normal(rng, 30, 6)
+    queries[::2] = 0
+    exclude, dense = random_pattern(rng, 30, 700, 0.4)
+    got = recfuse.topk(queries, items, 9, metric=metric, exclude=exclude, num_threads=num_threads)
+    assert_same_bytes(got, reference.topk(queries, items, 9, metric=metric, admitted=~dense))
+
+
 @pytest.mark.parametrize("order", ["ascending", "descending"])
 def test_sorted_scores(isa, rng, order):
     """Ascending scores make every item a new best one."""

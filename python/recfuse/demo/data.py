@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +75,19 @@ def film_credits() -> DemoData:
     Directors and cast are the events here, so they are no attributes: they would give the answer.
     """
     data = credits()
-    films = data.items
+    events = data.interactions.core(5).compact()
+    rows = data.interactions.item_ids(events.items)
+    films = Films(
+        **{
+            column.name: pick(getattr(data.items, column.name), rows)
+            for column in fields(data.items)
+        }
+    )
     return DemoData(
-        title="Film credits from Wikidata: people who directed, wrote or played in 3,000 films",
-        person="credited person",
-        events=data.interactions.core(5),
+        title=f"Film credits from Wikidata: {events.n_users:,} people who directed, wrote or "
+        f"played in {events.n_items:,} films",
+        person="person",
+        events=events,
         liked_from=1,
         films=films,
         attributes={"genres": list(films.genres), "year": _years(films.year)},
@@ -86,6 +95,11 @@ def film_credits() -> DemoData:
         with_text=False,
         terms="Film credits: structured data of Wikidata, CC0-1.0.",
     )
+
+
+def pick(column: Any, rows: NDArray[np.intp]) -> Any:
+    """Return the given rows of an array or a tuple."""
+    return column[rows] if isinstance(column, np.ndarray) else tuple(column[i] for i in rows)
 
 
 def _years(year: NDArray[np.int32]) -> list[object]:

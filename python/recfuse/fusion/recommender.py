@@ -30,9 +30,9 @@ from recfuse.fusion.blocks import (
 )
 from recfuse.fusion.hybrid import HybridIndex
 from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.index import FusedIndex
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.models._requests import filter_rows, left_out
-from recfuse.ops import FusedIndex
 
 __all__ = ["Explanation", "MultimodalRecommender"]
 

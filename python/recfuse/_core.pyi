@@ -105,7 +105,7 @@ def cosine_knn(
 # ids, scores (n_queries, k), padded
 def neighbour_topk(
     queries: _Csr,  # (n_queries, n_rows), with values
-    neighbours: _Csr,  # (n_rows, n_items), with values
+    neighbours: _Csr,  # (n_rows, n_items), with values; the entries of a row in any order
     k: int,
     *,
     normalise: bool,

@@ -234,8 +234,12 @@ def _cold_list(
 ) -> Person:
     """Return a list of untouched films, for the person who liked most of such later."""
     user = int(np.argmax((liked_later & cold).sum(axis=1)))
-    allowed = np.flatnonzero(cold)
-    lists = model.recommend([user], K, allow=allowed, contributions=True)
+    # Where the fit gave content no weight at all, nothing would rank what has only content.
+    decided = any(model.weights_[name] for name in model.content_)
+    weights = None if decided else dict.fromkeys(model.content_, 1 / len(model.content_))
+    lists = model.recommend(
+        [user], K, allow=np.flatnonzero(cold), weights=weights, contributions=True
+    )
     return _person(data, seen, user, lists, liked_later, row=0)
 
 

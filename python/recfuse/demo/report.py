@@ -35,6 +35,7 @@ p, li { color: var(--dim); margin: .25rem 0 .75rem; } b { color: var(--ink); }
            grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); }
 .row { display: grid; grid-template-columns: minmax(7rem, 15rem) 1fr 4.5rem; gap: .75rem;
        align-items: center; padding: .2rem 0; font-size: .9rem; }
+.columns .row { grid-template-columns: 5.5rem 1fr 3.5rem; }
 .row .value { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { height: 1rem; border-radius: .25rem; display: flex; overflow: hidden;
        background: var(--card); }
@@ -56,7 +57,7 @@ def as_html(result: Result) -> str:
     colours = dict(zip(result.modalities, _COLOURS * 2, strict=False))
     body = [
         f"<h1>What {_count(result)} would like next</h1>",
-        f"<p>{escape(result.data.title)}. {escape(result.split)}.</p>",
+        f"<p>{escape(result.data.title)}. Split {escape(result.split)}.</p>",
         _headline(result),
         "<h2>How well it finds what people liked later</h2>",
         f"<p>Lists of {K}, films already seen left out. Everything was chosen on validation events "

@@ -14,8 +14,8 @@ from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_float, as_ids, as_int, as_rng, check_ids, csr_parts
 from recfuse._progress import progress
 from recfuse.backend import resolve_backend
+from recfuse.index import FusedIndex
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
-from recfuse.ops import FusedIndex
 
 __all__ = ["AlternatingLeastSquares"]
 

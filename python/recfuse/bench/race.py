@@ -20,8 +20,8 @@ __all__ = ["Race", "WrongAnswerError"]
 _SAMPLE_SECONDS = 0.2  # calls shorter than this are repeated within a sample
 _MOST_CALLS = 100
 _PAUSE = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while before they sleep
-_HOPELESS = 8.0  # a peer that is this much slower than the fastest is not made to repeat it
-_LONG = 10.0  # ... if a call takes this many seconds
+_HOPELESS = 4.0  # a peer that is this much slower than the fastest is not made to repeat it
+_LONG = 5.0  # ... if a call takes this many seconds
 
 
 class WrongAnswerError(RecfuseError):
@@ -86,6 +86,7 @@ class Race:
         for runner in order:
             runner.sample()
         self._rounds += 1
+        self._log(f"round {self._rounds} done")
 
     def sample_ours(self) -> float:
         """Time the first contender alone and return its seconds."""

@@ -163,6 +163,7 @@ class _Runner:
         self.status = "timed"
         self.reason: str | None = None
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.first_seconds = 0.0
         self._worker: Worker | None = None
         self._n_calls = 1
@@ -194,7 +195,9 @@ class _Runner:
             return
         time.sleep(_PAUSE)
         try:
-            self.seconds.append(self._worker.time(self._n_calls))
+            seconds, cpu_seconds = self._worker.time(self._n_calls)
+            self.seconds.append(seconds)
+            self.cpu_seconds.append(cpu_seconds)
         except WorkerError as error:
             self.drop("failed", str(error))
 
@@ -231,6 +234,7 @@ class _Runner:
             "measures": self._measures,
             "calls_per_sample": self._n_calls,
             "seconds": self.seconds,
+            "cpu_seconds": float(np.median(self.cpu_seconds)) if self.cpu_seconds else None,
             **_spread("", self.seconds),
             **_spread("ratio_", ratios),
         }

@@ -81,6 +81,7 @@ class BoundAlsSolver {
   double global_mean() const { return solver_->global_mean(); }
   void set_global_mean(double mean) { solver_->set_global_mean(mean); }
   std::int64_t float64_rows() const { return solver_->float64_rows(); }
+  std::int64_t finished_steps() const { return solver_->finished_steps(); }
 
  private:
   CsrParts user_items_;
@@ -104,7 +105,8 @@ void bind_als(py::module_& m) {
       .def("loss", &Solver::loss, "num_threads"_a = 0)
       .def("fold_in", &Solver::fold_in, "user_items"_a.noconvert(), "num_threads"_a = 0)
       .def_property("global_mean", &Solver::global_mean, &Solver::set_global_mean)
-      .def_property_readonly("float64_rows", &Solver::float64_rows);
+      .def_property_readonly("float64_rows", &Solver::float64_rows)
+      .def_property_readonly("finished_steps", &Solver::finished_steps);
 }
 
 }  // namespace recfuse::bindings

@@ -33,14 +33,18 @@ void bind_cosine_knn(py::module_& m) {
       "matrix"_a.noconvert(), "k"_a, py::kw_only(), "norm"_a, "shrinkage"_a, "min_support"_a, "num_threads"_a);
   m.def(
       "neighbour_topk",
-      [](const CsrParts& queries, const CsrParts& neighbours, std::int64_t k, const std::optional<CsrParts>& exclude,
-         const std::optional<CsrParts>& allow, int num_threads) {
-        const NeighbourTopkArgs args{.queries = view(queries),
-                                     .neighbours = view(neighbours),
-                                     .exclude = view(exclude),
-                                     .allow = view(allow),
-                                     .k = k,
-                                     .num_threads = num_threads};
+      [](const CsrParts& queries, const CsrParts& neighbours, std::int64_t k, bool normalise,
+         const std::optional<CsrParts>& exclude, const std::optional<CsrParts>& allow,
+         const std::optional<Array<std::int32_t>>& allow_ids, int num_threads) {
+        NeighbourTopkArgs args{.queries = view(queries),
+                               .neighbours = view(neighbours),
+                               .normalise = normalise,
+                               .exclude = view(exclude),
+                               .allow = view(allow),
+                               .has_allow_ids = allow_ids.has_value(),
+                               .k = k,
+                               .num_threads = num_threads};
+        if (allow_ids) args.allow_ids = span_of(*allow_ids);
         auto ids = new_matrix<std::int32_t>(args.queries.rows, std::max<std::int64_t>(k, 0));
         auto scores = new_matrix<float>(args.queries.rows, std::max<std::int64_t>(k, 0));
         const TopkOut out{mutable_view(ids), mutable_view(scores)};
@@ -50,8 +54,8 @@ void bind_cosine_knn(py::module_& m) {
         }
         return py::make_tuple(ids, scores);
       },
-      "queries"_a.noconvert(), "neighbours"_a.noconvert(), "k"_a, py::kw_only(), "exclude"_a.noconvert(),
-      "allow"_a.noconvert(), "num_threads"_a);
+      "queries"_a.noconvert(), "neighbours"_a.noconvert(), "k"_a, py::kw_only(), "normalise"_a, "exclude"_a.noconvert(),
+      "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "num_threads"_a);
 }
 
 }  // namespace recfuse::bindings

@@ -1,5 +1,8 @@
-// Vectors that start on a cache line: no register of theirs straddles two.
+// Vectors that start on a cache line: no register of theirs straddles two. Large ones start on a huge page and ask
+// for more of them: rows gathered at random from small pages cost a page walk each (docs/performance.md).
 #pragma once
+
+#include <sys/mman.h>
 
 #include <cstddef>
 #include <new>
@@ -8,24 +11,36 @@
 namespace recfuse {
 
 template <class T>
-struct CacheLineAllocator {
+struct AlignedAllocator {
   using value_type = T;
-  static constexpr std::align_val_t kAlignment{64};
 
-  CacheLineAllocator() = default;
+  AlignedAllocator() = default;
   template <class U>
-  CacheLineAllocator(const CacheLineAllocator<U>&) {}
+  AlignedAllocator(const AlignedAllocator<U>&) {}
 
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kAlignment)); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, kAlignment); }
+  T* allocate(std::size_t n) {
+    const std::size_t bytes = n * sizeof(T);
+    void* p = ::operator new(bytes, alignment(n));
+    if (alignment(n) == kHugePage) madvise(p, bytes, MADV_HUGEPAGE);  // a wish: failure changes nothing but speed
+    return static_cast<T*>(p);
+  }
+  void deallocate(T* p, std::size_t n) { ::operator delete(p, alignment(n)); }
 
   template <class U>
-  bool operator==(const CacheLineAllocator<U>&) const {
+  bool operator==(const AlignedAllocator<U>&) const {
     return true;
+  }
+
+ private:
+  static constexpr std::align_val_t kLine{64};
+  static constexpr std::align_val_t kHugePage{std::size_t{2} << 20};
+
+  static std::align_val_t alignment(std::size_t n) {
+    return n * sizeof(T) >= 2 * static_cast<std::size_t>(kHugePage) ? kHugePage : kLine;
   }
 };
 
 template <class T>
-using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
+using AlignedVector = std::vector<T, AlignedAllocator<T>>;
 
 }  // namespace recfuse

@@ -115,13 +115,20 @@ void validate(const AlsParams& params) {
 }
 
 /// A matrix with values whose rows can be ids.
-void validate_sparse_values(const CsrView& csr, const char* op, const char* argument) {
+void validate_sparse_values(const CsrView& csr, const char* op, const char* argument, Order order = Order::kAscending) {
   if (csr.rows > std::numeric_limits<std::int32_t>::max()) {
     fail(op, ": ", argument, " must have at most 2147483647 rows; got ", csr.rows);
   }
   if (csr.values == nullptr) fail(op, ": ", argument, " must have values; got a pattern");
-  validate_csr(csr, op, argument);
+  validate_csr(csr, op, argument, order);
   validate_finite_values(csr, op, argument);
+}
+
+void validate_allow_ids(std::span<const std::int32_t> ids, std::int64_t n_items, const std::string& op) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] >= 0 && ids[i] < n_items) continue;
+    fail<std::out_of_range>(op, ": allow[", i, "] must be in [0, ", n_items, "); got ", ids[i]);
+  }
 }
 
 void validate_out(const TopkOut& out, std::int64_t rows, std::int64_t k, const std::string& op) {
@@ -161,8 +168,8 @@ void validate_finite(const MatrixView<const float>& matrix, std::span<const floa
 
 }  // namespace
 
-Metric metric_named(std::string_view name) {
-  return enum_named<Metric>(name, "fuse_topk", "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
+Metric metric_named(std::string_view name, const std::string& op) {
+  return enum_named<Metric>(name, op.c_str(), "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
 }
 
 Fusion fusion_named(std::string_view name) {
@@ -198,7 +205,7 @@ void validate_num_threads(int num_threads, const std::string& op) {
   if (num_threads < 0) fail(op, ": num_threads must be at least 0; got ", num_threads);
 }
 
-void validate_csr(const CsrView& csr, const std::string& op, const char* argument) {
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument, Order order) {
   for (std::int64_t row = 0; row < csr.rows; ++row) {
     const std::int64_t begin = csr.indptr[row], end = csr.indptr[row + 1];
     if (end < begin) fail(op, ": ", argument, ".indptr must not decrease; got ", end, " after ", begin);
@@ -208,7 +215,7 @@ void validate_csr(const CsrView& csr, const std::string& op, const char* argumen
         fail<std::out_of_range>(op, ": ", argument, " must have column indices in [0, ", csr.cols, "); got ", column,
                                 " in row ", row);
       }
-      if (j > begin && csr.indices[j - 1] >= column) {
+      if (order == Order::kAscending && j > begin && csr.indices[j - 1] >= column) {
         fail(op, ": ", argument, " must have ascending column indices without repeats; got ", column, " after ",
              csr.indices[j - 1], " in row ", row);
       }
@@ -245,11 +252,7 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
   if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
   validate_filter(args.exclude, items.op, "exclude", n_queries, n_items);
   validate_filter(args.allow, items.op, "allow", n_queries, n_items);
-  for (std::size_t i = 0; i < args.allow_ids.size(); ++i) {
-    if (args.allow_ids[i] < 0 || args.allow_ids[i] >= n_items) {
-      fail<std::out_of_range>(items.op, ": allow[", i, "] must be in [0, ", n_items, "); got ", args.allow_ids[i]);
-    }
-  }
+  validate_allow_ids(args.allow_ids, n_items, items.op);
   validate_out(out, n_queries, args.k, items.op);
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
     fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
@@ -321,15 +324,10 @@ void validate(const NeighbourTopkArgs& args, const TopkOut& out) {
     fail(op, ": user_items must have ", args.neighbours.rows, " columns; got ", args.queries.cols);
   }
   validate_sparse_values(args.queries, op, "user_items");
-  // Rows of neighbours run best first, so only their range is checked.
-  for (std::int64_t j = args.neighbours.indptr[0]; j < args.neighbours.indptr[args.neighbours.rows]; ++j) {
-    if (args.neighbours.indices[j] < 0 || args.neighbours.indices[j] >= args.neighbours.cols) {
-      fail<std::out_of_range>(op, ": neighbours must have column indices in [0, ", args.neighbours.cols, "); got ",
-                              args.neighbours.indices[j]);
-    }
-  }
+  validate_sparse_values(args.neighbours, op, "neighbours", Order::kAny);  // best first, as cosine_knn has them
   validate_filter(args.exclude, op, "exclude", args.queries.rows, args.neighbours.cols);
   validate_filter(args.allow, op, "allow", args.queries.rows, args.neighbours.cols);
+  validate_allow_ids(args.allow_ids, args.neighbours.cols, op);
   validate_out(out, args.queries.rows, args.k, op);
 }
 

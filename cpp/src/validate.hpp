@@ -27,8 +27,10 @@ void validate_penalties(std::span<const double> penalties, const AlsParams& para
 void validate(const CosineKnnArgs& args, const TopkOut& out);
 void validate(const NeighbourTopkArgs& args, const TopkOut& out);
 
-/// Indptr must not decrease and indices must ascend within a row and lie in [0, cols).
-void validate_csr(const CsrView& csr, const std::string& op, const char* argument);
+enum class Order { kAscending, kAny };
+
+/// Indptr must not decrease; indices must lie in [0, cols) and, unless any order will do, ascend within a row.
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument, Order order = Order::kAscending);
 void validate_num_threads(int num_threads, const std::string& op);
 
 }  // namespace recfuse

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recfuse.models import (
         AlternatingLeastSquares,
         ItemNeighbours,
+        LabelledModel,
         Popularity,
         UserNeighbours,
     )
@@ -29,6 +30,7 @@ _LAZY = {
     "Explanation": "recfuse.fusion",
     "Interactions": "recfuse.interactions",
     "ItemNeighbours": "recfuse.models",
+    "LabelledModel": "recfuse.models",
     "MultimodalRecommender": "recfuse.fusion",
     "OnnxEncoder": "recfuse.serving",
     "Popularity": "recfuse.models",
@@ -43,6 +45,7 @@ __all__ = [
     "FusedIndex",
     "Interactions",
     "ItemNeighbours",
+    "LabelledModel",
     "MultimodalRecommender",
     "OnnxEncoder",
     "Popularity",

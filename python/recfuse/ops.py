@@ -11,12 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import (
     as_csr,
+    as_float,
     as_ids,
+    as_int,
     as_matrix,
     as_modalities,
     check_ids,
     check_keys,
+    check_name,
+    check_structure,
     csr_parts,
+    is_sparse,
 )
 from recfuse.backend import resolve_backend
 
@@ -172,26 +177,29 @@ def cosine_knn(
     device: str = "auto",
     num_threads: int = 0,
 ) -> sp.csr_array:
-    r"""Find the k most similar other rows of every row of a sparse matrix, by the cosine.
+    r"""Find the k most similar other rows of every row of a sparse matrix, by the cosine [1]_.
 
     .. math:: sim(u, v) = \frac{\sum_i w_{ui} w_{vi}}
               {\sqrt{\sum_i w_{ui}^2} \sqrt{\sum_i w_{vi}^2} + shrinkage}
 
     Pass ``user_items`` for similar users, its transpose for similar items. Only rows that share
-    stored columns are compared; nothing of the size of all pairs is made.
+    stored columns are compared; nothing of the size of all pairs is made. Sums are float64 in
+    ascending column order and the similarity is rounded once, so the result has the same bytes for
+    any number of threads and instruction set.
 
     Parameters
     ----------
     matrix : sparse of shape (n_rows, n_cols)
-        Finite values, used as float32. A stored zero counts as a shared column.
+        Finite values, used as float32; duplicates are summed first. A stored zero is an entry: it
+        counts as a shared column and adds nothing.
     k : int
-        Neighbours per row, at least 1.
+        Neighbours per row, at least 1; it may exceed the number of rows.
     norm : {'full', 'corated'}, default='full'
         Take the norms over all columns of a row, or only over those that both rows have.
     shrinkage : float, default=0.0
-        Added to the product of the norms: pairs with little behind them fall behind.
+        Added to the product of the norms, at least 0: pairs with little behind them fall behind.
     min_support : int, default=1
-        Columns that two rows must share.
+        Columns that two rows must share, at least 1.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
     num_threads : int, default=0
 
@@ -199,12 +207,18 @@ def cosine_knn(
     -------
     csr_array of shape (n_rows, n_rows), float32
         Row u has its neighbours best first (score descending, then id ascending), so the indices
-        of a row are not sorted. Rows may have fewer than `k`.
+        of a row are not sorted. Rows may have fewer than `k`; a similarity of 0, as between rows
+        of stored zeros, is stored.
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is wrong or a value is not finite.
+    TypeError
+        If `matrix` is not sparse or an argument has the wrong type.
+    ValueError
+        If a value is not finite, `norm` is unknown, `shrinkage` is negative, or `k` or
+        `min_support` is below 1.
+    DeviceError
+        If 'cuda' is asked for and cannot be used.
 
     References
     ----------
@@ -214,20 +228,21 @@ def cosine_knn(
     Examples
     --------
     >>> import scipy.sparse as sp, recfuse
-    >>> likes = sp.csr_array([[1, 1, 0], [1, 1, 1], [0, 0, 1]])
-    >>> recfuse.cosine_knn(likes, k=1).toarray().round(3).tolist()
-    [[0.0, 0.816, 0.0], [0.816, 0.0, 0.0], [0.0, 0.577, 0.0]]
+    >>> likes = sp.csr_array([[1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 1]])
+    >>> recfuse.cosine_knn(likes, k=1).toarray().tolist()
+    [[0.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]
     """
+    check_name(norm, "norm")
     csr = as_csr(matrix, "matrix")
     n_rows = csr.shape[0]
     ids, scores = resolve_backend(device).ops.cosine_knn(
         csr_parts(csr),
         # No row has more neighbours than there are rows.
-        min(_as_int(k, "k"), max(n_rows, 1)),
+        min(as_int(k, "k"), max(n_rows, 1)),
         norm=norm,
-        shrinkage=float(shrinkage),
-        min_support=_as_int(min_support, "min_support"),
-        num_threads=_as_int(num_threads, "num_threads"),
+        shrinkage=as_float(shrinkage, "shrinkage"),
+        min_support=as_int(min_support, "min_support"),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
@@ -236,47 +251,73 @@ def cosine_knn(
 
 def neighbour_topk(
     user_items: Any,
-    neighbours: sp.csr_array,
+    neighbours: Any,
     k: int,
     *,
+    normalise: bool = False,
     exclude: Any = None,
     allow: Any = None,
     device: str = "auto",
     num_threads: int = 0,
 ) -> tuple[Ids, Scores]:
-    """Find the k best items of the product of histories and neighbours.
+    """Find the k best items of the product of histories and neighbours, exactly.
 
     ``score(u, i) = sum_j user_items[u, j] * neighbours[j, i]``, for the items that some neighbour
-    speaks for.
+    speaks for. The product itself is never made.
 
     Parameters
     ----------
     user_items : sparse of shape (n_queries, n)
+        Finite values, used as float32.
     neighbours : sparse of shape (n, n_items)
+        Finite values, used as float32. CSR is used as it is, with the entries of a row in any
+        order: `cosine_knn` has the best first.
     k : int
-    exclude, allow : sparse of shape (n_queries, n_items), optional
+        Length of the lists, at least 1.
+    normalise : bool, default=False
+        Divide a score by ``sum_j |user_items[u, j]|`` over the neighbours that have the item: it
+        becomes their weighted mean.
+    exclude : sparse of shape (n_queries, n_items), optional
+        Stored entries, whatever their value, are left out.
+    allow : array-like of int, or sparse of shape (n_queries, n_items), optional
+        Only these ids, for all queries; or only the stored entries of each row.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
     num_threads : int, default=0
 
     Returns
     -------
     ids : ndarray of shape (n_queries, k), int32
-        Score descending, then id ascending; -1 for padding.
+        Score descending, then id ascending; -1 where fewer than `k` items have a neighbour that
+        speaks for them.
     scores : ndarray of shape (n_queries, k), float32
-        -inf for padding.
+        Float64 sums in the order of the neighbours, rounded once; -inf where the id is -1.
 
     Raises
     ------
-    TypeError, ValueError, IndexError
-        If an argument is wrong.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If shapes disagree, `k` < 1 or a value is not finite.
+    IndexError
+        If an id of `allow` is out of range.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> from recfuse.ops import neighbour_topk
+    >>> neighbours = sp.csr_array([[0, 0.5, 0.25], [0.5, 0, 1]])
+    >>> ids, scores = neighbour_topk(sp.csr_array([[1, 2]]), neighbours, k=2)
+    >>> ids.tolist(), scores.tolist()
+    ([[2, 0]], [[2.25, 1.0]])
     """
+    csr = as_csr(user_items, "user_items")
     result = resolve_backend(device).ops.neighbour_topk(
-        csr_parts(as_csr(user_items, "user_items")),
-        csr_parts(neighbours),
-        _as_int(k, "k"),
-        exclude=None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
-        allow=None if allow is None else csr_parts(as_csr(allow, "allow")),
-        num_threads=_as_int(num_threads, "num_threads"),
+        csr_parts(csr),
+        csr_parts(_as_rows(neighbours, "neighbours")),
+        as_int(k, "k"),
+        normalise=bool(normalise),
+        **_filters(exclude, allow),
+        num_threads=as_int(num_threads, "num_threads"),
     )
     return result[0], result[1]
 
@@ -334,13 +375,14 @@ class FusedIndex:
         num_threads: int,
         op: str = "fuse_topk",
     ) -> None:
+        check_name(metric, "metric")
         handle = resolve_backend(device).ops.FusedIndex(
             list(items.values()),
             present,
             metric=metric,
             names=list(items) if op == "fuse_topk" else [],
             op=op,
-            num_threads=_as_int(num_threads, "num_threads"),
+            num_threads=as_int(num_threads, "num_threads"),
         )
         # Only now: a change that is refused leaves the index as it was.
         self._handle, self._items, self._present = handle, items, present
@@ -390,7 +432,8 @@ class FusedIndex:
 
         So an item that has every modality scores the plain weighted sum [1]_, and one that lacks
         some is judged by the others at the same scale; one that has none is not ranked. With
-        ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay.
+        ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay: every
+        item is ranked, those that have none with 0.
 
         Parameters
         ----------
@@ -449,20 +492,19 @@ class FusedIndex:
         allow: Any,
         contributions: bool,
     ) -> tuple[Any, ...]:
-        allow_ids = None
-        if allow is not None and not sp.issparse(allow):
-            allow_ids, allow = _as_id32(allow, "allow"), None
+        check_name(fusion, "fusion")
+        check_name(missing, "missing")
+        if isinstance(k, (int, np.integer)) and k > np.iinfo(np.int32).max:
+            raise ValueError(f"k must be at most 2147483647; got {k}")
         result: tuple[Any, ...] = self._handle.topk(
             list(queries),
             weights,
-            _as_int(k, "k"),
+            as_int(k, "k"),
             fusion=fusion,
             missing=missing,
-            exclude=None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
-            allow=None if allow is None else csr_parts(as_csr(allow, "allow")),
-            allow_ids=allow_ids,
+            **_filters(exclude, allow),
             contributions=contributions,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result
 
@@ -504,7 +546,7 @@ class FusedIndex:
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
             missing=missing,
-            num_threads=_as_int(self._num_threads, "num_threads"),
+            num_threads=as_int(self._num_threads, "num_threads"),
         )
         return result[0], result[1]
 
@@ -513,6 +555,7 @@ class FusedIndex:
     ) -> None:
         """Append items; their ids continue those of the index."""
         new = as_modalities(items, "items", self.modalities)
+        _check_widths(new, self._items)
         joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
         self._rebuild(joined, self._joined_presence(_presence(present, new), len(_first(new))))
 
@@ -530,6 +573,10 @@ class FusedIndex:
             raise ValueError(
                 f"update: items must have one row per id ({len(rows)}); got {len(_first(new))}"
             )
+        if len(np.unique(rows)) != len(rows):
+            values, counts = np.unique(rows, return_counts=True)
+            raise ValueError(f"update: ids must not repeat; got {values[counts > 1][0]} twice")
+        _check_widths(new, self._items)
         replaced = {name: matrix.copy() for name, matrix in self._items.items()}
         for name, matrix in new.items():
             replaced[name][rows] = matrix
@@ -572,10 +619,32 @@ def _first(items: dict[str, Scores]) -> Scores:
     return next(iter(items.values()))
 
 
-def _as_int(value: Any, name: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    return int(value)
+def _check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
+    """Raise ValueError unless all new items have the columns and the number of rows they must."""
+    for name, matrix in new.items():
+        expected = (len(_first(new)), items[name].shape[1])
+        if matrix.shape != expected:
+            raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
+
+
+def _as_rows(x: Any, name: str) -> sp.csr_array:
+    """Return a float32 CSR whose rows may be in any order; C++ checks the values."""
+    if not sp.issparse(x) or x.format != "csr" or x.dtype != np.float32:
+        return as_csr(x, name)
+    check_structure(x, name)
+    return x
+
+
+def _filters(exclude: Any, allow: Any) -> dict[str, Any]:
+    """Return the three filters of a search as the compiled modules take them."""
+    allow_ids = None
+    if allow is not None and not is_sparse(allow):
+        allow_ids, allow = _as_id32(allow, "allow"), None
+    return {
+        "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
+        "allow": None if allow is None else csr_parts(as_csr(allow, "allow")),
+        "allow_ids": allow_ids,
+    }
 
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
@@ -592,6 +661,10 @@ def _presence(
     """Return flags (n_items, n_modalities), or None where every item has everything."""
     if present is None:
         return None
+    if not isinstance(present, Mapping):
+        raise TypeError(
+            f"present must be a mapping modality -> array; got {type(present).__name__}"
+        )
     unknown = [name for name in present if name not in items]
     if unknown:
         raise ValueError(f"present must name modalities of {list(items)}; got {unknown}")

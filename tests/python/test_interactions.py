@@ -387,7 +387,11 @@ NAN, NAT = float("nan"), np.datetime64("NaT")
         ({"users": np.zeros(2, "datetime64[s]")}, TypeError, "got dtype datetime64"),
         ({"users": np.zeros(2, "i4,f4")}, TypeError, "users must be integers, strings"),
         ({"users": np.zeros((2, 1), int)}, ValueError, r"1 dimension; got shape \(2, 1\)"),
-        ({"users": np.matrix([1, 2])}, ValueError, r"1 dimension; got shape \(1, 2\)"),
+        (
+            {"users": np.array([[1, 2]]).view(np.matrix)},
+            ValueError,
+            r"1 dimension; got shape \(1, 2\)",
+        ),
         ({"users": np.int64(3)}, ValueError, r"users must have 1 dimension; got shape \(\)"),
         ({"users": "ab"}, TypeError, "users must be a sequence, array or Series; got str"),
         ({"users": {1, 2}}, TypeError, "users must be a sequence, array or Series; got set"),

@@ -71,6 +71,9 @@ class AlsSolver {
   /// Solves for all users, then for all items.
   void step(int num_threads = 0);
 
+  /// Steps since set_factors; 0 after one that threw.
+  std::int64_t finished_steps() const;
+
   /// The objective, in float64.
   double loss(int num_threads = 0) const;
 

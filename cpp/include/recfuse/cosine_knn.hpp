@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "recfuse/canonical.hpp"
@@ -37,16 +38,21 @@ struct CosineKnnArgs {
 void cosine_knn(const CosineKnnArgs& args, const TopkOut& out);
 
 struct NeighbourTopkArgs {
-  CsrView queries;     // (n_queries, n_rows), with values
-  CsrView neighbours;  // (n_rows, n_items), with values: row j is what j speaks for
-  CsrView exclude = {};
-  CsrView allow = {};
+  CsrView queries;         // (n_queries, n_rows), with values
+  CsrView neighbours;      // (n_rows, n_items), with values; a row may have its items in any order
+  bool normalise = false;  // divide by sum_j |queries[q, j]| over the terms of the score
+  CsrView exclude = {};    // (n_queries, n_items): stored entries are left out
+  CsrView allow = {};      // the same shape: nothing else is admitted
+  std::span<const std::int32_t> allow_ids = {};  // for all queries; any order, repeats are harmless
+  bool has_allow_ids = false;                    // an empty list admits nothing
   std::int64_t k = 10;
   int num_threads = 0;
 };
 
-/// The k best items of the product of queries and neighbours, among those that some neighbour speaks for. Scores are
-/// float64 sums in ascending order of the neighbour, rounded once. Order and padding as above.
+/// For every query the k best items of its product with the matrix, among those that have a term:
+///   score(q, i) = sum_j queries[q, j] * neighbours[j, i]
+/// in float64 in ascending j, rounded once. Order and padding as above; the result depends on neither num_threads nor
+/// the instruction set. Throws std::invalid_argument, std::out_of_range.
 void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out);
 
 }  // namespace recfuse

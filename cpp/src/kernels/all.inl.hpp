@@ -12,6 +12,7 @@ namespace {
 #include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
+#include "sparse_dot.inl.hpp"
 // The order matters here: the solver multiplies with the tiles of the Gram matrix.
 #include "conjugate_gradient.inl.hpp"
 #include "gram.inl.hpp"
@@ -35,6 +36,12 @@ const KernelTable table{
     .add_normal_product = add_normal_product,
     .symmetric_product = symmetric_product,
     .add_scaled = add_scaled,
+    .add_counts = add_counts,
+    .add_integers = add_integers,
+    .add_reals = add_reals,
+    .add_corated = add_corated,
+    .screen_counts = screen_counts,
+    .screen_reals = screen_reals,
     .multiply_add_chains = multiply_add_chains,
     .read_floats = read_floats,
     .count_at = count_at,

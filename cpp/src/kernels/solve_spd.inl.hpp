@@ -80,10 +80,17 @@ bool factor_spd(float* a, const RowLayout& layout, float* inverse) {
 inline void solve_forward(const float* a, const RowLayout& layout, const float* inverse, float* x) {
   for (std::int64_t p = 0; p < layout.width; p += kPanelRows) {
     const float* block = a + p * layout.stride;
+    float t[kPanelRows];
+#pragma GCC unroll 16
+    for (int j = 0; j < kPanelRows; ++j) t[j] = x[p + j];
+#pragma GCC unroll 16
     for (int j = 0; j < kPanelRows; ++j) {
-      x[p + j] *= inverse[p + j];
-      for (int i = j + 1; i < kPanelRows; ++i) x[p + i] -= block[j * layout.stride + p + i] * x[p + j];
+      t[j] *= inverse[p + j];
+#pragma GCC unroll 16
+      for (int i = j + 1; i < kPanelRows; ++i) t[i] -= block[j * layout.stride + p + i] * t[j];
     }
+#pragma GCC unroll 16
+    for (int j = 0; j < kPanelRows; ++j) x[p + j] = t[j];
     for (std::int64_t c = p + kPanelRows; c < layout.width; c += kFloats) {
       Floats rest = load(x + c);
 #pragma GCC unroll 16
@@ -98,18 +105,23 @@ inline void solve_forward(const float* a, const RowLayout& layout, const float* 
 inline void solve_backward(const float* a, const RowLayout& layout, const float* inverse, float* x) {
   for (std::int64_t p = layout.width - kPanelRows; p >= 0; p -= kPanelRows) {
     const float* block = a + p * layout.stride;
-#pragma GCC unroll 4
+    float t[kPanelRows];
+#pragma GCC unroll 16
     for (int j = 0; j < kPanelRows; ++j) {
       Floats sum = zero();
       for (std::int64_t c = p + kPanelRows; c < layout.width; c += kFloats) {
         sum = multiply_add(load(block + j * layout.stride + c), load(x + c), sum);
       }
-      x[p + j] -= sum_lanes(sum);
+      t[j] = x[p + j] - sum_lanes(sum);
     }
+#pragma GCC unroll 16
     for (int j = kPanelRows - 1; j >= 0; --j) {
-      x[p + j] *= inverse[p + j];
-      for (int i = 0; i < j; ++i) x[p + i] -= block[i * layout.stride + p + j] * x[p + j];
+      t[j] *= inverse[p + j];
+#pragma GCC unroll 16
+      for (int i = 0; i < j; ++i) t[i] -= block[i * layout.stride + p + j] * t[j];
     }
+#pragma GCC unroll 16
+    for (int j = 0; j < kPanelRows; ++j) x[p + j] = t[j];
   }
 }
 

@@ -19,6 +19,31 @@ struct RowLayout {
   std::int64_t stride;
 };
 
+/// For every row of a sparse matrix, or column of its transpose, the ids that it holds and their values.
+struct PostingLists {
+  const std::int64_t* indptr;
+  const std::int32_t* ids;  // or null: narrow_ids has them
+  const std::uint16_t* narrow_ids;
+  const float* values;  // null where every value is 1, or where integers has them
+  const std::uint16_t* integers;
+};
+
+/// What two rows have in common.
+struct CoratedSums {
+  double dot;
+  double squared_u;
+  double squared_v;
+  double support;  // number of entries that both have
+};
+
+/// What a sum must reach: norm * slope + offset. Its support, or the sum itself where it counts, must reach least.
+template <class T>
+struct SumBound {
+  T slope;
+  T offset;
+  std::uint32_t least;
+};
+
 struct KernelTable {
   // Sizes of the register block of `screen_panel`: mr queries times nr items.
   int mr;
@@ -68,6 +93,24 @@ struct KernelTable {
 
   /// y += scale * x; n is a multiple of 16.
   void (*add_scaled)(float scale, const float* x, std::int64_t n, float* y);
+
+  /// A sparse row times a sparse matrix: sums[id] += weight * value for every id of lists[columns[j]], j ascending.
+  /// These two count in whole units, where every partial sum stays below 2^31.
+  void (*add_counts)(const PostingLists& lists, const std::int32_t* columns, std::int64_t n, std::uint32_t* sums);
+  void (*add_integers)(const PostingLists& lists, const std::int32_t* columns, const float* weights, float scale,
+                       std::int64_t n, std::uint32_t* sums);
+  /// The same in float64; support (may be null) receives the number of terms.
+  void (*add_reals)(const PostingLists& lists, const std::int32_t* columns, const float* weights, std::int64_t n,
+                    double* sums, std::uint32_t* support);
+  void (*add_corated)(const PostingLists& lists, const std::int32_t* columns, const float* weights, std::int64_t n,
+                      CoratedSums* sums);
+
+  /// Positions i in [0, n) whose sum reaches the bound into hits; returns how many.
+  std::int64_t (*screen_counts)(const std::uint32_t* sums, const float* norms, std::int64_t n,
+                                const SumBound<float>& bound, std::int32_t* hits);
+  /// The same in float64; without support, the sum must be above 0. Norms null: the slope is 0.
+  std::int64_t (*screen_reals)(const double* sums, const std::uint32_t* support, const double* norms, std::int64_t n,
+                               const SumBound<double>& bound, std::int32_t* hits);
 
   /// The machine's ceilings (ceilings.hpp): operations in registers, reads of n floats, scattered increments.
   std::int64_t (*multiply_add_chains)(std::int64_t steps, float* sink);

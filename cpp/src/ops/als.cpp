@@ -43,6 +43,7 @@ struct AlsSolver::State {
   AlsSide items;
   double mean = 0;
   std::int64_t float64_rows = 0;
+  std::int64_t finished_steps = 0;
   // Made at the first fold_in and valid until the items change.
   std::optional<SharedGram> fold_in_gram;
   std::mutex fold_in_mutex;
@@ -75,12 +76,14 @@ const AlsParams& AlsSolver::params() const { return state_->params; }
 double AlsSolver::global_mean() const { return state_->mean; }
 void AlsSolver::set_global_mean(double mean) { state_->mean = mean; }
 std::int64_t AlsSolver::float64_rows() const { return state_->float64_rows; }
+std::int64_t AlsSolver::finished_steps() const { return state_->finished_steps; }
 
 void AlsSolver::set_factors(const AlsFactors<const float>& start) {
   validate(start, state_->params, n_users(), n_items());
   copy_in(start.users, start.user_biases, state_->users);
   copy_in(start.items, start.item_biases, state_->items);
   state_->fold_in_gram.reset();
+  state_->finished_steps = 0;
 }
 
 void AlsSolver::factors(const AlsFactors<float>& out) const {
@@ -93,8 +96,10 @@ void AlsSolver::step(int num_threads) {
   validate_num_threads(num_threads, "als");
   State& s = *state_;
   s.fold_in_gram.reset();
+  const std::int64_t finished = std::exchange(s.finished_steps, 0);
   s.solve(s.items, s.users, num_threads);
   s.solve(s.users, s.items, num_threads);
+  s.finished_steps = finished + 1;
 }
 
 double AlsSolver::loss(int num_threads) const {

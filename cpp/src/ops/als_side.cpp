@@ -7,7 +7,7 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kLine = 16;             // floats of a cache line, and the widest register
-constexpr std::int64_t kExactFactors = 128;    // up to here kAuto solves exactly (docs/performance.md)
+constexpr std::int64_t kExactFactors = 64;     // up to here kAuto solves exactly (docs/performance.md)
 constexpr std::int64_t kHugeRow = 1 << 16;     // entries
 constexpr std::int64_t kHugeFloats = 1 << 22;  // 16 MiB of gathered rows, which conjugate gradients keep
 constexpr std::int64_t kMostChunks = 1024;

@@ -25,6 +25,11 @@ void ExactTopk::push(float score, std::int32_t id) {
   if (keys_.size() >= 2 * k_ + 64) shrink();
 }
 
+void ExactTopk::clear() {
+  worst_ = 0;
+  keys_.clear();
+}
+
 float ExactTopk::worst_score() const { return worst_ == 0 ? -kInfinity : key_score(worst_); }
 
 void ExactTopk::shrink() {

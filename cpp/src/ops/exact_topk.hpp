@@ -16,6 +16,8 @@ class ExactTopk {
   void push(float score, std::int32_t id);
   /// A score that any further item must reach; -inf before k are known.
   float worst_score() const;
+  /// Forgets everything but k.
+  void clear();
   /// Descending, at most k.
   const std::vector<std::uint64_t>& sorted();
   /// Writes ids and scores, padded to the width of `out`, as its row; returns how many were found.

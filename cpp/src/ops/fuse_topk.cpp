@@ -108,9 +108,9 @@ void Search::pack_queries(std::int64_t first, std::int64_t last, std::vector<flo
   }
 }
 
-/// A per-query allow-list that is short against the scan is scored without one, like a query out of range.
+/// Without a scan: queries out of range, short allow-lists, and queries of zeros, whose ties no screen can part.
 bool Search::scored_exactly(std::int64_t q) const {
-  return !queries_.screenable(q) ||
+  return !queries_.screenable(q) || queries_.constant(q) ||
          (args_.allow.given() && args_.allow.row_size(q) * kExactCost < static_cast<std::int64_t>(order_.ids.size()));
 }
 

@@ -11,11 +11,11 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_ids, as_rng, check_ids, csr_parts
+from recfuse._inputs import as_csr, as_float, as_ids, as_int, as_rng, check_ids, csr_parts
 from recfuse._progress import progress
 from recfuse.backend import resolve_backend
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
-from recfuse.ops import topk
+from recfuse.ops import FusedIndex
 
 __all__ = ["AlternatingLeastSquares"]
 
@@ -23,6 +23,8 @@ Float32 = NDArray[np.float32]
 Ids = NDArray[np.int32]
 Scores = NDArray[np.float32]
 Callback = Callable[[int, float, "float | None"], Any]
+
+_PAIRS = 1 << 16  # scored at a time: their user vectors are copied
 
 
 class AlternatingLeastSquares(Estimator):
@@ -55,8 +57,9 @@ class AlternatingLeastSquares(Estimator):
         Each solves for all users, then for all items.
     objective : {'implicit', 'explicit'}, default='implicit'
     solver : {'auto', 'cholesky', 'cg'}, default='auto'
-        'cholesky' solves every row exactly, 'cg' by `cg_steps` conjugate-gradient steps from the
-        row's present factors; 'auto' takes what is expected to be faster at the same quality.
+        'cholesky' solves every row exactly, 'cg' by `cg_steps` preconditioned conjugate-gradient
+        steps from the row's present factors; 'auto' is 'cholesky' up to 64 factors and 'cg'
+        beyond. 'block' (iALS++) is not available yet and raises NotImplementedError.
     biases : bool, default=False
         Learn a mean and biases of users and items; explicit only.
     frequency_scaling : float, default=0.0
@@ -81,6 +84,10 @@ class AlternatingLeastSquares(Estimator):
         0 without `biases`.
     loss_ : list of float
         The objective after every iteration, if `compute_loss`.
+    n_iter_ : int
+        Iterations finished: fewer than `iterations` after Ctrl-C.
+    float64_rows_ : int
+        Systems that were solved again in float64, because float32 could not hold a pivot.
 
     References
     ----------
@@ -158,53 +165,55 @@ class AlternatingLeastSquares(Estimator):
             (`regularization` 0).
         """
         csr = as_csr(user_items, "user_items")
-        if isinstance(self.iterations, bool) or not isinstance(self.iterations, (int, np.integer)):
-            raise TypeError(f"als: iterations must be an integer; got {self.iterations!r}")
-        if self.iterations < 1:
-            raise ValueError(f"als: iterations must be at least 1; got {self.iterations}")
+        iterations = as_int(self.iterations, "iterations")
+        if iterations < 1:
+            raise ValueError(f"als: iterations must be at least 1; got {iterations}")
         solver = self._solver(csr)
-        rng = as_rng(self.random_state)
-        scale = 0.1 / np.sqrt(self.factors)
-        items, users = (
-            (rng.standard_normal((n, self.factors)) * scale).astype(np.float32)
-            for n in (csr.shape[1], csr.shape[0])
-        )
-        none = np.zeros(0, np.float32)
-        solver.set_factors(users, items, none, none)
+        solver.set_factors(*self._start(csr.shape))
         losses: list[float] = []
-        solving = False
         try:
-            bar = progress(range(self.iterations), description="als", enabled=show_progress)
+            bar = progress(range(iterations), description="als", enabled=show_progress)
             for iteration in bar:
                 started = time.perf_counter()
-                solving = True
                 solver.step(self.num_threads)
-                solving = False
                 if self.compute_loss:
                     losses.append(solver.loss(self.num_threads))
                 if callback is not None:
                     seconds = time.perf_counter() - started
                     callback(iteration + 1, seconds, losses[-1] if losses else None)
-        except BaseException as error:
-            # An error of the solver itself leaves rows of two iterations side by side.
-            if not (solving and isinstance(error, Exception)):
+        finally:
+            # Python raises KeyboardInterrupt between steps. After an error of the solver there are
+            # no finished steps: rows of two iterations are side by side.
+            if solver.finished_steps > 0:
                 self._learn(solver, losses)
-            raise
-        self._learn(solver, losses)
         return self
 
+    def _start(self, shape: tuple[int, int]) -> tuple[Float32, Float32, Float32, Float32]:
+        """Return starting factors of users and items, the same on every device, and no biases."""
+        rng = as_rng(self.random_state)
+        scale = np.float32(0.1 / np.sqrt(self.factors))
+        items, users = (
+            rng.standard_normal((n, self.factors), np.float32) * scale for n in shape[::-1]
+        )
+        none = np.zeros(0, np.float32)
+        return users, items, none, none
+
     def _solver(self, csr: sp.csr_array) -> Any:
+        if self.solver == "block":
+            raise NotImplementedError(
+                "als: solver 'block' is not available yet; use 'cholesky' or 'cg'"
+            )
         return resolve_backend(self.device).ops.AlsSolver(
             csr_parts(csr),
             objective=self.objective,
             solver=self.solver,
-            factors=self.factors,
-            regularization=self.regularization,
-            alpha=self.alpha,
-            frequency_scaling=self.frequency_scaling,
-            biases=self.biases,
-            cg_steps=self.cg_steps,
-            num_threads=self.num_threads,
+            factors=as_int(self.factors, "factors"),
+            regularization=as_float(self.regularization, "regularization"),
+            alpha=as_float(self.alpha, "alpha"),
+            frequency_scaling=as_float(self.frequency_scaling, "frequency_scaling"),
+            biases=bool(self.biases),
+            cg_steps=as_int(self.cg_steps, "cg_steps"),
+            num_threads=as_int(self.num_threads, "num_threads"),
         )
 
     def _learn(self, solver: Any, losses: list[float]) -> None:
@@ -214,20 +223,49 @@ class AlternatingLeastSquares(Estimator):
         self.item_biases_ = item_biases if self.biases else np.zeros(len(items), np.float32)
         self.global_mean_ = float(solver.global_mean)
         self.loss_ = losses
+        self.n_iter_, self.float64_rows_ = solver.finished_steps, solver.float64_rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again from the factors."""
+        return {name: value for name, value in vars(self).items() if name != "_made"}
+
+    def _made_once(self, name: str, factors: Float32, make: Callable[[], Any]) -> Any:
+        """Return ``make()``, made anew where factors or parameters are others than last time."""
+        key = (factors, *self.get_params(deep=False).values())
+        made = vars(self).setdefault("_made", {})
+        if name not in made or any(a is not b for a, b in zip(made[name][0], key, strict=True)):
+            made[name] = key, make()
+        return made[name][1]
+
+    def _index(self, name: str, factors: Float32, metric: str) -> FusedIndex:
+        def make() -> FusedIndex:
+            vectors = self._item_vectors() if metric == "dot" else np.ascontiguousarray(factors)
+            return FusedIndex(
+                {"factors": vectors},
+                metric=metric,
+                device=self.device,
+                num_threads=self.num_threads,
+            )
+
+        index: FusedIndex = self._made_once(name, factors, make)
+        return index
+
+    def _scores(self) -> FusedIndex:
+        return self._index("scores", self.item_factors_, "dot")
 
     def _item_vectors(self) -> Float32:
         """Item vectors whose products with `_user_vectors` are scores, biases and all."""
         if not self.biases:
-            return _columns(self.item_factors_)
+            return np.ascontiguousarray(self.item_factors_)
         ones = np.ones((len(self.item_factors_), 1), np.float32)
-        return _columns(self.item_factors_, self.item_biases_[:, None], ones)
+        return np.hstack([self.item_factors_, self.item_biases_[:, None], ones])
 
-    def _user_vectors(self, factors: Float32, biases: Float32) -> Float32:
-        if not self.biases:
-            return factors
-        ones = np.ones((len(factors), 1), np.float32)
-        offsets = (self.global_mean_ + biases.astype(np.float64)).astype(np.float32)
-        return _columns(factors, ones, offsets[:, None])
+    def _user_vectors(self, factors: Float32, biases: Float32) -> dict[str, Float32]:
+        if self.biases:
+            ones = np.ones((len(factors), 1), np.float32)
+            offsets = (self.global_mean_ + biases.astype(np.float64)).astype(np.float32)
+            factors = np.hstack([factors, ones, offsets[:, None]])
+        return {"factors": factors}
 
     def recommend(
         self,
@@ -277,23 +315,15 @@ class AlternatingLeastSquares(Estimator):
         shape = (len(users), len(self.item_factors_))
         excluded = left_out(user_items, exclude, shape)
         if recalculate_user:
-            queries = self._user_vectors(
-                *self._fold_in(filter_rows(user_items, "user_items", shape))
-            )
+            factors, biases = self._fold_in(filter_rows(user_items, "user_items", shape))
         else:
-            queries = self._user_vectors(self.user_factors_[users], self.user_biases_[users])
-        return topk(
-            queries,
-            self._item_vectors(),
-            k,
-            exclude=excluded,
-            allow=allow,
-            device=self.device,
-            num_threads=self.num_threads,
-        )
+            factors, biases = self.user_factors_[users], self.user_biases_[users]
+        queries = self._user_vectors(factors, biases)
+        ids, scores = self._scores().topk(queries, k, exclude=excluded, allow=allow)
+        return ids, scores
 
     def predict(self, user_ids: ArrayLike, item_ids: ArrayLike) -> Scores:
-        """Predict the scores (ratings, where explicit) of pairs.
+        """Predict the scores (ratings, where explicit) of pairs: the very scores of `recommend`.
 
         Parameters
         ----------
@@ -313,13 +343,14 @@ class AlternatingLeastSquares(Estimator):
         items = check_ids(as_ids(item_ids, "item_ids"), len(self.item_factors_), "item_ids")
         if len(users) != len(items):
             raise ValueError(f"item_ids must have one id per user ({len(users)}); got {len(items)}")
-        products = np.einsum(
-            "ij,ij->i",
-            self.user_factors_[users].astype(np.float64),
-            self.item_factors_[items].astype(np.float64),
-        )
-        biases = self.global_mean_ + self.user_biases_[users] + self.item_biases_[items]
-        return np.asarray(products + biases, np.float32)
+        scores = np.empty(len(users), np.float32)
+        for first in range(0, len(users), _PAIRS):
+            part = slice(first, first + _PAIRS)
+            rows, columns = users[part], items[part]
+            pairs = _one_per_row(columns, len(self.item_factors_))
+            queries = self._user_vectors(self.user_factors_[rows], self.user_biases_[rows])
+            scores[part] = self._scores().score_pairs(queries, pairs)[0]
+        return scores
 
     def fold_in(self, user_items: Any) -> Float32:
         """Solve for the factors of users that the model has not seen.
@@ -342,8 +373,12 @@ class AlternatingLeastSquares(Estimator):
 
     def _fold_in(self, user_items: sp.csr_array | None) -> tuple[Float32, Float32]:
         assert user_items is not None
-        nobody = sp.csr_array((0, len(self.item_factors_)), dtype=np.float32)
-        solver = self._solver(nobody)
+        solver = self._made_once("solver", self.item_factors_, self._fold_in_solver)
+        factors, biases = solver.fold_in(csr_parts(user_items), self.num_threads)
+        return factors, biases if self.biases else np.zeros(len(factors), np.float32)
+
+    def _fold_in_solver(self) -> Any:
+        solver = self._solver(sp.csr_array((0, len(self.item_factors_)), dtype=np.float32))
         none = np.zeros(0, np.float32)
         solver.set_factors(
             np.zeros((0, self.factors), np.float32),
@@ -352,8 +387,7 @@ class AlternatingLeastSquares(Estimator):
             np.ascontiguousarray(self.item_biases_) if self.biases else none,
         )
         solver.global_mean = self.global_mean_
-        factors, biases = solver.fold_in(csr_parts(user_items), self.num_threads)
-        return factors, biases if self.biases else np.zeros(len(factors), np.float32)
+        return solver
 
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Find the other items with the largest cosine between factors.
@@ -384,20 +418,12 @@ class AlternatingLeastSquares(Estimator):
 
     def _similar(self, factors: Float32, ids: ArrayLike, name: str, k: int) -> tuple[Ids, Scores]:
         rows = check_ids(as_ids(ids, name), len(factors), name)
-        itself = sp.csr_array(
-            (np.ones(len(rows), np.float32), rows, np.arange(len(rows) + 1)),
-            shape=(len(rows), len(factors)),
-        )
-        return topk(
-            factors[rows],
-            factors,
-            k,
-            metric="cosine",
-            exclude=itself,
-            device=self.device,
-            num_threads=self.num_threads,
-        )
+        index = self._index(name, factors, "cosine")
+        itself = _one_per_row(rows, len(factors))
+        similar, scores = index.topk({"factors": factors[rows]}, k, exclude=itself)
+        return similar, scores
 
 
-def _columns(*blocks: Float32) -> Float32:
-    return np.hstack(blocks).astype(np.float32, copy=False)
+def _one_per_row(columns: NDArray[np.int64], n_columns: int) -> sp.csr_array:
+    ones, indptr = np.ones(len(columns), np.float32), np.arange(len(columns) + 1)
+    return sp.csr_array((ones, columns, indptr), shape=(len(columns), n_columns))

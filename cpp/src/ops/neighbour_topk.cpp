@@ -1,0 +1,76 @@
+#include <cmath>
+#include <vector>
+
+#include "isa/dispatch.hpp"
+#include "ops/exact_topk.hpp"
+#include "ops/sparse_search.hpp"
+#include "ops/sparse_sums.hpp"
+#include "recfuse/cosine_knn.hpp"
+#include "validate.hpp"
+
+namespace recfuse {
+namespace {
+
+std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+/// Weighted means: sums, and the weights that they are divided by.
+class MeanSums {
+ public:
+  MeanSums(const kernels::KernelTable& kernels, const kernels::PostingLists& lists, std::int64_t n_ids)
+      : sums_(kernels, lists, n_ids, {}, true, 1),
+        weights_(kernels, {lists.indptr, lists.ids, nullptr, nullptr, nullptr}, n_ids, {}, true, 1) {}
+
+  void add(const std::int32_t* columns, const float* weights, std::int64_t n) {
+    sizes_.resize(at(n));
+    for (std::int64_t j = 0; j < n; ++j) sizes_[at(j)] = std::abs(weights[j]);
+    sums_.add(columns, weights, n);
+    weights_.add(columns, sizes_.data(), n);
+  }
+  std::int64_t screen(std::int64_t first, std::int64_t n, const DotLimit& limit, std::int32_t* hits) const {
+    return sums_.screen(first, n, limit, hits);
+  }
+  bool reaches(std::int32_t id, const DotLimit& limit) const { return sums_.reaches(id, limit); }
+  double dot(std::int32_t id) const { return weights_.dot(id) == 0 ? 0.0 : sums_.dot(id) / weights_.dot(id); }
+  void clear(std::int64_t first, std::int64_t n) {
+    sums_.clear(first, n);
+    weights_.clear(first, n);
+  }
+
+ private:
+  RealSums sums_;
+  RealSums weights_;
+  std::vector<float> sizes_;
+};
+
+std::vector<char> allowed_items(const NeighbourTopkArgs& args) {
+  std::vector<char> allowed(args.has_allow_ids ? at(args.neighbours.cols) : 0);
+  for (const std::int32_t id : args.allow_ids) allowed[at(id)] = 1;
+  return allowed;
+}
+
+}  // namespace
+
+void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out) {
+  validate(args, out);
+  const kernels::PostingLists lists{args.neighbours.indptr, args.neighbours.indices, nullptr, args.neighbours.values,
+                                    nullptr};
+  const auto& kernels = kernel_table();
+  const std::int64_t n_items = args.neighbours.cols;
+  const std::vector<char> allowed = allowed_items(args);
+  const Filters filters{args.exclude, args.allow};
+
+  const SparseSearch search{args.queries, lists, n_items, args.num_threads};
+  const auto visit = [&](const auto& sums, std::int64_t query, std::int32_t id, ExactTopk& best) {
+    if (args.has_allow_ids && allowed[at(id)] == 0) return;
+    if (filters.admit(query, id)) best.push(static_cast<float>(sums.dot(id)), id);
+  };
+  if (args.normalise) {
+    // A mean is not a sum, so nothing is held back by a limit on sums.
+    return search.run([&] { return MeanSums(kernels, lists, n_items); },
+                      [](std::int64_t, const ExactTopk&) { return kNoLimit; }, visit, out);
+  }
+  search.run([&] { return RealSums(kernels, lists, n_items, {}, true, 1); },
+             [](std::int64_t, const ExactTopk& best) -> DotLimit { return {0, screen_threshold(best)}; }, visit, out);
+}
+
+}  // namespace recfuse

@@ -1,0 +1,136 @@
+// Sparse rows times a sparse matrix, in parallel: the k best ids of every row.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "kernels/table.hpp"
+#include "ops/exact_topk.hpp"
+#include "ops/sparse_sums.hpp"
+#include "parallel_for.hpp"
+#include "recfuse/views.hpp"
+
+namespace recfuse {
+
+constexpr std::int64_t kEntryCost = 8;  // looking at an id by its list costs as much as so many in a row
+
+/// A little below the score that `best` asks for, -inf before it has k. No rounding on the way to a score, in float32
+/// or float64, makes up for 2^-20; and no score so small that the difference would round away is held back.
+inline double screen_threshold(const ExactTopk& best) {
+  const double score = best.worst_score();
+  return std::isinf(score) ? score : score - std::abs(score) * 0x1p-20 - 0x1p-126;
+}
+
+/// Rows by descending work, cut into runs of about equal work: what the threads share out. Depends on the work alone.
+struct WorkPlan {
+  std::vector<std::int64_t> rows;
+  std::vector<std::int64_t> ends;  // of the runs, in `rows`
+
+  explicit WorkPlan(std::span<const std::int64_t> work) : rows(work.size()) {
+    constexpr std::int64_t kRuns = 1024;
+    constexpr std::int64_t kLeastWork = 1 << 16;  // some 50 microseconds
+    std::iota(rows.begin(), rows.end(), 0);
+    std::stable_sort(rows.begin(), rows.end(), [&](std::int64_t a, std::int64_t b) {
+      return work[static_cast<std::size_t>(a)] > work[static_cast<std::size_t>(b)];
+    });
+    const std::int64_t share = std::max(kLeastWork, std::accumulate(work.begin(), work.end(), std::int64_t{0}) / kRuns);
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      sum += work[static_cast<std::size_t>(rows[i])];
+      if (sum < share && i + 1 < rows.size()) continue;
+      ends.push_back(static_cast<std::int64_t>(i) + 1);
+      sum = 0;
+    }
+  }
+
+  std::int64_t n_runs() const { return static_cast<std::int64_t>(ends.size()); }
+  std::span<const std::int64_t> run(std::int64_t i) const {
+    const std::int64_t first = i == 0 ? 0 : ends[static_cast<std::size_t>(i) - 1];
+    return std::span(rows).subspan(static_cast<std::size_t>(first),
+                                   static_cast<std::size_t>(ends[static_cast<std::size_t>(i)] - first));
+  }
+};
+
+/// Visits every id whose sum reaches limit(), which may rise in between, and clears the sums. They are those of
+/// `columns`; where those are short against all ids, only the ids on them are looked at.
+template <class Sums, class Limit, class Visit>
+void sweep(Sums& sums, const kernels::PostingLists& lists, std::span<const std::int32_t> columns, std::int64_t n_ids,
+           std::vector<std::int32_t>& hits, const Limit& limit, const Visit& visit) {
+  constexpr std::int64_t kBlock = 1024;
+  std::int64_t entries = 0;
+  for (const std::int32_t c : columns) entries += lists.indptr[c + 1] - lists.indptr[c];
+  if (entries < n_ids / kEntryCost) {
+    for (const std::int32_t c : columns) {
+      const DotLimit at_least = limit();
+      for (std::int64_t e = lists.indptr[c]; e < lists.indptr[c + 1]; ++e) {
+        const std::int32_t id = lists.ids == nullptr ? lists.narrow_ids[e] : lists.ids[e];
+        // Cleared at first sight, so an id that other lists hold too is visited once.
+        if (sums.reaches(id, at_least)) visit(id);
+        sums.clear(id, 1);
+      }
+    }
+    return;
+  }
+  hits.resize(kBlock);
+  for (std::int64_t first = 0; first < n_ids; first += kBlock) {
+    const std::int64_t n = std::min(kBlock, n_ids - first);
+    const std::int64_t found = sums.screen(first, n, limit(), hits.data());
+    for (std::int64_t i = 0; i < found; ++i)
+      visit(static_cast<std::int32_t>(first) + hits[static_cast<std::size_t>(i)]);
+    sums.clear(first, n);
+  }
+}
+
+struct SparseSearch {
+  const CsrView& rows;
+  const kernels::PostingLists& lists;  // one for every column of rows
+  std::int64_t n_ids;
+  int num_threads;
+
+  /// make_sums() gives a worker its sums; limit(row, best) is what a sum must reach now; visit(sums, row, id, best)
+  /// scores one that does. Every row gets all of `out.ids.cols` slots.
+  template <class MakeSums, class Limit, class Visit>
+  void run(const MakeSums& make_sums, const Limit& limit, const Visit& visit, const TopkOut& out) const {
+    struct Worker {
+      decltype(make_sums()) sums;
+      ExactTopk best;
+      std::vector<std::int32_t> hits;
+    };
+    const WorkPlan plan(work());
+    std::vector<std::unique_ptr<Worker>> workers(static_cast<std::size_t>(plan_workers(plan.n_runs(), num_threads)));
+    parallel_for(plan.n_runs(), num_threads, [&](std::int64_t run, int worker) {
+      auto& own = workers[static_cast<std::size_t>(worker)];
+      if (!own) own.reset(new Worker{make_sums(), ExactTopk(out.ids.cols), {}});
+      for (const std::int64_t row : plan.run(run)) {
+        const std::span columns(rows.row_indices(row), static_cast<std::size_t>(rows.row_size(row)));
+        own->sums.add(columns.data(), rows.row_values(row), rows.row_size(row));
+        own->best.clear();
+        sweep(
+            own->sums, lists, columns, n_ids, own->hits, [&] { return limit(row, own->best); },
+            [&](std::int32_t id) { visit(own->sums, row, id, own->best); });
+        own->best.write(row, out);
+      }
+    });
+  }
+
+ private:
+  std::vector<std::int64_t> work() const {
+    std::vector<std::int64_t> work(static_cast<std::size_t>(rows.rows));
+    for (std::int64_t row = 0; row < rows.rows; ++row) {
+      std::int64_t& sum = work[static_cast<std::size_t>(row)];
+      for (std::int64_t e = rows.indptr[row]; e < rows.indptr[row + 1]; ++e) {
+        sum += lists.indptr[rows.indices[e] + 1] - lists.indptr[rows.indices[e]];
+      }
+      sum += std::min(sum, n_ids / kEntryCost);
+    }
+    return work;
+  }
+};
+
+}  // namespace recfuse

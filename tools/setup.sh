@@ -64,7 +64,7 @@ install_requirements() {
     touch "$venv/requirements-$extra"
     return
   }
-  grep -i 'error' "$log" | tail -n 5 >&2 || true
+  grep '^ERROR' "$log" | tail -n 3 >&2 || true
   echo "pip could not install these: is a package registry in reach? Log: $log." >&2
   # The demo has data of its own, and whatever else is missing it names itself.
   [ "$extra" = demo ] && "$venv/bin/python" -c 'import recfuse' 2>/dev/null || exit 1

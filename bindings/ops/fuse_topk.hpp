@@ -18,7 +18,7 @@ class BoundFusedIndex {
       : items_(std::move(items)) {
     const auto x = views(items_);
     FusedItemsArgs args{
-        .items = x, .metric = metric_named(metric), .num_threads = num_threads, .names = names, .op = op};
+        .items = x, .metric = metric_named(metric, op), .num_threads = num_threads, .names = names, .op = op};
     if (present) args.present = view(*present);
     const py::gil_scoped_release nogil;
     index_ = std::make_unique<typename Backend::FusedIndex>(args);

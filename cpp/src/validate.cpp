@@ -168,8 +168,8 @@ void validate_finite(const MatrixView<const float>& matrix, std::span<const floa
 
 }  // namespace
 
-Metric metric_named(std::string_view name) {
-  return enum_named<Metric>(name, "fuse_topk", "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
+Metric metric_named(std::string_view name, const std::string& op) {
+  return enum_named<Metric>(name, op.c_str(), "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
 }
 
 Fusion fusion_named(std::string_view name) {

@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from recfuse.backend import doctor
-from recfuse.ops import FusedIndex, cosine_knn, fuse_topk, topk
+from recfuse.index import FusedIndex
+from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
     from recfuse import datasets, evaluation, features
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from recfuse.models import (
         AlternatingLeastSquares,
         ItemNeighbours,
+        LabelledModel,
         Popularity,
         UserNeighbours,
     )
@@ -29,6 +31,7 @@ _LAZY = {
     "Explanation": "recfuse.fusion",
     "Interactions": "recfuse.interactions",
     "ItemNeighbours": "recfuse.models",
+    "LabelledModel": "recfuse.models",
     "MultimodalRecommender": "recfuse.fusion",
     "OnnxEncoder": "recfuse.serving",
     "Popularity": "recfuse.models",
@@ -43,6 +46,7 @@ __all__ = [
     "FusedIndex",
     "Interactions",
     "ItemNeighbours",
+    "LabelledModel",
     "MultimodalRecommender",
     "OnnxEncoder",
     "Popularity",

@@ -105,11 +105,13 @@ def cosine_knn(
 # ids, scores (n_queries, k), padded
 def neighbour_topk(
     queries: _Csr,  # (n_queries, n_rows), with values
-    neighbours: _Csr,  # (n_rows, n_items), with values
+    neighbours: _Csr,  # (n_rows, n_items), with values; the entries of a row in any order
     k: int,
     *,
+    normalise: bool,
     exclude: _Csr | None,  # (n_queries, n_items)
     allow: _Csr | None,  # (n_queries, n_items)
+    allow_ids: NDArray[np.int32] | None,
     num_threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 

@@ -7,21 +7,25 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recfuse.interactions import Interactions
 
 __all__ = [
     "as_csr",
+    "as_filters",
     "as_float",
     "as_ids",
     "as_int",
     "as_matrix",
     "as_modalities",
+    "as_num_threads",
     "as_rng",
     "check_ids",
     "check_keys",
+    "check_name",
     "csr_parts",
+    "is_sparse",
 ]
 
 Float32 = NDArray[np.float32]
@@ -34,18 +38,43 @@ def as_matrix(x: Any, name: str) -> Float32:
     """
     if sp.issparse(x):
         raise TypeError(f"{name} must be a dense array; got {type(x).__name__}")
-    array = np.asarray(x)
+    array = _as_array(x, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {array.shape}")
-    return np.require(array, np.float32, ["C", "A"])
+    return np.require(_as_float32(array, name), np.float32, ["C", "A"])
+
+
+def _as_float32(array: NDArray[Any], name: str) -> Float32:
+    """Return the values as float32; one that is finite and would be infinite there is refused."""
+    if array.dtype == np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        cast = array.astype(np.float32)
+    lost = np.isinf(cast) & np.isfinite(array)
+    if lost.any():
+        raise ValueError(f"{name} must fit into float32; got {array[lost].flat[0]}")
+    return cast
+
+
+def _as_array(x: Any, name: str) -> NDArray[Any]:
+    """Return `x` as an array; what lies under a mask is no data, and would pass for some."""
+    if np.ma.isMaskedArray(x):
+        raise TypeError(f"{name} must not be masked; got {type(x).__name__}. Fill it first.")
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"{name} must have rows of one length; got {type(x).__name__}") from error
 
 
 def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
     """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given."""
     if not isinstance(x, Mapping):
         raise TypeError(f"{name} must be a mapping modality -> array; got {type(x).__name__}")
+    for key in x:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have names of modalities as keys; got {key!r}")
     check_keys(x, name, expected)
     return {key: as_matrix(x[key], f"{name}[{key!r}]") for key in expected or x}
 
@@ -58,6 +87,12 @@ def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) 
     unknown = [key for key in x if key not in expected]
     if missing or unknown:
         raise ValueError(f"{name} must have the modalities {list(expected)}; got {list(x)}")
+
+
+def check_name(x: Any, name: str) -> None:
+    """Raise TypeError unless `x` is a string; C++ knows which ones there are."""
+    if not isinstance(x, str):
+        raise TypeError(f"{name} must be a string; got {x!r}")
 
 
 def as_csr(x: Any, name: str) -> sp.csr_array:
@@ -74,41 +109,69 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
-    if x.format == "csr":
+    if x.format in ("csr", "csc", "bsr"):
         check_structure(x, name)
+    elif x.format == "coo":
+        _check_coordinates(x, name)
     csr = sp.csr_array(x)
-    data = csr.data.astype(np.float32, copy=False)
-    csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
     if not csr.has_canonical_format:
-        csr = csr.copy()  # sum_duplicates works in place, and inputs are read-only
+        # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
+        csr = csr.astype(np.float64, copy=True)
         csr.sum_duplicates()
-    return csr
+    return sp.csr_array((_as_float32(csr.data, name), csr.indices, csr.indptr), shape=csr.shape)
 
 
-def check_structure(csr: Any, name: str) -> None:
+def is_sparse(x: Any) -> bool:
+    """Whether `x` is what `as_csr` takes: a sparse matrix, or interactions."""
+    return bool(sp.issparse(x)) or isinstance(x, Interactions)
+
+
+def check_structure(matrix: Any, name: str) -> None:
     """Raise ValueError unless `indptr` and `indices` make a matrix; SciPy trusts them unseen."""
-    indptr, indices, (n_rows, n_columns) = csr.indptr, csr.indices, csr.shape
-    if len(indptr) != n_rows + 1:
-        raise ValueError(f"{name} must have an indptr of {n_rows + 1} entries; got {len(indptr)}")
+    indptr, indices = matrix.indptr, matrix.indices
+    (outer, inner), noun = matrix.shape, "column"
+    if matrix.format == "csc":
+        outer, inner, noun = inner, outer, "row"
+    elif matrix.format == "bsr":
+        height, width = matrix.blocksize
+        outer, inner, noun = outer // height, inner // width, "block column"
+    if len(indptr) != outer + 1:
+        raise ValueError(f"{name} must have an indptr of {outer + 1} entries; got {len(indptr)}")
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise ValueError(f"{name} must have an indptr that starts at 0 and never decreases")
-    if indptr[-1] > len(indices) or len(indices) != len(csr.data):
+    if indptr[-1] > len(indices) or len(indices) != len(matrix.data):
         raise ValueError(
             f"{name} must have one index and one value per entry; "
-            f"got indptr[-1] {indptr[-1]}, {len(indices)} indices, {len(csr.data)} values"
+            f"got indptr[-1] {indptr[-1]}, {len(indices)} indices, {len(matrix.data)} values"
         )
-    if len(indices) and (indices.min() < 0 or indices.max() >= n_columns):
+    _check_indices(indices, inner, name, noun)
+
+
+def _check_coordinates(coo: Any, name: str) -> None:
+    """Raise ValueError unless the entries of a COO matrix lie inside it."""
+    for indices, size, noun in zip(coo.coords, coo.shape, ("row", "column"), strict=True):
+        if len(indices) != len(coo.data):
+            raise ValueError(
+                f"{name} must have one {noun} index per value ({len(coo.data)}); got {len(indices)}"
+            )
+        _check_indices(indices, size, name, noun)
+
+
+def _check_indices(indices: NDArray[Any], size: int, name: str, noun: str) -> None:
+    if len(indices) and (indices.min() < 0 or indices.max() >= size):
         wrong = indices.min() if indices.min() < 0 else indices.max()
-        raise ValueError(f"{name} must have column indices in [0, {n_columns}); got {wrong}")
+        raise ValueError(f"{name} must have {noun} indices in [0, {size}); got {wrong}")
 
 
 def as_ids(x: Any, name: str) -> NDArray[np.int64]:
     """Return ids as a 1-D int64 array; a scalar becomes one id. Floats and strings are no ids."""
-    array = np.asarray(x)
+    array = _as_array(x, name)
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got dtype {array.dtype}")
+    if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
+        raise IndexError(f"{name} must be below 2**63; got {array.max()}")
     if array.ndim > 1:
         raise ValueError(f"{name} must have at most 1 dimension; got shape {array.shape}")
     return np.atleast_1d(array).astype(np.int64, copy=False)
@@ -126,7 +189,14 @@ def as_int(value: Any, name: str) -> int:
     """Return an integer; a bool or a float is none."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer; got {value!r}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits; got {value}")
     return int(value)
+
+
+def as_num_threads(value: Any) -> int:
+    """Return a number of threads; C++ caps what is more than it would ever start."""
+    return min(as_int(value, "num_threads"), 2**31 - 1)
 
 
 def as_float(value: Any, name: str) -> float:
@@ -157,3 +227,23 @@ def csr_parts(csr: sp.csr_array) -> CsrParts:
         csr.shape,
         np.ascontiguousarray(csr.data, np.float32),
     )
+
+
+def as_filters(exclude: Any, allow: Any) -> dict[str, Any]:
+    """Return the three filters of a search as the compiled modules take them."""
+    allow_ids = None
+    if allow is not None and not is_sparse(allow):
+        allow_ids, allow = _as_id32(allow, "allow"), None
+    return {
+        "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
+        "allow": None if allow is None else csr_parts(as_csr(allow, "allow")),
+        "allow_ids": allow_ids,
+    }
+
+
+def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
+    wide = as_ids(ids, name)
+    outside = wide[(wide < 0) | (wide > np.iinfo(np.int32).max)]
+    if len(outside):
+        raise IndexError(f"{name} must hold item ids; got {outside[0]}")
+    return wide.astype(np.int32)

@@ -109,11 +109,13 @@ def doctor() -> dict[str, Any]:
     >>> recfuse.doctor()["isa"]["active"] in recfuse.doctor()["isa"]["available"]
     True
     """
+    from recfuse import __version__
+
     core = resolve_backend("cpu").ops
     cuda = _load("cuda")
     return {
         "versions": {
-            "recfuse": _version_of("recfuse"),
+            "recfuse": __version__,
             "python": platform.python_version(),
             "numpy": _version_of("numpy"),
             "scipy": _version_of("scipy"),

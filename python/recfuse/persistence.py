@@ -26,6 +26,7 @@ _MODULES = {
     "AlternatingLeastSquares": "recfuse.models",
     "ContentBlock": "recfuse.fusion.blocks",
     "ItemNeighbours": "recfuse.models",
+    "LabelledModel": "recfuse.models",
     "MultimodalRecommender": "recfuse.fusion",
     "Popularity": "recfuse.models",
     "UserNeighbours": "recfuse.models",

@@ -206,6 +206,8 @@ TEST(ids_out_of_range_and_unknown_names) {
   CHECK_THROWS(std::out_of_range, "fuse_topk: allow[1] must be in [0, 3); got 3", call.run());
   CHECK_THROWS(std::invalid_argument, "fuse_topk: metric must be one of 'dot', 'cosine'; got 'l2'",
                recfuse::metric_named("l2"));
+  CHECK_THROWS(std::invalid_argument, "topk: metric must be one of 'dot', 'cosine'; got 'l2'",
+               recfuse::metric_named("l2", "topk"));
   const std::string got = recfuse::testing::thrown_message<std::invalid_argument>([] { recfuse::set_isa("mmx"); });
   CHECK(got.starts_with("set_isa: name must be one of those that this CPU runs ("));
   CHECK(got.ends_with("baseline); got 'mmx'"));

@@ -20,9 +20,12 @@ from recfuse.bench import run as run_module
 from recfuse.bench.__main__ import main
 from recfuse.bench.case import Case, Contender, Cost, Ready, Referee, ids_and_scores
 from recfuse.bench.cases import OPS, cases_of, rebuild
+from recfuse.bench.cases.als import Als
+from recfuse.bench.cases.cosine_knn import CosineKnn
 from recfuse.bench.cases.fuse_topk import FuseTopk
 from recfuse.bench.cases.topk import Topk
 from recfuse.bench.exclusions import draw_excluded, excluded_hits, excluded_items
+from recfuse.bench.interactions import user_items
 from recfuse.bench.race import Race, WrongAnswerError
 from recfuse.bench.roofline import Ceilings, floor, measure_ceilings
 from recfuse.bench.run import main_bench
@@ -174,6 +177,85 @@ def test_dense_peers_agree_with_recfuse(dense_case: Any, name: str) -> None:
     assert referee.compare(exact_answer(dense_case), ready.answer(ready.call())) is None
 
 
+@pytest.mark.filterwarnings("ignore:Method expects CSR input")  # implicit says it of itself
+def test_sparse_peers_agree_with_recfuse() -> None:
+    case = CosineKnn(n_users=80, n_items=60, nnz=900, k=12)
+    inputs = case.inputs()
+    referee = case.referee(inputs)
+    ready = case.ours()[0].prepare(case, inputs, 1)
+    ours = ready.answer(ready.call())
+    assert referee.verify(ours) is None
+    compared = []
+    for peer in case.peers():
+        if not peer.missing():
+            ready = peer.prepare(case, inputs, 1)
+            assert referee.compare(ours, ready.answer(ready.call())) is None, peer.name
+            compared.append(peer.name)
+    assert "SciPy" in compared
+
+
+def test_the_judge_of_neighbours_rejects_wrong_answers() -> None:
+    case = CosineKnn(n_users=80, n_items=60, nnz=900, k=5)
+    inputs = case.inputs()
+    referee = case.referee(inputs)
+    ready = case.ours()[0].prepare(case, inputs, 1)
+    ours = ready.answer(ready.call())
+    itself = ours["ids"].copy()
+    itself[3, 0] = 3
+    twice = ours["ids"].copy()
+    twice[4, 1] = twice[4, 0]
+    for wrong, reason in [
+        (ours | {"ids": itself}, "its own neighbour"),
+        (ours | {"ids": twice}, "comes twice"),
+        (ours | {"ids": ours["ids"][:, ::-1]}, "whose cosine is another"),
+        (ours | {"ids": ours["ids"][:, 1:]}, "shape"),
+        (ours | {"cosines": ours["cosines"] * 0.999}, "cosine"),
+    ]:
+        assert reason in referee.compare(ours, wrong)
+    assert "off by" in referee.verify(ours | {"cosines": ours["cosines"] * 0.999})
+
+
+def test_als_is_judged_by_its_objective() -> None:
+    case = Als(n_users=60, n_items=40, nnz=700, factors=4)
+    inputs = case.inputs()
+    referee = case.referee(inputs)
+    ready = case.ours()[0].prepare(case, inputs, 1)
+    for _ in range(case.warm_up_calls):
+        result = ready.call()
+    ours = ready.answer(result)
+    assert referee.verify(ours) is None
+    assert referee.compare(ours, ours) is None
+    nothing = {name: np.zeros_like(factors) for name, factors in ours.items()}
+    assert "without any factors" in referee.verify(nothing)
+    assert "instead of" in referee.compare(ours, nothing)
+    dense = user_items(inputs).toarray().astype(np.float64)
+    users, items = ours["users"].astype(np.float64), ours["items"].astype(np.float64)
+    expected = ((1 + dense) * ((dense > 0) - users @ items.T) ** 2).sum()
+    expected += 0.01 * ((users**2).sum() + (items**2).sum())
+    assert referee.measures(ours)["objective"] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:OpenBLAS is configured")  # its process has one BLAS thread
+def test_als_peers_reach_the_objective_of_recfuse() -> None:
+    pytest.importorskip("implicit")
+    case = Als(n_users=300, n_items=200, nnz=5000, factors=8)
+    inputs = case.inputs()
+    answers = []
+    for one in case.contenders():
+        ready = one.prepare(case, inputs, 1)
+        for _ in range(case.warm_up_calls):
+            result = ready.call()
+        answers.append(ready.answer(result))
+    assert len(answers) == 2
+    assert case.referee(inputs).compare(*answers) is None
+
+
+def test_a_cosine_update_is_a_pair_of_items_of_one_user() -> None:
+    cost = CosineKnn(n_users=2, n_items=9, nnz=7, k=1).cost({"indptr": np.array([0, 3, 7])})
+    assert cost.updates == 3 + 6
+    assert cost.flops == 0
+
+
 # --- races, with contenders of the test in this process
 
 
@@ -231,9 +313,10 @@ class WorkerHere:
     def answer(self) -> dict[str, Any]:
         return self.ready.answer(self.result)
 
-    def time(self, n_calls: int) -> float:
+    def time(self, n_calls: int) -> tuple[float, float]:
         self.calls.append(self.name)
-        return float(self.ready.call()[1])
+        seconds = float(self.ready.call()[1])
+        return seconds, 2 * seconds
 
     def close(self) -> None:
         pass
@@ -277,6 +360,7 @@ def test_contenders_alternate_and_ratios_are_taken_round_by_round(here: list[str
     assert here == ["recfuse", "a", "a", "recfuse"]
     ours, peer = result["contenders"]
     assert ours["seconds"] == [1.0, 2.0]
+    assert ours["cpu_seconds"] == 3.0
     assert peer["ratio_median"] == pytest.approx(3.5)  # of 3 / 1 and 8 / 2
     assert (peer["ratio_low"], peer["ratio_high"]) == pytest.approx((3.25, 3.75))
     assert result["best_peer"] == "a"

@@ -276,3 +276,9 @@ def test_importing_loads_no_runtime():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_masked_arrays_are_refused():
+    encoder = on_cpu(linear())
+    with pytest.raises(TypeError, match=r"encode: inputs must not be masked; got MaskedArray"):
+        encoder.encode(np.ma.masked_array(np.ones((2, 3)), [[True, False, False]] * 2))

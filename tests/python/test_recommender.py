@@ -244,6 +244,13 @@ def test_saving_needs_a_fitted_model_and_data(likes, tmp_path):
         ({"users": {"audio": np.ones((N_USERS, 2))}}, ValueError, "users must name modalities"),
         ({"users": {"text": np.ones((3, 6))}}, ValueError, r"users\['text'\] must have shape"),
         ({"present": {"audio": [True]}}, ValueError, "present must name modalities"),
+        ({"present": {"text": np.ones(3, bool)}}, ValueError, r"present\['text'\] must have shape"),
+        ({"present": {"text": np.ones(N_ITEMS)}}, TypeError, r"present\['text'\] must be boolean"),
+        ({"items": [np.ones((N_ITEMS, 2))]}, TypeError, "items must be a mapping .* got list"),
+        ({"items": np.ones((N_ITEMS, 2))}, TypeError, "items must be a mapping .* got ndarray"),
+        ({"weights": {"als": 0.0}}, ValueError, "weights must not all be 0"),
+        ({"weights": {"als": np.nan}}, ValueError, r"weights\['als'\] must be finite; got nan"),
+        ({"weights": {"als": "a"}}, TypeError, r"weights\['als'\] must be a number; got 'a'"),
         ({"validation": sp.csr_array((3, 3))}, ValueError, "validation must have shape"),
         (
             {"weights": {"audio": 1.0}},
@@ -275,10 +282,66 @@ def test_bad_requests_are_named(likes, content):
         model.recommend(0, weights={"txt": 1.0})
     with pytest.raises(IndexError, match="item_id must be in"):
         model.explain(0, 90)
+    with pytest.raises(ValueError, match="explain: item_id must be one id; got 2"):
+        model.explain(0, [1, 2])
+    with pytest.raises(ValueError, match="weights must not all be 0"):
+        model.recommend(0, weights={"als": 0})
     with pytest.raises(ValueError, match="items must name modalities"):
         model.recommend_new_items(0, {"als": np.ones((1, 4))})
     with pytest.raises(ValueError, match=r"items\['text'\] must have 6 columns; got 5"):
         model.recommend_new_items(0, {"text": np.ones((1, 5))})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"k": 0}, ValueError, "k must be at least 1; got 0"),
+        ({"k": 2.5}, TypeError, "k must be an integer; got 2.5"),
+        ({"behaviour": [recfuse.ItemNeighbours()]}, TypeError, "behaviour must be a mapping"),
+        (
+            {"behaviour": {"users": recfuse.UserNeighbours()}},
+            TypeError,
+            r"behaviour\['users'\] must have item factors or item neighbours.*got UserNeighbours",
+        ),
+    ],
+)
+def test_bad_options_are_named(likes, content, options, error, message):
+    with pytest.raises(error, match=message):
+        recfuse.MultimodalRecommender(**options).fit(likes, content)
+
+
+def test_interactions_are_an_allow_list(likes, content):
+    rows, columns = np.nonzero(np.add.outer(np.arange(N_USERS), np.arange(N_ITEMS)) % 7 == 0)
+    admitted = recfuse.Interactions.from_arrays(rows, columns)
+    model = new_model(weights=WEIGHTS).fit(likes, content)
+    users = np.arange(N_USERS)
+    expected = model.recommend(users, k=5, allow=admitted.to_csr())
+    assert_same_bytes(model.recommend(users, k=5, allow=admitted), expected)
+
+
+def test_validation_of_other_items_is_refused(rng, content):
+    users, items = rng.integers(0, N_USERS, 4000), rng.integers(0, N_ITEMS, 4000)
+    train = recfuse.Interactions.from_arrays(users, items)
+    other = recfuse.Interactions.from_arrays(users, 1000 - items)
+    assert train.to_csr().shape == other.to_csr().shape == (N_USERS, N_ITEMS)
+    with pytest.raises(ValueError, match="validation must have the items of user_items"):
+        recfuse.MultimodalRecommender().fit(train, content, validation=other)
+
+
+def test_item_biases_take_part(rng, likes):
+    ratings = likes.copy()
+    ratings.data = rng.integers(1, 6, ratings.nnz).astype(np.float32)
+    als = recfuse.AlternatingLeastSquares(
+        4, objective="explicit", biases=True, regularization=1.0, random_state=0
+    )
+    model = recfuse.MultimodalRecommender({"als": als}, weights={"als": 1.0}, popularity=False)
+    ids, scores = model.fit(ratings).recommend(np.arange(10), k=20)
+    touched = np.flatnonzero(np.diff(sp.csc_array(ratings).indptr))
+    for user in range(10):
+        predicted = als.predict(np.full(len(touched), user), touched).astype(np.float64)
+        z = dict(zip(touched, (predicted - predicted.mean()) / predicted.std(), strict=True))
+        listed = ids[user][ids[user] >= 0]
+        np.testing.assert_allclose(scores[user][: len(listed)], [z[i] for i in listed], atol=1e-4)
 
 
 def test_patterns(rng):

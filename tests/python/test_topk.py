@@ -54,6 +54,18 @@ def test_scores_closer_than_the_screen_can_tell(isa, rng):
     assert_same_bytes(recfuse.topk(queries, items, 30), reference.topk(queries, items, 30))
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_queries_of_zeros(isa, num_threads, rng, metric):
+    """All items tie; those with a NaN or an infinity still do not rank."""
+    items = normal(rng, 700, 6)
+    items[3, 1], items[5, 2] = np.nan, np.inf
+    queries = normal(rng, 30, 6)
+    queries[::2] = 0
+    exclude, dense = random_pattern(rng, 30, 700, 0.4)
+    got = recfuse.topk(queries, items, 9, metric=metric, exclude=exclude, num_threads=num_threads)
+    assert_same_bytes(got, reference.topk(queries, items, 9, metric=metric, admitted=~dense))
+
+
 @pytest.mark.parametrize("order", ["ascending", "descending"])
 def test_sorted_scores(isa, rng, order):
     """Ascending scores make every item a new best one."""
@@ -265,8 +277,17 @@ QUERIES = np.ones((2, 3), np.float32)
         ({"k": 0}, ValueError, "topk: k must be at least 1; got 0"),
         ({"k": -1}, ValueError, "k must be at least 1; got -1"),
         ({"k": 2.0}, TypeError, "k must be an integer; got 2.0"),
+        ({"k": 2**70}, ValueError, "k must be at most 2147483647"),
+        (
+            {"items": np.full((4, 3), 1e300)},
+            ValueError,
+            r"items must fit into float32; got 1e\+300",
+        ),
         ({"k": True}, TypeError, "k must be an integer; got True"),
-        ({"metric": "l2"}, ValueError, "metric must be one of 'dot', 'cosine'; got 'l2'"),
+        ({"metric": "l2"}, ValueError, "^topk: metric must be one of 'dot', 'cosine'; got 'l2'"),
+        ({"metric": None}, TypeError, "metric must be a string; got None"),
+        ({"k": 2**31}, ValueError, "k must be at most 2147483647; got 2147483648"),
+        ({"k": 2**70}, ValueError, "k must be at most 2147483647; got 1180591620717411303424"),
         ({"num_threads": -1}, ValueError, "num_threads must be at least 0; got -1"),
         ({"queries": np.ones((2, 4))}, ValueError, "queries must have 3 columns like items; got 4"),
         ({"queries": np.ones(3)}, ValueError, r"queries must have 2 dimensions; got shape \(3,\)"),

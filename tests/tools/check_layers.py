@@ -59,6 +59,7 @@ FOLDERS: dict[str, set[str]] = {
     "datasets": set(),
     "compat": {"models"},
     "bench": {"datasets"},
+    "commands": {"models", "fusion", "evaluation"},
     "demo": {"models", "fusion", "features", "serving", "evaluation", "datasets"},
 }
 # These tie the rest together, lazily.

@@ -15,7 +15,7 @@ namespace recfuse {
 enum class Metric { kDot, kCosine };
 
 /// By their Python names; std::invalid_argument lists the names that exist.
-Metric metric_named(std::string_view name);
+Metric metric_named(std::string_view name, const std::string& op = "fuse_topk");
 Fusion fusion_named(std::string_view name);
 Missing missing_named(std::string_view name);
 

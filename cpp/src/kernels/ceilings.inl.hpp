@@ -2,15 +2,6 @@
 
 constexpr int kChains = 12;  // enough to hide the latency of a multiply-add on two ports; with operands, 15 registers
 
-/// One number that depends on every lane: it keeps a loop from being dropped.
-inline float use_of(Floats x) {
-  float lanes[kFloats];
-  store(lanes, x);
-  float sum = 0;
-  for (const float lane : lanes) sum += lane;
-  return sum;
-}
-
 /// Dependent multiply-adds in kChains registers; returns how many floating-point operations they are.
 std::int64_t multiply_add_chains(std::int64_t steps, float* sink) {
   const Floats factor = broadcast(0.75F);
@@ -25,11 +16,13 @@ std::int64_t multiply_add_chains(std::int64_t steps, float* sink) {
   Floats sum = chains[0];
 #pragma GCC unroll 16
   for (int i = 1; i < kChains; ++i) sum = add(sum, chains[i]);
-  *sink = use_of(sum);
+  float lanes[kFloats];
+  store(lanes, sum);
+  *sink = lanes[0];
   return 2 * steps * kChains * kFloats;
 }
 
-/// Reads n floats, a multiple of 8 vectors.
+/// Reads n floats, a multiple of 8 vectors; what it returns keeps the loads from being dropped.
 float read_floats(const float* data, std::int64_t n) {
   Floats sums[8];
 #pragma GCC unroll 8
@@ -40,7 +33,9 @@ float read_floats(const float* data, std::int64_t n) {
   }
 #pragma GCC unroll 8
   for (int i = 1; i < 8; ++i) sums[0] = add(sums[0], sums[i]);
-  return use_of(sums[0]);
+  float lanes[kFloats];
+  store(lanes, sums[0]);
+  return lanes[0];
 }
 
 /// ++counters[at[i]]: the update that a sparse product consists of.

@@ -4,19 +4,23 @@
 constexpr std::int64_t kListsAhead = 4;
 constexpr int kLinesAhead = 8;
 
-template <class Id>
-inline void prefetch_list(const Id* ids, const std::int64_t* indptr, std::int32_t column) {
-  const char* line = reinterpret_cast<const char*>(ids + indptr[column]);
-  const char* const end = reinterpret_cast<const char*>(ids + indptr[column + 1]);
+template <class T>
+inline void prefetch(const T* begin, std::int64_t n) {
+  const char* line = reinterpret_cast<const char*>(begin);
+  const char* const end = reinterpret_cast<const char*>(begin + n);
   for (int i = 0; i < kLinesAhead && line < end; ++i, line += 64) __builtin_prefetch(line);
 }
 
-/// Calls add(entry, j) for every entry of the lists of columns[j], in that order.
-template <class Id, class Add>
-inline __attribute__((always_inline)) void walk_lists(const Id* ids, const std::int64_t* indptr,
+/// Calls add(j, begin, end) for the entries [begin, end) of every list of columns[j], in that order.
+template <class Id, class Value, class Add>
+inline __attribute__((always_inline)) void walk_lists(const Id* ids, const Value* values, const std::int64_t* indptr,
                                                       const std::int32_t* columns, std::int64_t n, Add add) {
   for (std::int64_t j = 0; j < n; ++j) {
-    if (j + kListsAhead < n) prefetch_list(ids, indptr, columns[j + kListsAhead]);
+    if (j + kListsAhead < n) {
+      const std::int64_t begin = indptr[columns[j + kListsAhead]], end = indptr[columns[j + kListsAhead] + 1];
+      prefetch(ids + begin, end - begin);
+      if (values != nullptr) prefetch(values + begin, end - begin);
+    }
     add(j, indptr[columns[j]], indptr[columns[j] + 1]);
   }
 }
@@ -24,10 +28,11 @@ inline __attribute__((always_inline)) void walk_lists(const Id* ids, const std::
 template <class Id>
 void add_counts_of(const Id* ids, const std::int64_t* indptr, const std::int32_t* columns, std::int64_t n,
                    std::uint32_t* sums) {
-  walk_lists(ids, indptr, columns, n, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+  walk_lists(ids, static_cast<const float*>(nullptr), indptr, columns, n,
+             [&](std::int64_t, std::int64_t begin, std::int64_t end) {
 #pragma GCC unroll 8
-    for (std::int64_t e = begin; e < end; ++e) ++sums[ids[e]];
-  });
+               for (std::int64_t e = begin; e < end; ++e) ++sums[ids[e]];
+             });
 }
 
 void add_counts(const PostingLists& lists, const std::int32_t* columns, std::int64_t n, std::uint32_t* sums) {
@@ -38,7 +43,7 @@ void add_counts(const PostingLists& lists, const std::int32_t* columns, std::int
 template <class Id>
 void add_integers_of(const Id* ids, const PostingLists& lists, const std::int32_t* columns, const float* weights,
                      float scale, std::int64_t n, std::uint32_t* sums) {
-  walk_lists(ids, lists.indptr, columns, n, [&](std::int64_t j, std::int64_t begin, std::int64_t end) {
+  walk_lists(ids, lists.integers, lists.indptr, columns, n, [&](std::int64_t j, std::int64_t begin, std::int64_t end) {
     const std::uint32_t weight = static_cast<std::uint32_t>(weights[j] * scale);
 #pragma GCC unroll 8
     for (std::int64_t e = begin; e < end; ++e) sums[ids[e]] += weight * lists.integers[e];
@@ -54,7 +59,7 @@ void add_integers(const PostingLists& lists, const std::int32_t* columns, const 
 template <bool kSupport, class Id>
 void add_reals_of(const Id* ids, const PostingLists& lists, const std::int32_t* columns, const float* weights,
                   std::int64_t n, double* sums, std::uint32_t* support) {
-  walk_lists(ids, lists.indptr, columns, n, [&](std::int64_t j, std::int64_t begin, std::int64_t end) {
+  walk_lists(ids, lists.values, lists.indptr, columns, n, [&](std::int64_t j, std::int64_t begin, std::int64_t end) {
     const double weight = weights[j];
     if (lists.values == nullptr) {
       for (std::int64_t e = begin; e < end; ++e) {
@@ -84,7 +89,7 @@ void add_reals(const PostingLists& lists, const std::int32_t* columns, const flo
 template <class Id>
 void add_corated_of(const Id* ids, const PostingLists& lists, const std::int32_t* columns, const float* weights,
                     std::int64_t n, CoratedSums* sums) {
-  walk_lists(ids, lists.indptr, columns, n, [&](std::int64_t j, std::int64_t begin, std::int64_t end) {
+  walk_lists(ids, lists.values, lists.indptr, columns, n, [&](std::int64_t j, std::int64_t begin, std::int64_t end) {
     const double u = weights[j];
     const double squared_u = u * u;
     for (std::int64_t e = begin; e < end; ++e) {

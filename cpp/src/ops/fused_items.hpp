@@ -49,6 +49,9 @@ class FusedItems {
   float screen_norm(std::int32_t id, int m) const { return screen_norms_[offset(id, m)]; }
   const float* screen_norms(std::int32_t id) const { return &screen_norms_[offset(id, 0)]; }
 
+  /// Whether the item leaves the range of the screen, or has an infinity or a NaN.
+  bool irregular(std::int32_t id) const { return irregular_[static_cast<std::size_t>(id)] != 0; }
+
   /// The scan of all items, or of those in `allowed` (a flag per item).
   ScanOrder scan_order(std::int64_t tile_items, const std::vector<char>* allowed) const;
 

@@ -37,6 +37,7 @@ Queries::Queries(const FusedItems& items, const FuseTopkArgs& args, const ScanOr
   screen_norms_.resize(inverse_norms_.size());
   factors_.reserve(n * items.groups().size());
   screenable_.resize(n);
+  constant_.resize(n);
   double largest_query = 0;
   for (std::int64_t q = 0; q < size(); ++q) {
     double sum = 0;
@@ -53,6 +54,7 @@ Queries::Queries(const FusedItems& items, const FuseTopkArgs& args, const ScanOr
     }
     screenable_[static_cast<std::size_t>(q)] = unit < 0.25 && in_range(q, largest_norms);
     if (screenable(q)) largest_query = std::max(largest_query, sum);
+    constant_[static_cast<std::size_t>(q)] = screenable(q) && sum == 0;
   }
   // Underflow of a product or of a scaled element loses at most 2^-126 times the other operand.
   absolute_error_ = n_roundings * 0x1p-125 * (norms + largest_query);
@@ -102,6 +104,9 @@ double Queries::bound(std::int64_t q, int group, const float* norms) const {
 }
 
 float Queries::score(const kernels::KernelTable& kernels, std::int64_t q, std::int32_t id, double* terms) const {
+  if (terms == nullptr && constant(q) && !items_.irregular(id)) {
+    return factor(q, items_.group_of(id)) == 0 ? NAN : 0.0F;
+  }
   constexpr int kFew = 16;
   const int n_modalities = items_.n_modalities();
   double on_stack[kFew];

@@ -21,6 +21,9 @@ class Queries {
   /// False for a query whose values leave the range of the bound: all its items are scored canonically.
   bool screenable(std::int64_t q) const { return screenable_[static_cast<std::size_t>(q)] != 0; }
 
+  /// True for a query of zeros (where its weights are not): every regular item that is ranked scores 0.
+  bool constant(std::int64_t q) const { return constant_[static_cast<std::size_t>(q)] != 0; }
+
   /// presence_factor() of the items of `group`; 0 where they are not ranked.
   double factor(std::int64_t q, int group) const {
     return factors_[static_cast<std::size_t>(q) * items_.groups().size() + static_cast<std::size_t>(group)];
@@ -57,6 +60,7 @@ class Queries {
   std::vector<double> screen_norms_;   // (queries, modalities): |w_m| |q_m| inverse_norm
   std::vector<double> factors_;        // (queries, groups)
   std::vector<char> screenable_;
+  std::vector<char> constant_;
 };
 
 }  // namespace recfuse

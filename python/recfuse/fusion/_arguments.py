@@ -3,22 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import as_matrix
+from recfuse._inputs import as_csr, as_matrix
 from recfuse.fusion.blocks import ContentBlock, presence_of
+from recfuse.interactions import Interactions
 
-__all__ = ["content_blocks", "full_weights"]
+__all__ = [
+    "behaviour_models",
+    "content_blocks",
+    "full_weights",
+    "later_events",
+    "list_length",
+]
+
+
+def behaviour_models(behaviour: Any) -> dict[str, Any]:
+    """Return the models by name."""
+    if not isinstance(behaviour, Mapping):
+        raise TypeError(
+            f"behaviour must be a mapping modality -> estimator; got {type(behaviour).__name__}"
+        )
+    return dict(behaviour)
+
+
+def later_events(validation: Any, user_items: Any, shape: tuple[int, int]) -> sp.csr_array:
+    """Return the held-out events, which are of the same users and items."""
+    if isinstance(validation, Interactions) and isinstance(user_items, Interactions):
+        for space in ("users", "items"):
+            if not np.array_equal(getattr(validation, space), getattr(user_items, space)):
+                raise ValueError(
+                    f"validation must have the {space} of user_items in the same order; "
+                    "got different ones. Split one set of interactions."
+                )
+    csr = as_csr(validation, "validation")
+    if csr.shape != shape:
+        raise ValueError(f"validation must have shape {shape}; got {csr.shape}")
+    return csr
+
+
+def list_length(k: Any) -> int:
+    """Return k, an integer of at least 1."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"k must be an integer; got {k!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1; got {k}")
+    return int(k)
 
 
 def full_weights(weights: Mapping[str, float], names: list[str]) -> dict[str, float]:
-    """Return a weight per modality, 0 for those not named."""
+    """Return a finite weight per modality, 0 for those not named; not all are 0."""
     unknown = [name for name in weights if name not in names]
     if unknown:
         raise ValueError(f"weights must name modalities of {names}; got {unknown}")
-    return {name: float(weights.get(name, 0.0)) for name in names}
+    if not any(weights.values()):
+        raise ValueError(f"weights must not all be 0; got {dict(weights)}")
+    return {name: _weight(weights.get(name, 0.0), name) for name in names}
+
+
+def _weight(weight: Any, name: str) -> float:
+    try:
+        value = float(weight)
+    except (TypeError, ValueError):
+        raise TypeError(f"weights[{name!r}] must be a number; got {weight!r}") from None
+    if not np.isfinite(value):
+        raise ValueError(f"weights[{name!r}] must be finite; got {value}")
+    return value
 
 
 def content_blocks(
@@ -28,8 +82,12 @@ def content_blocks(
     shape: tuple[int, int],
 ) -> dict[str, ContentBlock]:
     """Return the content modalities, centred, with the vectors of users where they are given."""
-    for argument, names in (("users", list(users)), ("present", list(present))):
-        unknown = [name for name in names if name not in items]
+    for argument, mapping in (("items", items), ("users", users), ("present", present)):
+        if not isinstance(mapping, Mapping):
+            raise TypeError(
+                f"{argument} must be a mapping modality -> array; got {type(mapping).__name__}"
+            )
+        unknown = [name for name in mapping if name not in items]
         if unknown:
             raise ValueError(
                 f"{argument} must name modalities of items {list(items)}; got {unknown}"
@@ -44,7 +102,7 @@ def content_blocks(
             )
         here = presence_of(vectors)
         if name in present:
-            here &= np.asarray(present[name], bool)
+            here &= _flags(present[name], name, len(vectors))
         user_vectors = None
         if name in users:
             user_vectors = as_matrix(users[name], f"users[{name!r}]")
@@ -55,3 +113,12 @@ def content_blocks(
                 )
         blocks[name] = ContentBlock.fit(vectors, here, user_vectors)
     return blocks
+
+
+def _flags(present: ArrayLike, name: str, n_items: int) -> NDArray[np.bool_]:
+    flags = np.asarray(present)
+    if flags.dtype != np.bool_:
+        raise TypeError(f"present[{name!r}] must be boolean; got dtype {flags.dtype}")
+    if flags.shape != (n_items,):
+        raise ValueError(f"present[{name!r}] must have shape ({n_items},); got {flags.shape}")
+    return flags

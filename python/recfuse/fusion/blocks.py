@@ -79,13 +79,18 @@ class _ZScores:
 
 
 class FactorBlock:
-    """A factorisation: inner products of factors; items without interactions have none."""
+    """A factorisation: inner products of factors, and item biases; untouched items have none."""
 
     def __init__(self, model: Any, touched: NDArray[np.bool_]) -> None:
         self.present = touched
-        self.item_vectors = _ZScores.extend(model.item_factors_)
-        self._users = model.user_factors_
-        self._zscores = _ZScores(model.item_factors_, touched)
+        items, self._users = model.item_factors_, model.user_factors_
+        biases = getattr(model, "item_biases_", None)
+        if biases is not None and biases.any():
+            # What a user adds to every item is gone after standardising; what an item adds is not.
+            items = np.hstack([items, biases[:, None]])
+            self._users = np.hstack([self._users, np.ones((len(self._users), 1), np.float32)])
+        self.item_vectors = _ZScores.extend(items)
+        self._zscores = _ZScores(items, touched)
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         return BlockQueries(self._zscores.queries(self._users[users]))

@@ -11,8 +11,14 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_ids, as_matrix, as_rng, check_ids
-from recfuse.fusion._arguments import content_blocks, full_weights
+from recfuse._inputs import as_csr, as_ids, as_matrix, as_rng, check_ids, is_sparse
+from recfuse.fusion._arguments import (
+    behaviour_models,
+    content_blocks,
+    full_weights,
+    later_events,
+    list_length,
+)
 from recfuse.fusion._patterns import pattern, pattern_of_lists, union, values_at, without
 from recfuse.fusion.blocks import (
     Block,
@@ -24,8 +30,9 @@ from recfuse.fusion.blocks import (
 )
 from recfuse.fusion.hybrid import HybridIndex
 from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.index import FusedIndex
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
-from recfuse.ops import FusedIndex
+from recfuse.models._requests import filter_rows, left_out
 
 __all__ = ["Explanation", "MultimodalRecommender"]
 
@@ -167,10 +174,10 @@ class MultimodalRecommender(Estimator):
             If a shape, a name or a type is wrong.
         """
         history = as_csr(user_items, "user_items")
-        later = None if validation is None else as_csr(validation, "validation")
-        if later is not None and later.shape != history.shape:
-            raise ValueError(f"validation must have shape {history.shape}; got {later.shape}")
-        content = content_blocks(items or {}, users or {}, present or {}, history.shape)
+        later = None if validation is None else later_events(validation, user_items, history.shape)
+        k = list_length(self.k)
+        items, users, present = ({} if x is None else x for x in (items, users, present))
+        content = content_blocks(items, users, present, history.shape)
         models = self._behaviour_models()
         names = [*models, *content, *([POPULARITY] if self.popularity else [])]
         if not names or len(set(names)) != len(names):
@@ -185,9 +192,8 @@ class MultimodalRecommender(Estimator):
             if later is None:
                 history, later = _hold_out(history, rng)
             blocks = self._blocks(models, content, history, show_progress)
-            weights, ndcg = fit_weights(
-                self._cached_scores(blocks, history, later, rng), self.k, rng
-            )
+            cached = self._cached_scores(blocks, history, later, rng)
+            weights, ndcg = fit_weights(cached, k, rng)
             chosen = dict(zip(names, weights.tolist(), strict=True))
         if later is not None:
             history = as_csr(history + later, "user_items")
@@ -209,7 +215,7 @@ class MultimodalRecommender(Estimator):
 
     def _behaviour_models(self) -> dict[str, Any]:
         if self.behaviour is not None:
-            return dict(self.behaviour)
+            return behaviour_models(self.behaviour)
         shared: dict[str, Any] = {"device": self.device, "num_threads": self.num_threads}
         return {
             "als": AlternatingLeastSquares(random_state=0, **shared),
@@ -236,8 +242,15 @@ class MultimodalRecommender(Estimator):
         counts = np.bincount(history.indices, minlength=history.shape[1])
         blocks: dict[str, Block] = {}
         for name, model in models.items():
-            kind = FactorBlock if hasattr(model, "item_factors_") else NeighbourBlock
-            blocks[name] = kind(model, counts > 0)
+            if hasattr(model, "item_factors_"):
+                blocks[name] = FactorBlock(model, counts > 0)
+            elif hasattr(model, "score"):
+                blocks[name] = NeighbourBlock(model, counts > 0)
+            else:
+                raise TypeError(
+                    f"behaviour[{name!r}] must have item factors or item neighbours, like "
+                    f"AlternatingLeastSquares or ItemNeighbours; got {type(model).__name__}"
+                )
         blocks.update(content)
         if self.popularity:
             blocks[POPULARITY] = PopularityBlock(counts)
@@ -286,6 +299,7 @@ class MultimodalRecommender(Estimator):
         user_ids: ArrayLike,
         k: int = 10,
         *,
+        user_items: Any = None,
         exclude_seen: bool = True,
         exclude: Any = None,
         allow: Any = None,
@@ -298,8 +312,10 @@ class MultimodalRecommender(Estimator):
         ----------
         user_ids : int or array-like of int
         k : int, default=10
+        user_items : sparse of shape (n, n_items), optional
+            Left out of the lists, one row per queried user, as in every model.
         exclude_seen : bool, default=True
-            Leave out what the user's history has.
+            Leave out what the user's history of the fit has.
         exclude, allow
             Further filters, one row per queried user, as in `recfuse.topk`.
         weights : mapping of str to float, optional
@@ -326,9 +342,9 @@ class MultimodalRecommender(Estimator):
         """
         check_fitted(self, "models_")
         users = self._known_users(user_ids)
-        exclude = self._filter(exclude, "exclude", len(users))
-        if sp.issparse(allow):
-            allow = self._filter(allow, "allow", len(users))
+        exclude = left_out(user_items, exclude, (len(users), self.user_items_.shape[1]))
+        if is_sparse(allow):
+            allow = filter_rows(allow, "allow", (len(users), self.user_items_.shape[1]))
         elif allow is not None:
             allow = check_ids(as_ids(allow, "allow"), self.user_items_.shape[1], "allow")
         chosen = self.weights_ if weights is None else full_weights(weights, self.modalities_)
@@ -336,27 +352,18 @@ class MultimodalRecommender(Estimator):
         for begin in range(0, max(len(users), 1), _USERS_PER_BATCH):
             rows = slice(begin, begin + _USERS_PER_BATCH)
             history = self.user_items_[users[rows]]
-            left_out = None if exclude is None else exclude[rows]
+            excluded = None if exclude is None else exclude[rows]
             if exclude_seen:
-                left_out = union(history, left_out)
+                excluded = union(history, excluded)
             admitted = allow[rows] if sp.issparse(allow) else allow
             batches.append(
-                self._index.topk(users[rows], history, k, chosen, exclude=left_out, allow=admitted)
+                self._index.topk(users[rows], history, k, chosen, exclude=excluded, allow=admitted)
             )
         joined = tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
         return joined if contributions else joined[:2]
 
     def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
         return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
-
-    def _filter(self, matrix: Any, name: str, n_queries: int) -> sp.csr_array | None:
-        if matrix is None:
-            return None
-        csr = as_csr(matrix, name)
-        expected = (n_queries, self.user_items_.shape[1])
-        if csr.shape != expected:
-            raise ValueError(f"{name} must have shape {expected} (queries, items); got {csr.shape}")
-        return csr
 
     def explain(self, user_id: int, item_id: int, *, n_because: int = 3) -> Explanation:
         """Say what each modality contributes to a score, and which of the history speaks for it.
@@ -380,6 +387,9 @@ class MultimodalRecommender(Estimator):
         check_fitted(self, "models_")
         user = self._known_users(user_id)
         item = check_ids(as_ids(item_id, "item_id"), self.user_items_.shape[1], "item_id")
+        for name, ids in (("user_id", user), ("item_id", item)):
+            if len(ids) != 1:
+                raise ValueError(f"explain: {name} must be one id; got {len(ids)}")
         history = self.user_items_[user]
         _, scores, parts = self._index.topk(user, history, 1, self.weights_, allow=item)
         because = {}

@@ -38,18 +38,30 @@ class CachedScores:
         here = self.present @ weights
         fused = np.full(len(here), -np.inf)
         np.divide(self.scores @ weights * weights.sum(), here, out=fused, where=here > 0)
-        users = np.repeat(np.arange(self.pairs.shape[0]), np.diff(self.pairs.indptr))
-        order = np.lexsort((self.pairs.indices, -fused, users))
-        # Entries stay grouped by user, so a position minus its user's first is a rank.
-        rank = np.arange(len(order)) - self.pairs.indptr[users[order]]
+        n_users = self.pairs.shape[0]
+        users = np.repeat(np.arange(n_users), np.diff(self.pairs.indptr))
+        # Only what reaches the k-th best score of its user is sorted: that is most of the time.
+        kept = np.flatnonzero(fused >= self._kth_best(fused, k)[users])
+        order = kept[np.lexsort((self.pairs.indices[kept], -fused[kept], users[kept]))]
+        counts = np.bincount(users[kept], minlength=n_users)
+        rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[users[order]]
         hit = self.relevant[order] & (rank < k) & np.isfinite(fused[order])
         discounts = 1 / np.log2(np.arange(2, k + 2))
-        gains = np.bincount(
-            users[order][hit], weights=discounts[rank[hit]], minlength=self.pairs.shape[0]
-        )
+        gains = np.bincount(users[order][hit], discounts[rank[hit]], minlength=n_users)
         ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(self.n_relevant, k)]
         judged = self.n_relevant > 0
         return float((gains[judged] / ideal[judged]).mean()) if judged.any() else 0.0
+
+    def _kth_best(self, fused: Float64, k: int) -> Float64:
+        """Return the k-th best score of every user, -inf where there are fewer."""
+        counts = np.diff(self.pairs.indptr)
+        width = int(counts.max(initial=0))
+        if width < k:
+            return np.full(len(counts), -np.inf)
+        table = np.full((len(counts), width), -np.inf)
+        table[np.arange(width) < counts[:, None]] = fused
+        result: Float64 = np.partition(table, width - k, axis=1)[:, width - k]
+        return result
 
 
 def fit_weights(cached: CachedScores, k: int, rng: np.random.Generator) -> tuple[Float64, float]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import as_csr, as_ids, check_ids
 
-__all__ = ["admitted_rows", "left_out", "rows_of_users"]
+__all__ = ["filter_rows", "left_out", "rows_of_users"]
 
 
 def rows_of_users(user_ids: ArrayLike, n_users: int) -> NDArray[np.int64]:
@@ -45,13 +45,3 @@ def left_out(user_items: Any, exclude: Any, shape: tuple[int, int]) -> sp.csr_ar
         for m in parts
     ]
     return ones[0] if len(ones) == 1 else as_csr(ones[0] + ones[1], "exclude")
-
-
-def admitted_rows(allow: Any, shape: tuple[int, int]) -> sp.csr_array | None:
-    """Return an allow-list, for all or per query, as one row per query."""
-    if allow is None or sp.issparse(allow):
-        return filter_rows(allow, "allow", shape)
-    ids = np.unique(check_ids(as_ids(allow, "allow"), shape[1], "allow"))
-    indptr = np.arange(shape[0] + 1) * len(ids)
-    indices = np.tile(ids, shape[0])
-    return sp.csr_array((np.ones(len(indices), np.float32), indices, indptr), shape=shape)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids, check_ids
-from recfuse.models._requests import admitted_rows, filter_rows, left_out, rows_of_users
+from recfuse.models._requests import filter_rows, left_out, rows_of_users
 from recfuse.models.weighting import weighted
 from recfuse.ops import cosine_knn, neighbour_topk
 
@@ -123,6 +123,7 @@ class ItemNeighbours(Estimator):
         Parameters
         ----------
         user_ids : int or array-like of int
+            May be unknown to the model where `user_items` is given.
         k : int, default=10
         user_items : sparse of shape (n, n_items), optional
             Histories of the queried users, one row each: scored instead of those of the fit, and
@@ -140,18 +141,22 @@ class ItemNeighbours(Estimator):
         Raises
         ------
         NotFittedError, IndexError, ValueError
-            Before `fit`; if a user is unknown; if a shape is wrong.
+            Before `fit`; if a user or an item of `allow` is unknown; if a shape is wrong.
         """
         check_fitted(self, "similarity_")
-        users = rows_of_users(user_ids, self.user_items_.shape[0])
-        shape = (len(users), self.similarity_.shape[1])
-        given = filter_rows(user_items, "user_items", shape)
+        n_items = self.similarity_.shape[1]
+        if user_items is None:
+            users = rows_of_users(user_ids, self.user_items_.shape[0])
+            history = self.user_items_[users]
+        else:
+            users = as_ids(user_ids, "user_ids")
+            history = filter_rows(user_items, "user_items", (len(users), n_items))
         return neighbour_topk(
-            self.user_items_[users] if given is None else given,
+            history,
             self.similarity_,
             k,
-            exclude=left_out(user_items, exclude, shape),
-            allow=admitted_rows(allow, shape),
+            exclude=left_out(user_items, exclude, (len(users), n_items)),
+            allow=allow,
             device=self.device,
             num_threads=self.num_threads,
         )
@@ -173,12 +178,14 @@ class ItemNeighbours(Estimator):
         Returns
         -------
         ids : ndarray of shape (n, k), int32
+            Similarity descending, then id ascending; -1 for padding.
         scores : ndarray of shape (n, k), float32
+            -inf for padding.
 
         Raises
         ------
-        NotFittedError, IndexError
-            Before `fit`; if an item is unknown.
+        NotFittedError, IndexError, ValueError
+            Before `fit`; if an item is unknown; if `k` < 1.
         """
         check_fitted(self, "similarity_")
         return _rows_of(self.similarity_, item_ids, "item_ids", k)
@@ -187,8 +194,9 @@ class ItemNeighbours(Estimator):
 class UserNeighbours(Estimator):
     r"""Recommend what similar users have.
 
-    :math:`score(u, i) = \sum_v sim(u, v)\, r_{vi}` over the `k` most similar users [1]_, divided
-    by :math:`\sum_v |sim(u, v)|` with `normalise`: then it predicts a rating.
+    :math:`score(u, i) = \sum_v sim(u, v)\, r_{vi}` over the `k` most similar users [1]_. With
+    `normalise` it is divided by :math:`\sum_v |sim(u, v)|` over those of them who have item i: then
+    it predicts a rating.
 
     Parameters
     ----------
@@ -201,7 +209,7 @@ class UserNeighbours(Estimator):
     min_support : int, default=1
     bm25_k1, bm25_b : float, default=1.2, 0.75
     normalise : bool, default=False
-        Divide by the similarities of all neighbours of the user.
+        Score by the weighted mean of the neighbours' values instead of the weighted sum.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
     num_threads : int, default=0
 
@@ -295,25 +303,18 @@ class UserNeighbours(Estimator):
         users = rows_of_users(user_ids, self.user_items_.shape[0])
         shape = (len(users), self.user_items_.shape[1])
         return neighbour_topk(
-            self._neighbours_of(users),
+            self.similarity_[users],
             self.user_items_,
             k,
+            normalise=self.normalise,
             exclude=left_out(user_items, exclude, shape),
-            allow=admitted_rows(allow, shape),
+            allow=allow,
             device=self.device,
             num_threads=self.num_threads,
         )
 
-    def _neighbours_of(self, users: NDArray[np.int64]) -> sp.csr_array:
-        rows = as_csr(self.similarity_[users], "similarity")
-        if self.normalise:
-            totals = np.asarray(abs(rows).sum(axis=1)).ravel()
-            scale = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
-            rows = as_csr(sp.diags_array(scale) @ rows, "similarity")
-        return rows
-
     def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
-        """Return the nearest other users, at most as many as the model keeps."""
+        """Return the nearest other users; as `ItemNeighbours.similar_items`."""
         check_fitted(self, "similarity_")
         return _rows_of(self.similarity_, user_ids, "user_ids", k)
 
@@ -331,14 +332,17 @@ def _similarity(rows: Any, model: ItemNeighbours | UserNeighbours) -> sp.csr_arr
 
 
 def _rows_of(similarity: sp.csr_array, ids: ArrayLike, name: str, k: int) -> tuple[Ids, Scores]:
+    """Return the first k entries of rows, padded."""
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     rows = check_ids(as_ids(ids, name), similarity.shape[0], name)
+    begin = similarity.indptr[rows].astype(np.int64)
+    size = similarity.indptr[rows + 1] - begin
+    here = np.arange(min(k, size.max(initial=0)))
+    at = (begin[:, None] + here)[here < size[:, None]]
     out_ids = np.full((len(rows), k), -1, np.int32)
     out_scores = np.full((len(rows), k), -np.inf, np.float32)
-    for i, row in enumerate(rows):
-        begin = similarity.indptr[row]
-        n = min(k, similarity.indptr[row + 1] - begin)
-        out_ids[i, :n] = similarity.indices[begin : begin + n]
-        out_scores[i, :n] = similarity.data[begin : begin + n]
+    filled = np.arange(k) < size[:, None]
+    out_ids[filled] = similarity.indices[at]
+    out_scores[filled] = similarity.data[at]
     return out_ids, out_scores

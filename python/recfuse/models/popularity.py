@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr
+from recfuse._inputs import as_csr, as_ids
 from recfuse.models._requests import left_out, rows_of_users
 from recfuse.ops import topk
 
@@ -16,7 +16,7 @@ __all__ = ["Popularity"]
 
 
 class Popularity(Estimator):
-    """Recommend the same popular items to everyone.
+    """Recommend the same popular items to everyone; items that nobody has are never recommended.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ class Popularity(Estimator):
     Attributes
     ----------
     item_scores_ : ndarray of shape (n_items,), float32
+    item_counts_ : ndarray of shape (n_items,), int64
+        Users of each item, stored zeros included.
     n_users_ : int
 
     Examples
@@ -50,8 +52,10 @@ class Popularity(Estimator):
         csr = as_csr(user_items, "user_items")
         if not np.isfinite(csr.data).all():
             raise ValueError("user_items must be finite; got NaN or infinity")
-        values = None if self.by == "users" else csr.data.astype(np.float64)
-        scores = np.bincount(csr.indices, weights=values, minlength=csr.shape[1])
+        self.item_counts_ = np.bincount(csr.indices, minlength=csr.shape[1])
+        scores = self.item_counts_
+        if self.by == "values":
+            scores = np.bincount(csr.indices, weights=csr.data, minlength=csr.shape[1])
         self.item_scores_ = scores.astype(np.float32)
         self.n_users_ = csr.shape[0]
         return self
@@ -67,14 +71,25 @@ class Popularity(Estimator):
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Recommend items; parameters, results and errors as `ItemNeighbours.recommend`."""
         check_fitted(self, "item_scores_")
-        users = rows_of_users(user_ids, self.n_users_)
+        if user_items is None:
+            users = rows_of_users(user_ids, self.n_users_)
+        else:
+            users = as_ids(user_ids, "user_ids")
         shape = (len(users), len(self.item_scores_))
-        return topk(
+        nobody = self.item_counts_ == 0
+        # Below all others they come last, where they can be cut off.
+        lowest = self.item_scores_.min(where=~nobody, initial=0)
+        last = np.nextafter(lowest - 1, -np.float32(np.inf))
+        strengths = np.where(nobody, last, self.item_scores_)
+        ids, scores = topk(
             np.ones((len(users), 1), np.float32),
-            self.item_scores_[:, None],
+            strengths[:, None],
             k,
             exclude=left_out(user_items, exclude, shape),
             allow=allow,
             device=self.device,
             num_threads=self.num_threads,
         )
+        cut = np.append(nobody, True)[ids]  # -1, padding, is the last
+        ids[cut], scores[cut] = -1, -np.inf
+        return ids, scores

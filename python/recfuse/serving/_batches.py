@@ -237,6 +237,8 @@ def _as_array(value: Any, label: str) -> NDArray[Any]:
         raise TypeError(f"encode: {label} must be a dense array; got {type(value).__name__}")
     if isinstance(value, (str, bytes)):
         raise TypeError(f"encode: {label} must be an array; got {type(value).__name__}")
+    if np.ma.isMaskedArray(value):
+        raise TypeError(f"encode: {label} must not be masked; got {type(value).__name__}")
     try:
         array = np.asarray(value)
     except ValueError as error:

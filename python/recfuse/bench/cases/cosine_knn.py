@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-import recfuse
 from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Ready, Referee
 from recfuse.bench.interactions import draw_interactions, user_items
 from recfuse.bench.peers.sparse import neighbour_lists, sparse_peers
+from recfuse.ops import cosine_knn
 
 __all__ = ["CASE", "FULL", "QUICK", "CosineKnn"]
 
@@ -127,7 +127,7 @@ def _cosine_knn(case: CosineKnn, inputs: Inputs, num_threads: int) -> Ready:
     def answer(neighbours: Any) -> dict[str, NDArray[Any]]:
         return neighbour_lists(neighbours, case.k)
 
-    return Ready(lambda: recfuse.cosine_knn(items, case.k, num_threads=num_threads), answer)
+    return Ready(lambda: cosine_knn(items, case.k, num_threads=num_threads), answer)
 
 
 CASE = CosineKnn

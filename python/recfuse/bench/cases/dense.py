@@ -64,7 +64,7 @@ class _DenseReferee(Referee):
         self.case = case
         self.items, self.queries = case.item_matrix(inputs), case.query_matrix(inputs)
         self.excluded = excluded_items(inputs) if case.n_excluded else None
-        longest = np.sqrt(np.einsum("nd,nd->n", self.items, self.items).max())
+        longest = np.sqrt(np.einsum("ij,ij->i", self.items, self.items).max())
         norms = np.linalg.norm(self.queries.astype(np.float64), axis=1)
         self.tolerances = _TOLERANCE * norms * longest
 
@@ -122,5 +122,5 @@ class _DenseReferee(Referee):
         for start in range(0, len(rows), 1 << 14):
             part = slice(start, start + (1 << 14))
             queries = self.queries[rows[part]].astype(np.float64)
-            scores[part] = np.einsum("nd,nd->n", queries, self.items[ids[part]])
+            scores[part] = np.einsum("ij,ij->i", queries, self.items[ids[part]])
         return scores

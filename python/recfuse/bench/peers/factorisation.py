@@ -27,7 +27,7 @@ def als_peers() -> list[Contender]:
             "implicit",
             "implicit",
             _implicit,
-            "the first iterations of AlternatingLeastSquares.fit, its default solver",
+            "AlternatingLeastSquares, its default solver, up to its third iteration",
             "the next iteration",
             # As it asks itself: its own threads call BLAS for small vectors.
             {"OPENBLAS_NUM_THREADS": "1"},
@@ -45,9 +45,10 @@ def _implicit(case: Als, inputs: Inputs, num_threads: int) -> Ready:
         factors=case.factors,
         regularization=REGULARIZATION,
         iterations=1 << 30,
-        random_state=case.seed,
         num_threads=num_threads,
     )
+    model.user_factors = inputs["start_users"].copy()
+    model.item_factors = inputs["start_items"].copy()
 
     def fit(callback: Any) -> Any:
         return model.fit(confidence, show_progress=False, callback=callback)

@@ -1,0 +1,93 @@
+"""A model that speaks in the ids of its users, whatever they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recfuse._base import Estimator, check_fitted
+from recfuse.interactions import Interactions
+
+__all__ = ["LabelledModel"]
+
+
+class LabelledModel(Estimator):
+    """Wrap a model so that users and items go by their own ids: strings, numbers, any language.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted in place.
+
+    Attributes
+    ----------
+    users_, items_ : ndarray
+        The ids, in the order of the model's rows and columns.
+    interactions_ : csr_array of shape (n_users, n_items)
+        What was fitted on, and is left out of the lists.
+
+    Examples
+    --------
+    >>> import recfuse
+    >>> events = recfuse.Interactions.from_arrays(
+    ...     ["ann", "ann", "bob", "bob"], ["茶", "tea", "茶", "rice"]
+    ... )
+    >>> model = recfuse.LabelledModel(recfuse.ItemNeighbours(k=2)).fit(events)
+    >>> items, scores = model.recommend(["bob"], k=1)
+    >>> items.tolist()
+    [['tea']]
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def fit(self, interactions: Interactions, **fit_params: Any) -> LabelledModel:
+        """Fit the model on the matrix of `interactions`; further arguments go to its `fit`."""
+        if not isinstance(interactions, Interactions):
+            raise TypeError(f"interactions must be Interactions; got {type(interactions).__name__}")
+        matrix = interactions.to_csr()
+        self.model.fit(matrix, **fit_params)
+        self.users_, self.items_ = interactions.users, interactions.items
+        self.interactions_ = matrix
+        return self
+
+    def recommend(
+        self, users: Any, k: int = 10, *, exclude_seen: bool = True, **options: Any
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Recommend items to users, by their ids.
+
+        Parameters
+        ----------
+        users : sequence of ids
+        k : int, default=10
+        exclude_seen : bool, default=True
+            Leave out what the user already has.
+        **options
+            For the model's `recommend`.
+
+        Returns
+        -------
+        items : ndarray of shape (n, k), object
+            Ids, best first; None for padding.
+        scores : ndarray of shape (n, k), float32
+            -inf for padding.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        KeyError
+            If an id is unknown.
+        """
+        check_fitted(self, "users_")
+        position = {label: i for i, label in enumerate(self.users_.tolist())}
+        unknown = [user for user in users if user not in position]
+        if unknown:
+            raise KeyError(f"users must be known; got {unknown[0]!r}")
+        rows = np.array([position[user] for user in users], np.int64)
+        history = self.interactions_[rows] if exclude_seen else None
+        ids, scores = self.model.recommend(rows, k, user_items=history, **options)[:2]
+        labels = np.array([*self.items_.tolist(), None], dtype=object)  # id -1 is the last one
+        return labels[ids], scores

@@ -39,6 +39,7 @@ for library in $runtimes libstdc++.so; do  # libstdc++: or the runtime meets its
 done
 shift
 # --capture=sys: pytest would swallow the report, which goes to the descriptor.
-# detect_leaks=0: Python itself frees nothing at exit; the C++ tests look for leaks.
-LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$build/python PYTHONMALLOC=malloc \
+# detect_leaks=0: Python itself frees nothing at exit; the C++ tests look for leaks. allocator_may_return_null:
+# a request that is too large is a MemoryError, which tests expect.
+LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$build/python PYTHONMALLOC=malloc \
   setarch -R python -m pytest -q -p no:cacheprovider --capture=sys "${@:-tests/python}"

@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from recfuse.backend import doctor
-from recfuse.ops import FusedIndex, cosine_knn, fuse_topk, topk
+from recfuse.index import FusedIndex
+from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
     from recfuse import datasets, evaluation, features

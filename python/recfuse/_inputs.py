@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from recfuse.interactions import Interactions
 
 __all__ = [
     "as_csr",
+    "as_filters",
     "as_float",
     "as_ids",
     "as_int",
     "as_matrix",
     "as_modalities",
+    "as_num_threads",
     "as_rng",
     "check_ids",
     "check_keys",
@@ -41,7 +43,19 @@ def as_matrix(x: Any, name: str) -> Float32:
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {array.shape}")
-    return np.require(array, np.float32, ["C", "A"])
+    return np.require(_as_float32(array, name), np.float32, ["C", "A"])
+
+
+def _as_float32(array: NDArray[Any], name: str) -> Float32:
+    """Return the values as float32; one that is finite and would be infinite there is refused."""
+    if array.dtype == np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        cast = array.astype(np.float32)
+    lost = np.isinf(cast) & np.isfinite(array)
+    if lost.any():
+        raise ValueError(f"{name} must fit into float32; got {array[lost].flat[0]}")
+    return cast
 
 
 def _as_array(x: Any, name: str) -> NDArray[Any]:
@@ -100,12 +114,11 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
     elif x.format == "coo":
         _check_coordinates(x, name)
     csr = sp.csr_array(x)
-    data = csr.data.astype(np.float32, copy=False)
-    csr = sp.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
     if not csr.has_canonical_format:
-        csr = csr.copy()  # sum_duplicates works in place, and inputs are read-only
+        # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
+        csr = csr.astype(np.float64, copy=True)
         csr.sum_duplicates()
-    return csr
+    return sp.csr_array((_as_float32(csr.data, name), csr.indices, csr.indptr), shape=csr.shape)
 
 
 def is_sparse(x: Any) -> bool:
@@ -176,7 +189,14 @@ def as_int(value: Any, name: str) -> int:
     """Return an integer; a bool or a float is none."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer; got {value!r}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits; got {value}")
     return int(value)
+
+
+def as_num_threads(value: Any) -> int:
+    """Return a number of threads; C++ caps what is more than it would ever start."""
+    return min(as_int(value, "num_threads"), 2**31 - 1)
 
 
 def as_float(value: Any, name: str) -> float:
@@ -207,3 +227,23 @@ def csr_parts(csr: sp.csr_array) -> CsrParts:
         csr.shape,
         np.ascontiguousarray(csr.data, np.float32),
     )
+
+
+def as_filters(exclude: Any, allow: Any) -> dict[str, Any]:
+    """Return the three filters of a search as the compiled modules take them."""
+    allow_ids = None
+    if allow is not None and not is_sparse(allow):
+        allow_ids, allow = _as_id32(allow, "allow"), None
+    return {
+        "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
+        "allow": None if allow is None else csr_parts(as_csr(allow, "allow")),
+        "allow_ids": allow_ids,
+    }
+
+
+def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
+    wide = as_ids(ids, name)
+    outside = wide[(wide < 0) | (wide > np.iinfo(np.int32).max)]
+    if len(outside):
+        raise IndexError(f"{name} must hold item ids; got {outside[0]}")
+    return wide.astype(np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import (
     as_csr,
+    as_filters,
     as_float,
-    as_ids,
     as_int,
     as_matrix,
-    as_modalities,
-    check_ids,
-    check_keys,
+    as_num_threads,
     check_name,
     check_structure,
     csr_parts,
-    is_sparse,
 )
 from recfuse.backend import resolve_backend
+from recfuse.index import FusedIndex
 
-__all__ = ["FusedIndex", "cosine_knn", "fuse_topk", "neighbour_topk", "topk"]
+__all__ = ["cosine_knn", "fuse_topk", "neighbour_topk", "topk"]
 
 Ids = NDArray[np.int32]
 Scores = NDArray[np.float32]
@@ -242,7 +240,7 @@ def cosine_knn(
         norm=norm,
         shrinkage=as_float(shrinkage, "shrinkage"),
         min_support=as_int(min_support, "min_support"),
-        num_threads=as_int(num_threads, "num_threads"),
+        num_threads=as_num_threads(num_threads),
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
@@ -316,315 +314,10 @@ def neighbour_topk(
         csr_parts(_as_rows(neighbours, "neighbours")),
         as_int(k, "k"),
         normalise=bool(normalise),
-        **_filters(exclude, allow),
-        num_threads=as_int(num_threads, "num_threads"),
+        **as_filters(exclude, allow),
+        num_threads=as_num_threads(num_threads),
     )
     return result[0], result[1]
-
-
-class FusedIndex:
-    """Items of several modalities, ready for exact fused top-k search.
-
-    Parameters
-    ----------
-    items : mapping modality -> array-like of shape (n_items, dim_m)
-        C-contiguous float32 matrices are used in place (memory-mapped ones too) and must not be
-        changed while the index is in use; anything else is converted.
-    metric : {'cosine', 'dot'}, default='cosine'
-        Similarity ``s_m`` of a modality.
-    present : mapping modality -> array-like of bool of shape (n_items,), optional
-        Which items have the modality; every item where a modality is not named. The vectors of
-        missing ones are ignored.
-    device : {'auto', 'cpu', 'cuda'}, default='auto'
-    num_threads : int, default=0
-
-    Attributes
-    ----------
-    modalities : list of str
-    n_items : int
-
-    Examples
-    --------
-    >>> import numpy as np, recfuse
-    >>> index = recfuse.FusedIndex({"text": np.eye(3)}, metric="dot")
-    >>> index.add({"text": [[2.0, 0, 0]]})
-    >>> ids, scores = index.topk({"text": [[1.0, 0, 0]]}, k=2)
-    >>> ids.tolist(), scores.tolist()
-    ([[3, 0]], [[2.0, 1.0]])
-    """
-
-    def __init__(
-        self,
-        items: Mapping[str, ArrayLike],
-        *,
-        metric: str = "cosine",
-        present: Mapping[str, ArrayLike] | None = None,
-        device: str = "auto",
-        num_threads: int = 0,
-    ) -> None:
-        matrices = as_modalities(items, "items")
-        mask = _presence(present, matrices)
-        self._build(matrices, mask, metric, device, num_threads)
-
-    def _build(
-        self,
-        items: dict[str, Scores],
-        present: NDArray[np.uint8] | None,
-        metric: str,
-        device: str,
-        num_threads: int,
-        op: str = "fuse_topk",
-    ) -> None:
-        check_name(metric, "metric")
-        handle = resolve_backend(device).ops.FusedIndex(
-            list(items.values()),
-            present,
-            metric=metric,
-            names=list(items) if op == "fuse_topk" else [],
-            op=op,
-            num_threads=as_int(num_threads, "num_threads"),
-        )
-        # Only now: a change that is refused leaves the index as it was.
-        self._handle, self._items, self._present = handle, items, present
-        self._metric, self._device, self._num_threads = metric, device, num_threads
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the compiled handle out: it is made again from the arrays."""
-        return {k: v for k, v in vars(self).items() if k != "_handle"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("_items", "_present", "_metric", "_device", "_num_threads")
-        self._build(*(state[name] for name in names))
-
-    @property
-    def modalities(self) -> list[str]:
-        """Names, in the order of ``parts``."""
-        return list(self._items)
-
-    @property
-    def n_items(self) -> int:
-        """How many items the index has."""
-        return len(next(iter(self._items.values())))
-
-    def topk(
-        self,
-        queries: Mapping[str, ArrayLike],
-        k: int,
-        *,
-        weights: Mapping[str, ArrayLike] | None = None,
-        fusion: str = "sum",
-        missing: str = "renormalise",
-        exclude: Any = None,
-        allow: Any = None,
-        contributions: bool = False,
-    ) -> tuple[Any, ...]:
-        r"""Find the k best items of every query.
-
-        With the modalities :math:`P` that an item has and that have a weight other than 0:
-
-        =========== ==================================================================
-        'sum'       :math:`\sum_P w_m s_m \cdot \sum |w_m| / \sum_P |w_m|`
-        'average'   :math:`\sum_P w_m s_m / \sum_P |w_m|`
-        'product'   :math:`\prod_P w_m s_m`
-        'max'       :math:`\max_P w_m s_m`
-        'min'       :math:`\min_P w_m s_m`
-        =========== ==================================================================
-
-        So an item that has every modality scores the plain weighted sum [1]_, and one that lacks
-        some is judged by the others at the same scale; one that has none is not ranked. With
-        ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay: every
-        item is ranked, those that have none with 0.
-
-        Parameters
-        ----------
-        queries : mapping modality -> array-like of shape (n_queries, dim_m)
-        k : int
-        weights : mapping modality -> float or array-like of shape (n_queries,), optional
-            Finite, not all 0 for a query; 1 for every modality by default.
-        fusion : {'sum', 'average', 'product', 'max', 'min'}, default='sum'
-        missing : {'renormalise', 'zero'}, default='renormalise'
-        exclude : sparse of shape (n_queries, n_items), optional
-        allow : array-like of int, or sparse of shape (n_queries, n_items), optional
-        contributions : bool, default=False
-
-        Returns
-        -------
-        ids : ndarray of shape (n_queries, k), int32
-            Score descending, then id ascending; -1 for padding.
-        scores : ndarray of shape (n_queries, k), float32
-            -inf for padding.
-        parts : ndarray of shape (n_queries, k, n_modalities), float64
-            With `contributions` only: the terms of every score. Those of 'sum' and 'average' add
-            up, in order, to the score before its rounding to float32. 0 for padding; NaN for a
-            modality that takes no part in 'product', 'max', 'min'.
-
-        Raises
-        ------
-        TypeError, ValueError, IndexError
-            As `recfuse.topk`; ValueError if modalities differ or a weight is not finite.
-
-        References
-        ----------
-        .. [1] E. A. Fox, J. A. Shaw, "Combination of Multiple Searches", TREC-2, 1994.
-        """
-        matrices = as_modalities(queries, "queries", self.modalities)
-        n_queries = len(next(iter(matrices.values())))
-        return self._search(
-            list(matrices.values()),
-            _weights(weights, self.modalities, n_queries),
-            k,
-            fusion=fusion,
-            missing=missing,
-            exclude=exclude,
-            allow=allow,
-            contributions=contributions,
-        )
-
-    def _search(
-        self,
-        queries: Sequence[Scores],
-        weights: NDArray[np.float64],
-        k: int,
-        *,
-        fusion: str,
-        missing: str,
-        exclude: Any,
-        allow: Any,
-        contributions: bool,
-    ) -> tuple[Any, ...]:
-        check_name(fusion, "fusion")
-        check_name(missing, "missing")
-        if isinstance(k, (int, np.integer)) and k > np.iinfo(np.int32).max:
-            raise ValueError(f"k must be at most 2147483647; got {k}")
-        result: tuple[Any, ...] = self._handle.topk(
-            list(queries),
-            weights,
-            as_int(k, "k"),
-            fusion=fusion,
-            missing=missing,
-            **_filters(exclude, allow),
-            contributions=contributions,
-            num_threads=as_int(self._num_threads, "num_threads"),
-        )
-        return result
-
-    def score_pairs(
-        self,
-        queries: Mapping[str, ArrayLike],
-        pairs: Any,
-        *,
-        weights: Mapping[str, ArrayLike] | None = None,
-        fusion: str = "sum",
-        missing: str = "renormalise",
-    ) -> tuple[Scores, NDArray[np.float64]]:
-        """Score given pairs of query and item: the very scores of `topk`.
-
-        Parameters
-        ----------
-        queries, weights, fusion, missing
-            As in `topk`.
-        pairs : sparse of shape (n_queries, n_items)
-            The stored entries are scored, row by row in ascending order of the item.
-
-        Returns
-        -------
-        scores : ndarray of shape (pairs.nnz,), float32
-            NaN for an item that is not ranked.
-        parts : ndarray of shape (pairs.nnz, n_modalities), float64
-            The terms of every score, as in `topk`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `topk`.
-        """
-        matrices = as_modalities(queries, "queries", self.modalities)
-        n_queries = len(_first(matrices))
-        result = self._handle.score_pairs(
-            list(matrices.values()),
-            _weights(weights, self.modalities, n_queries),
-            csr_parts(as_csr(pairs, "pairs")),
-            fusion=fusion,
-            missing=missing,
-            num_threads=as_int(self._num_threads, "num_threads"),
-        )
-        return result[0], result[1]
-
-    def add(
-        self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
-    ) -> None:
-        """Append items; their ids continue those of the index."""
-        new = as_modalities(items, "items", self.modalities)
-        _check_widths(new, self._items)
-        joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
-        self._rebuild(joined, self._joined_presence(_presence(present, new), len(_first(new))))
-
-    def update(
-        self,
-        ids: ArrayLike,
-        items: Mapping[str, ArrayLike],
-        *,
-        present: Mapping[str, ArrayLike] | None = None,
-    ) -> None:
-        """Replace the items `ids`, row i of `items` becoming item ``ids[i]``."""
-        rows = self._known_ids(ids)
-        new = as_modalities(items, "items", self.modalities)
-        if len(_first(new)) != len(rows):
-            raise ValueError(
-                f"update: items must have one row per id ({len(rows)}); got {len(_first(new))}"
-            )
-        if len(np.unique(rows)) != len(rows):
-            values, counts = np.unique(rows, return_counts=True)
-            raise ValueError(f"update: ids must not repeat; got {values[counts > 1][0]} twice")
-        _check_widths(new, self._items)
-        replaced = {name: matrix.copy() for name, matrix in self._items.items()}
-        for name, matrix in new.items():
-            replaced[name][rows] = matrix
-        mask = _presence(present, new)
-        if mask is not None or self._present is not None:
-            all_present = self._full_presence()
-            all_present[rows] = 1 if mask is None else mask
-            self._rebuild(replaced, all_present)
-        else:
-            self._rebuild(replaced, None)
-
-    def remove(self, ids: ArrayLike) -> None:
-        """Remove items; the ids of those behind them move up, as in ``numpy.delete``."""
-        rows = self._known_ids(ids)
-        kept = {name: np.delete(matrix, rows, axis=0) for name, matrix in self._items.items()}
-        mask = None if self._present is None else np.delete(self._present, rows, axis=0)
-        self._rebuild(kept, mask)
-
-    def _rebuild(self, items: dict[str, Scores], present: NDArray[np.uint8] | None) -> None:
-        self._build(items, present, self._metric, self._device, self._num_threads)
-
-    def _known_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
-        return check_ids(as_ids(ids, "ids"), self.n_items, "ids")
-
-    def _full_presence(self) -> NDArray[np.uint8]:
-        if self._present is not None:
-            return self._present.copy()
-        return np.ones((self.n_items, len(self._items)), np.uint8)
-
-    def _joined_presence(
-        self, new: NDArray[np.uint8] | None, n_new: int
-    ) -> NDArray[np.uint8] | None:
-        if new is None and self._present is None:
-            return None
-        added = np.ones((n_new, len(self._items)), np.uint8) if new is None else new
-        return np.concatenate([self._full_presence(), added])
-
-
-def _first(items: dict[str, Scores]) -> Scores:
-    return next(iter(items.values()))
-
-
-def _check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
-    """Raise ValueError unless all new items have the columns and the number of rows they must."""
-    for name, matrix in new.items():
-        expected = (len(_first(new)), items[name].shape[1])
-        if matrix.shape != expected:
-            raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
 
 
 def _as_rows(x: Any, name: str) -> sp.csr_array:
@@ -633,76 +326,3 @@ def _as_rows(x: Any, name: str) -> sp.csr_array:
         return as_csr(x, name)
     check_structure(x, name)
     return x
-
-
-def _filters(exclude: Any, allow: Any) -> dict[str, Any]:
-    """Return the three filters of a search as the compiled modules take them."""
-    allow_ids = None
-    if allow is not None and not is_sparse(allow):
-        allow_ids, allow = _as_id32(allow, "allow"), None
-    return {
-        "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
-        "allow": None if allow is None else csr_parts(as_csr(allow, "allow")),
-        "allow_ids": allow_ids,
-    }
-
-
-def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
-    wide = as_ids(ids, name)
-    outside = wide[(wide < 0) | (wide > np.iinfo(np.int32).max)]
-    if len(outside):
-        raise IndexError(f"{name} must hold item ids; got {outside[0]}")
-    return wide.astype(np.int32)
-
-
-def _presence(
-    present: Mapping[str, ArrayLike] | None, items: dict[str, Scores]
-) -> NDArray[np.uint8] | None:
-    """Return flags (n_items, n_modalities), or None where every item has everything."""
-    if present is None:
-        return None
-    if not isinstance(present, Mapping):
-        raise TypeError(
-            f"present must be a mapping modality -> array; got {type(present).__name__}"
-        )
-    unknown = [name for name in present if name not in items]
-    if unknown:
-        raise ValueError(f"present must name modalities of {list(items)}; got {unknown}")
-    flags = np.ones((len(_first(items)), len(items)), np.uint8)
-    for column, name in enumerate(items):
-        if name not in present:
-            continue
-        mask = np.asarray(present[name])
-        if mask.dtype != np.bool_:
-            raise TypeError(f"present[{name!r}] must be boolean; got dtype {mask.dtype}")
-        if mask.shape != (len(flags),):
-            raise ValueError(f"present[{name!r}] must have shape ({len(flags)},); got {mask.shape}")
-        flags[:, column] = mask
-    return flags
-
-
-def _weights(
-    weights: Mapping[str, ArrayLike] | None, modalities: list[str], n_queries: int
-) -> NDArray[np.float64]:
-    """Return weights of shape (1 or n_queries, n_modalities), in the order of the modalities."""
-    if weights is None:
-        return np.ones((1, len(modalities)))
-    if not isinstance(weights, Mapping):
-        raise TypeError(
-            f"weights must be a mapping modality -> weight; got {type(weights).__name__}"
-        )
-    check_keys(weights, "weights", modalities)
-    columns = []
-    for name in modalities:
-        column = np.asarray(weights[name])
-        if column.dtype.kind not in "fiu":
-            raise TypeError(f"weights[{name!r}] must be real; got dtype {column.dtype}")
-        if column.shape not in ((), (n_queries,)):
-            raise ValueError(
-                f"weights[{name!r}] must be a number or have shape ({n_queries},); "
-                f"got shape {column.shape}"
-            )
-        columns.append(column.astype(np.float64))
-    return np.ascontiguousarray(
-        np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, len(modalities))
-    )

@@ -319,6 +319,15 @@ def test_interactions_are_an_allow_list(likes, content):
     assert_same_bytes(model.recommend(users, k=5, allow=admitted), expected)
 
 
+def test_validation_of_other_items_is_refused(rng, content):
+    users, items = rng.integers(0, N_USERS, 4000), rng.integers(0, N_ITEMS, 4000)
+    train = recfuse.Interactions.from_arrays(users, items)
+    other = recfuse.Interactions.from_arrays(users, 1000 - items)
+    assert train.to_csr().shape == other.to_csr().shape == (N_USERS, N_ITEMS)
+    with pytest.raises(ValueError, match="validation must have the items of user_items"):
+        recfuse.MultimodalRecommender().fit(train, content, validation=other)
+
+
 def test_item_biases_take_part(rng, likes):
     ratings = likes.copy()
     ratings.data = rng.integers(1, 6, ratings.nnz).astype(np.float32)

@@ -277,6 +277,12 @@ QUERIES = np.ones((2, 3), np.float32)
         ({"k": 0}, ValueError, "topk: k must be at least 1; got 0"),
         ({"k": -1}, ValueError, "k must be at least 1; got -1"),
         ({"k": 2.0}, TypeError, "k must be an integer; got 2.0"),
+        ({"k": 2**70}, ValueError, "k must be at most 2147483647"),
+        (
+            {"items": np.full((4, 3), 1e300)},
+            ValueError,
+            r"items must fit into float32; got 1e\+300",
+        ),
         ({"k": True}, TypeError, "k must be an integer; got True"),
         ({"metric": "l2"}, ValueError, "^topk: metric must be one of 'dot', 'cosine'; got 'l2'"),
         ({"metric": None}, TypeError, "metric must be a string; got None"),

@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import as_matrix
+from recfuse._inputs import as_csr, as_matrix
 from recfuse.fusion.blocks import ContentBlock, presence_of
+from recfuse.interactions import Interactions
 
-__all__ = ["behaviour_models", "content_blocks", "full_weights", "list_length"]
+__all__ = [
+    "behaviour_models",
+    "content_blocks",
+    "full_weights",
+    "later_events",
+    "list_length",
+]
 
 
 def behaviour_models(behaviour: Any) -> dict[str, Any]:
@@ -21,6 +29,21 @@ def behaviour_models(behaviour: Any) -> dict[str, Any]:
             f"behaviour must be a mapping modality -> estimator; got {type(behaviour).__name__}"
         )
     return dict(behaviour)
+
+
+def later_events(validation: Any, user_items: Any, shape: tuple[int, int]) -> sp.csr_array:
+    """Return the held-out events, which are of the same users and items."""
+    if isinstance(validation, Interactions) and isinstance(user_items, Interactions):
+        for space in ("users", "items"):
+            if not np.array_equal(getattr(validation, space), getattr(user_items, space)):
+                raise ValueError(
+                    f"validation must have the {space} of user_items in the same order; "
+                    "got different ones. Split one set of interactions."
+                )
+    csr = as_csr(validation, "validation")
+    if csr.shape != shape:
+        raise ValueError(f"validation must have shape {shape}; got {csr.shape}")
+    return csr
 
 
 def list_length(k: Any) -> int:

@@ -18,7 +18,7 @@ from recfuse.fusion._patterns import (
     without,
 )
 from recfuse.fusion.blocks import Block, BlockQueries
-from recfuse.ops import FusedIndex
+from recfuse.index import FusedIndex
 
 __all__ = ["HybridIndex"]
 

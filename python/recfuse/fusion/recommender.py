@@ -16,6 +16,7 @@ from recfuse.fusion._arguments import (
     behaviour_models,
     content_blocks,
     full_weights,
+    later_events,
     list_length,
 )
 from recfuse.fusion._patterns import pattern, pattern_of_lists, union, values_at, without
@@ -29,9 +30,9 @@ from recfuse.fusion.blocks import (
 )
 from recfuse.fusion.hybrid import HybridIndex
 from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.index import FusedIndex
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.models._requests import filter_rows, left_out
-from recfuse.ops import FusedIndex
 
 __all__ = ["Explanation", "MultimodalRecommender"]
 
@@ -173,9 +174,7 @@ class MultimodalRecommender(Estimator):
             If a shape, a name or a type is wrong.
         """
         history = as_csr(user_items, "user_items")
-        later = None if validation is None else as_csr(validation, "validation")
-        if later is not None and later.shape != history.shape:
-            raise ValueError(f"validation must have shape {history.shape}; got {later.shape}")
+        later = None if validation is None else later_events(validation, user_items, history.shape)
         k = list_length(self.k)
         items, users, present = ({} if x is None else x for x in (items, users, present))
         content = content_blocks(items, users, present, history.shape)

@@ -207,7 +207,7 @@ def test_the_judge_of_neighbours_rejects_wrong_answers() -> None:
     for wrong, reason in [
         (ours | {"ids": itself}, "its own neighbour"),
         (ours | {"ids": twice}, "comes twice"),
-        (ours | {"ids": ours["ids"][:, ::-1]}, "whose cosine is another"),
+        (ours | {"ids": ours["ids"][:, ::-1]}, "from those given"),
         (ours | {"ids": ours["ids"][:, 1:]}, "shape"),
         (ours | {"cosines": ours["cosines"] * 0.999}, "cosine"),
     ]:

@@ -129,6 +129,18 @@ def test_scores_beyond_float32_are_infinite():
     assert scores.tolist() == [[np.inf, np.float32(3e38), -np.inf]]
 
 
+def test_infinite_scores_run_by_id():
+    """The lists come in another order, and their sums are finite in float64."""
+    large = np.full((1, 200), 3e38, np.float32)
+    nothing = sp.csr_array((1, 1000), dtype=np.float32)
+    late = sp.hstack([nothing, sp.csr_array(large), sp.csr_array((1, 8800))])
+    early = sp.hstack([sp.csr_array(large), sp.csr_array((1, 9800))])
+    queries = sp.csr_array(np.array([[3e38, 3e38]], np.float32))
+    ids, scores = neighbour_topk(queries, sp.vstack([late, early], format="csr"), 3)
+    assert ids.tolist() == [[0, 1, 2]]
+    assert np.isposinf(scores).all()
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0), (1, 1, 1)], ids=str)
 def test_degenerate_shapes(shape):
     queries = sp.csr_array((shape[0], shape[1]), dtype=np.float32)

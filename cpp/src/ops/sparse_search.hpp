@@ -23,8 +23,10 @@ constexpr std::int64_t kEntryCost = 8;  // looking at an id by its list costs as
 /// A little below the score that `best` asks for, -inf before it has k. No rounding on the way to a score, in float32
 /// or float64, makes up for 2^-20; and no score so small that the difference would round away is held back.
 inline double screen_threshold(const ExactTopk& best) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const double score = best.worst_score();
-  return std::isinf(score) ? score : score - std::abs(score) * 0x1p-20 - 0x1p-126;
+  if (score == kInfinity) return std::numeric_limits<float>::max();  // where rounding to infinity begins
+  return score == -kInfinity ? score : score - std::abs(score) * 0x1p-20 - 0x1p-126;
 }
 
 /// Rows by descending work, cut into runs of about equal work: what the threads share out. Depends on the work alone.

@@ -19,6 +19,7 @@ __all__ = [
     "as_int",
     "as_matrix",
     "as_modalities",
+    "as_num_threads",
     "as_rng",
     "check_ids",
     "check_keys",
@@ -188,9 +189,14 @@ def as_int(value: Any, name: str) -> int:
     """Return an integer; a bool or a float is none."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer; got {value!r}")
-    if not -(2**31) <= value < 2**31:
-        raise ValueError(f"{name} must be below 2147483648; got {value}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must fit into 64 bits; got {value}")
     return int(value)
+
+
+def as_num_threads(value: Any) -> int:
+    """Return a number of threads; C++ caps what is more than it would ever start."""
+    return min(as_int(value, "num_threads"), 2**31 - 1)
 
 
 def as_float(value: Any, name: str) -> float:

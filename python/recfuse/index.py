@@ -14,6 +14,7 @@ from recfuse._inputs import (
     as_ids,
     as_int,
     as_modalities,
+    as_num_threads,
     check_ids,
     check_keys,
     check_name,
@@ -86,7 +87,7 @@ class FusedIndex:
             metric=metric,
             names=list(items) if op == "fuse_topk" else [],
             op=op,
-            num_threads=as_int(num_threads, "num_threads"),
+            num_threads=as_num_threads(num_threads),
         )
         # Only now: a change that is refused leaves the index as it was.
         self._handle, self._items, self._present = handle, items, present
@@ -208,7 +209,7 @@ class FusedIndex:
             missing=missing,
             **as_filters(exclude, allow),
             contributions=contributions,
-            num_threads=as_int(self._num_threads, "num_threads"),
+            num_threads=as_num_threads(self._num_threads),
         )
         return result
 
@@ -250,7 +251,7 @@ class FusedIndex:
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
             missing=missing,
-            num_threads=as_int(self._num_threads, "num_threads"),
+            num_threads=as_num_threads(self._num_threads),
         )
         return result[0], result[1]
 

@@ -15,6 +15,7 @@ from recfuse._inputs import (
     as_float,
     as_int,
     as_matrix,
+    as_num_threads,
     check_name,
     check_structure,
     csr_parts,
@@ -239,7 +240,7 @@ def cosine_knn(
         norm=norm,
         shrinkage=as_float(shrinkage, "shrinkage"),
         min_support=as_int(min_support, "min_support"),
-        num_threads=as_int(num_threads, "num_threads"),
+        num_threads=as_num_threads(num_threads),
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
@@ -314,7 +315,7 @@ def neighbour_topk(
         as_int(k, "k"),
         normalise=bool(normalise),
         **as_filters(exclude, allow),
-        num_threads=as_int(num_threads, "num_threads"),
+        num_threads=as_num_threads(num_threads),
     )
     return result[0], result[1]
 

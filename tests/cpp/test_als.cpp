@@ -7,7 +7,6 @@
 
 #include "check.hpp"
 #include "recfuse/recfuse.hpp"
-#include "sparse.hpp"
 
 namespace {
 
@@ -15,12 +14,34 @@ using recfuse::AlsObjective;
 using recfuse::AlsParams;
 using recfuse::LinearSolver;
 
+struct Csr {
+  std::int64_t rows, cols;
+  std::vector<std::int64_t> indptr{0};
+  std::vector<std::int32_t> indices;
+  std::vector<float> values;
+
+  /// One entry in `one_in`, values 1 to 5.
+  Csr(std::int64_t n_rows, std::int64_t n_cols, unsigned one_in, unsigned seed) : rows(n_rows), cols(n_cols) {
+    std::mt19937 random(seed);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int32_t col = 0; col < cols; ++col) {
+        if (random() % one_in != 0) continue;
+        indices.push_back(col);
+        values.push_back(static_cast<float>(random() % 5 + 1));
+      }
+      indptr.push_back(static_cast<std::int64_t>(indices.size()));
+    }
+  }
+
+  recfuse::CsrView view() const { return {indptr.data(), indices.data(), values.data(), rows, cols}; }
+};
+
 struct Model {
   std::vector<float> users, items;
   double loss;
 };
 
-Model fit(const recfuse::testing::Csr& matrix, const AlsParams& params, int num_threads) {
+Model fit(const Csr& matrix, const AlsParams& params, int num_threads) {
   std::mt19937 random(7);
   Model model{std::vector<float>(static_cast<std::size_t>(matrix.rows * params.factors)),
               std::vector<float>(static_cast<std::size_t>(matrix.cols * params.factors)), 0};
@@ -47,7 +68,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 
 TEST(every_isa_solves_the_systems) {
   const auto before = recfuse::active_isa();
-  const recfuse::testing::Csr matrix(60, 45, 5, 20261121);
+  const Csr matrix(60, 45, 5, 20261121);
   for (const auto objective : {AlsObjective::kImplicit, AlsObjective::kExplicit}) {
     for (const std::int64_t factors : {1, 7, 33}) {
       AlsParams params{
@@ -72,7 +93,7 @@ TEST(every_isa_solves_the_systems) {
 }
 
 TEST(wrong_values_throw) {
-  const recfuse::testing::Csr matrix(3, 4, 2, 1);
+  const Csr matrix(3, 4, 2, 1);
   const auto view = matrix.view();
   CHECK_THROWS(std::invalid_argument, "als: factors must be at least 1; got 0",
                recfuse::AlsSolver(view, {.factors = 0}));

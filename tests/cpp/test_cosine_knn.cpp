@@ -1,89 +1,204 @@
-// Sparse similarity on every instruction set, against the formula on dense rows.
+// cosine_knn and neighbour_topk as a C++ program uses them: every way to add up, on every instruction set, against
+// loops in float64.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "check.hpp"
 #include "recfuse/recfuse.hpp"
-#include "sparse.hpp"
 
 namespace {
 
-struct Result {
-  std::vector<std::int32_t> ids;
-  std::vector<float> scores;
-  bool operator==(const Result&) const = default;
+using recfuse::CsrView;
+using recfuse::Norm;
+
+struct Csr {
+  std::vector<std::int64_t> indptr{0};
+  std::vector<std::int32_t> indices;
+  std::vector<float> values;
+  std::int64_t cols = 0;
+
+  std::int64_t rows() const { return static_cast<std::int64_t>(indptr.size()) - 1; }
+  CsrView view() const { return {indptr.data(), indices.data(), values.data(), rows(), cols}; }
+  /// NaN where nothing is stored.
+  double at(std::int64_t row, std::int32_t column) const {
+    const auto begin = indices.begin() + indptr[static_cast<std::size_t>(row)];
+    const auto end = indices.begin() + indptr[static_cast<std::size_t>(row) + 1];
+    const auto found = std::lower_bound(begin, end, column);
+    if (found == end || *found != column) return std::numeric_limits<double>::quiet_NaN();
+    return values[static_cast<std::size_t>(found - indices.begin())];
+  }
 };
 
-Result expected(const recfuse::testing::Csr& matrix, const recfuse::CosineKnnArgs& args) {
-  const auto x = matrix.dense();
-  const auto row = [&](std::int64_t i) { return x.begin() + i * matrix.cols; };
-  Result result;
-  for (std::int64_t i = 0; i < matrix.rows; ++i) {
-    std::vector<std::uint64_t> keys;
-    for (std::int64_t j = 0; j < matrix.rows; ++j) {
-      double dot = 0, full_i = 0, full_j = 0, shared_i = 0, shared_j = 0;
-      std::int64_t support = 0;
-      for (std::int64_t c = 0; c < matrix.cols; ++c) {
-        const double a = row(i)[c], b = row(j)[c];
-        dot += a * b;
-        full_i += a * a;
-        full_j += b * b;
-        if (a == 0 || b == 0) continue;
-        ++support;
-        shared_i += a * a;
-        shared_j += b * b;
-      }
-      if (i == j || support < args.min_support) continue;
-      const bool full = args.norm == recfuse::Norm::kFull;
-      const float score = recfuse::cosine(dot, full ? full_i : shared_i, full ? full_j : shared_j, args.shrinkage);
-      keys.push_back(recfuse::ranking_key(score, static_cast<std::int32_t>(j)));
+/// About one entry in five, each one of `choices`.
+Csr random_csr(std::int64_t rows, std::int64_t cols, const std::vector<float>& choices, unsigned seed) {
+  std::mt19937 random(seed);
+  Csr csr;
+  csr.cols = cols;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t column = 0; column < cols; ++column) {
+      if (random() % 5 != 0) continue;
+      csr.indices.push_back(static_cast<std::int32_t>(column));
+      csr.values.push_back(choices[random() % choices.size()]);
     }
-    std::sort(keys.rbegin(), keys.rend());
-    for (std::size_t n = 0; n < static_cast<std::size_t>(args.k); ++n) {
-      result.ids.push_back(n < keys.size() ? recfuse::key_id(keys[n]) : -1);
-      result.scores.push_back(n < keys.size() ? recfuse::key_score(keys[n]) : -std::numeric_limits<float>::infinity());
-    }
+    csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
   }
-  return result;
+  return csr;
 }
 
-Result neighbours(const recfuse::CosineKnnArgs& args) {
-  const auto n = static_cast<std::size_t>(args.matrix.rows * args.k);
-  Result result{std::vector<std::int32_t>(n), std::vector<float>(n)};
-  recfuse::cosine_knn(
-      args, {{result.ids.data(), args.matrix.rows, args.k}, {result.scores.data(), args.matrix.rows, args.k}});
-  return result;
+struct Lists {
+  std::vector<std::int32_t> ids;
+  std::vector<float> scores;
+  std::int64_t k;
+
+  Lists(std::int64_t rows, std::int64_t width)
+      : ids(static_cast<std::size_t>(rows * width), -7), scores(ids.size(), -7), k(width) {}
+  recfuse::TopkOut out() {
+    const std::int64_t rows = static_cast<std::int64_t>(ids.size()) / k;
+    return {{ids.data(), rows, k}, {scores.data(), rows, k}};
+  }
+  bool operator==(const Lists&) const = default;
+};
+
+/// Sorts by score, then id, and writes the best as row `row`.
+void write(std::vector<std::pair<float, std::int32_t>> scored, std::int64_t row, Lists& lists) {
+  std::sort(scored.begin(), scored.end(), [](const auto& a, const auto& b) {
+    return a.first > b.first || (a.first == b.first && a.second < b.second);
+  });
+  for (std::int64_t i = 0; i < lists.k; ++i) {
+    const auto at = static_cast<std::size_t>(row * lists.k + i), from = static_cast<std::size_t>(i);
+    lists.ids[at] = from < scored.size() ? scored[from].second : -1;
+    lists.scores[at] = from < scored.size() ? scored[from].first + 0.0F : -std::numeric_limits<float>::infinity();
+  }
 }
+
+Lists neighbours_by_loops(const Csr& csr, const recfuse::CosineKnnArgs& args) {
+  Lists lists(csr.rows(), args.k);
+  for (std::int64_t u = 0; u < csr.rows(); ++u) {
+    std::vector<std::pair<float, std::int32_t>> scored;
+    for (std::int64_t v = 0; v < csr.rows(); ++v) {
+      double dot = 0, squared_u = 0, squared_v = 0;
+      std::int64_t support = 0;
+      for (std::int32_t c = 0; c < csr.cols; ++c) {
+        const double a = csr.at(u, c), b = csr.at(v, c);
+        const bool shared = !std::isnan(a) && !std::isnan(b);
+        if (shared) dot += a * b;
+        if (shared || (args.norm == Norm::kFull && !std::isnan(a))) squared_u += a * a;
+        if (shared || (args.norm == Norm::kFull && !std::isnan(b))) squared_v += b * b;
+        support += shared;
+      }
+      if (u == v || support < args.min_support) continue;
+      const double norms = std::sqrt(squared_u * squared_v) + args.shrinkage;
+      scored.emplace_back(norms == 0 ? 0.0F : static_cast<float>(dot / norms), static_cast<std::int32_t>(v));
+    }
+    write(std::move(scored), u, lists);
+  }
+  return lists;
+}
+
+const std::vector<std::vector<float>> kChoices{{1},        {1, 2, 5},      {0.5, 1, 4.5}, {0.1F, 1.3F, 2.7F},
+                                               {-1, 0, 2}, {1e-38F, 3e38F}};
 
 }  // namespace
 
-TEST(every_isa_returns_the_formula) {
-  const auto before = recfuse::active_isa();
-  const recfuse::testing::Csr matrix(90, 70, 6, 20261121);
-  for (const auto& isa : recfuse::available_isas()) {
-    recfuse::set_isa(isa);
-    for (const auto norm : {recfuse::Norm::kFull, recfuse::Norm::kCorated}) {
-      for (const std::int64_t k : {1, 10, 120}) {
-        for (const int num_threads : {1, 2}) {
-          const recfuse::CosineKnnArgs args{.matrix = matrix.view(),
-                                            .k = k,
-                                            .norm = norm,
-                                            .shrinkage = k == 10 ? 3.5 : 0.0,
-                                            .min_support = k == 10 ? 2 : 1,
-                                            .num_threads = num_threads};
-          CHECK(neighbours(args) == expected(matrix, args));
+TEST(neighbours_are_those_of_the_definition) {
+  unsigned seed = 1;
+  for (const auto& choices : kChoices) {
+    const Csr csr = random_csr(70, 25, choices, ++seed);
+    for (const Norm norm : {Norm::kFull, Norm::kCorated}) {
+      for (const std::int64_t min_support : {1, 2}) {
+        recfuse::CosineKnnArgs args{
+            .matrix = csr.view(), .k = 6, .norm = norm, .shrinkage = 0.5, .min_support = min_support};
+        const Lists expected = neighbours_by_loops(csr, args);
+        for (const auto& isa : recfuse::available_isas()) {
+          recfuse::set_isa(isa);
+          for (args.num_threads = 1; args.num_threads <= 3; args.num_threads += 2) {
+            Lists got(csr.rows(), args.k);
+            recfuse::cosine_knn(args, got.out());
+            CHECK(got == expected);
+          }
         }
       }
     }
   }
-  recfuse::set_isa(before);
 }
 
-TEST(wrong_values_throw) {
-  const recfuse::testing::Csr matrix(3, 4, 2, 1);
-  CHECK_THROWS(std::invalid_argument, "cosine_knn: k must be at least 1; got 0",
-               recfuse::cosine_knn({.matrix = matrix.view(), .k = 0}, {}));
+TEST(the_best_of_a_product_are_those_of_the_definition) {
+  for (const bool normalise : {false, true}) {
+    const Csr queries = random_csr(20, 30, {0.3F, -1, 2}, 5), matrix = random_csr(30, 2100, {1, 0.7F, -2}, 6);
+    const std::vector<std::int32_t> allowed{5, 7, 7, 1500, 2099, 0};
+    for (const bool filtered : {false, true}) {
+      recfuse::NeighbourTopkArgs args{
+          .queries = queries.view(), .neighbours = matrix.view(), .normalise = normalise, .k = 9};
+      args.has_allow_ids = filtered;
+      if (filtered) args.allow_ids = allowed;
+      Lists expected(20, args.k);
+      for (std::int64_t q = 0; q < 20; ++q) {
+        std::vector<std::pair<float, std::int32_t>> scored;
+        for (std::int32_t item = 0; item < matrix.cols; ++item) {
+          double sum = 0, weight = 0;
+          int terms = 0;
+          for (std::int32_t j = 0; j < queries.cols; ++j) {
+            const double a = queries.at(q, j), b = matrix.at(j, item);
+            if (std::isnan(a) || std::isnan(b)) continue;
+            sum += a * b;
+            weight += std::abs(a);
+            ++terms;
+          }
+          if (terms == 0 || (filtered && std::count(allowed.begin(), allowed.end(), item) == 0)) continue;
+          scored.emplace_back(static_cast<float>(normalise ? sum / weight : sum), item);
+        }
+        write(std::move(scored), q, expected);
+      }
+      for (const auto& isa : recfuse::available_isas()) {
+        recfuse::set_isa(isa);
+        Lists got(20, args.k);
+        recfuse::neighbour_topk(args, got.out());
+        CHECK(got == expected);
+      }
+    }
+  }
+}
+
+TEST(a_slice_of_a_larger_matrix_is_a_matrix) {
+  const Csr csr = random_csr(40, 15, {1, 3}, 9);
+  CsrView slice = csr.view();
+  slice.indptr += 10;
+  slice.rows = 20;
+  Csr copy;
+  copy.cols = csr.cols;
+  for (std::int64_t row = 10; row < 30; ++row) {
+    for (std::int64_t e = csr.indptr[static_cast<std::size_t>(row)]; e < csr.indptr[static_cast<std::size_t>(row) + 1];
+         ++e) {
+      copy.indices.push_back(csr.indices[static_cast<std::size_t>(e)]);
+      copy.values.push_back(csr.values[static_cast<std::size_t>(e)]);
+    }
+    copy.indptr.push_back(static_cast<std::int64_t>(copy.indices.size()));
+  }
+  Lists a(20, 5), b(20, 5);
+  recfuse::cosine_knn({.matrix = slice, .k = 5}, a.out());
+  recfuse::cosine_knn({.matrix = copy.view(), .k = 5}, b.out());
+  CHECK(a == b);
+}
+
+TEST(wrong_arguments_are_named_and_nothing_is_written) {
+  const Csr csr = random_csr(5, 4, {1}, 3);
+  Lists lists(5, 2), untouched(5, 2);
+  const auto message = [&](recfuse::CosineKnnArgs args) {
+    return recfuse::testing::thrown_message<std::invalid_argument>([&] { recfuse::cosine_knn(args, lists.out()); });
+  };
+  CHECK(message({.matrix = csr.view(), .k = 0}) == "cosine_knn: k must be at least 1; got 0");
+  CHECK(message({.matrix = csr.view(), .k = 3}) ==
+        "cosine_knn: out must have shape (5, 3) twice; got (5, 2) and (5, 2)");
+  CHECK(message({.matrix = csr.view(), .k = 2, .min_support = 0}) ==
+        "cosine_knn: min_support must be at least 1; got 0");
+  CsrView pattern = csr.view();
+  pattern.values = nullptr;
+  CHECK(message({.matrix = pattern, .k = 2}) == "cosine_knn: matrix must have values; got a pattern");
+  CHECK(lists == untouched);
 }

@@ -313,9 +313,10 @@ class WorkerHere:
     def answer(self) -> dict[str, Any]:
         return self.ready.answer(self.result)
 
-    def time(self, n_calls: int) -> float:
+    def time(self, n_calls: int) -> tuple[float, float]:
         self.calls.append(self.name)
-        return float(self.ready.call()[1])
+        seconds = float(self.ready.call()[1])
+        return seconds, 2 * seconds
 
     def close(self) -> None:
         pass
@@ -359,6 +360,7 @@ def test_contenders_alternate_and_ratios_are_taken_round_by_round(here: list[str
     assert here == ["recfuse", "a", "a", "recfuse"]
     ours, peer = result["contenders"]
     assert ours["seconds"] == [1.0, 2.0]
+    assert ours["cpu_seconds"] == 3.0
     assert peer["ratio_median"] == pytest.approx(3.5)  # of 3 / 1 and 8 / 2
     assert (peer["ratio_low"], peer["ratio_high"]) == pytest.approx((3.25, 3.75))
     assert result["best_peer"] == "a"

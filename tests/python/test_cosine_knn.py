@@ -218,7 +218,7 @@ def test_degenerate_shapes(shape, filled):
 def test_k_may_exceed_the_rows(rng):
     matrix = random_matrix(rng, "counts")
     few = recfuse.cosine_knn(matrix, 40)
-    assert_same_bytes(parts(recfuse.cosine_knn(matrix, 2**40)), parts(few))
+    assert_same_bytes(parts(recfuse.cosine_knn(matrix, 2**31 - 1)), parts(few))
 
 
 def test_result_is_an_ordinary_sparse_matrix(rng):

@@ -85,24 +85,24 @@ inline __attribute__((always_inline)) void multiply_tile(const float* rows, std:
   Floats sum[kTileRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) sum[i][v] = zero();
   }
   for (std::int64_t k = 0; k < n; ++k) {
     const float* row = rows + k * stride;
     Floats x[kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) x[v] = load(row + c + v * kFloats);
 #pragma GCC unroll 16
     for (int i = 0; i < kTileRows; ++i) {
       const Floats y = broadcast(row[r + i]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[i][v] = multiply_add(y, x[v], sum[i][v]);
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const std::int64_t at = (r + i) * stride + c + v * kFloats;
       const Floats old = load(base + at);
@@ -111,19 +111,29 @@ inline __attribute__((always_inline)) void multiply_tile(const float* rows, std:
   }
 }
 
-/// The tiles of rows [r, r + kTileRows) from the diagonal to the right.
+template <int kVectors, bool kSubtract>
+inline __attribute__((always_inline)) void multiply_at_most(int vectors, const float* rows, std::int64_t stride,
+                                                            std::int64_t n, std::int64_t r, std::int64_t c,
+                                                            const float* base, float* out) {
+  if (vectors == kVectors) {
+    multiply_tile<kVectors, kSubtract>(rows, stride, n, r, c, base, out);
+  } else if constexpr (kVectors > 1) {
+    multiply_at_most<kVectors - 1, kSubtract>(vectors, rows, stride, n, r, c, base, out);
+  }
+}
+
+/// The tiles of rows [r, r + kTileRows) from the diagonal to the right, of about equal width.
 template <bool kSubtract>
 inline void multiply_row_block(const float* rows, const RowLayout& layout, std::int64_t n, std::int64_t r,
                                const float* base, float* out) {
   std::int64_t c = r / kFloats * kFloats;
-  for (; c + kTileVectors * kFloats <= layout.width; c += kTileVectors * kFloats) {
-    multiply_tile<kTileVectors, kSubtract>(rows, layout.stride, n, r, c, base, out);
+  int left = static_cast<int>((layout.width - c) / kFloats);
+  for (int tiles = (left + kTileVectors - 1) / kTileVectors; tiles > 0; --tiles) {
+    const int vectors = (left + tiles - 1) / tiles;
+    multiply_at_most<kTileVectors, kSubtract>(vectors, rows, layout.stride, n, r, c, base, out);
+    c += vectors * kFloats;
+    left -= vectors;
   }
-  if (c + 2 * kFloats <= layout.width) {
-    multiply_tile<2, kSubtract>(rows, layout.stride, n, r, c, base, out);
-    c += 2 * kFloats;
-  }
-  if (c < layout.width) multiply_tile<1, kSubtract>(rows, layout.stride, n, r, c, base, out);
 }
 
 void add_gram(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram) {

@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::int64_t kTileFloats = 1 << 18;   // 1 MiB of packed items: half an L2, or a piece of the L3
 constexpr std::int64_t kQueryFloats = 1 << 17;  // packed queries that stay in L2 while panels of items pass by
-constexpr std::int64_t kMaxQueriesPerBlock = 512;
-constexpr std::int64_t kMinQueriesPerBlock = 192;  // below, interleaving the items again for every block costs too much
+constexpr std::int64_t kMaxQueriesPerBlock = 2048;
+constexpr std::int64_t kTilesPerWorker = 8;            // with fewer, workers that divide the items wait for one another
 constexpr std::int64_t kMaxCandidateBytes = 32 << 20;  // per worker
 constexpr std::int64_t kFewQueries = 6;                // up to here, rows read once beat packed panels
 // Canonical scoring of one item costs about as much as screening this many (docs/performance.md).
@@ -87,7 +87,9 @@ void Search::cut() {
   const std::int64_t bytes = Candidates::capacity_for(args_.k, items_.n_items()) * 8;
   const std::int64_t most = std::clamp<std::int64_t>(kMaxCandidateBytes / bytes, 1, kMaxQueriesPerBlock);
   const std::int64_t workers = plan_workers(n, args_.num_threads);
-  workers_own_blocks_ = n / workers >= std::min(kMinQueriesPerBlock, most);
+  // Dividing the items interleaves them once for all workers, and evens out what one of them loses to other programs.
+  workers_own_blocks_ =
+      n >= workers * kernels_.mr && static_cast<std::int64_t>(order_.tiles.size()) < kTilesPerWorker * workers;
   const std::int64_t rounds = (n + most * workers - 1) / (most * workers);
   // Whole panels of queries, evenly over the workers.
   const std::int64_t even = (n + rounds * workers - 1) / (rounds * workers);

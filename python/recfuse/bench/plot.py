@@ -136,10 +136,10 @@ def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, f
     if any(case["cost"]["updates"] for case in cases):
         updates = 2 * ceilings["updates_per_second"] / 1e9
         axes.axhline(updates, color=_INK, linewidth=1, linestyle="--")
-        axes.text(x[0], updates * 1.08, " scattered updates (cosine_knn)", fontsize=7, color=_INK)
+        axes.text(x[-1], updates * 1.08, "scattered updates", ha="right", fontsize=7, color=_INK)
     axes.plot([], [], "o", color=_OURS, label="recfuse, [n] as on the left")
     axes.plot([], [], "o", color="white", markeredgecolor=_INK, label="its best peer")
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    axes.legend(loc="upper left", fontsize=8, frameon=False)
     for number, intensity, work, ours, best in points:
         rates = [work / ours["median"] / 1e9]
         if best is not None:
@@ -155,7 +155,7 @@ def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, f
             fontsize=8,
             color=_OURS,
         )
-    axes.set_xlim(left=x[0] / 12)  # room for the names of the slopes
+    axes.set_xlim(left=x[0] / 40)  # room for the names of the slopes
     axes.set_xlabel("operations per byte that must move", fontsize=8)
     axes.set_ylabel("G operations per second", fontsize=8)
     axes.set_title("Against the limits of the machine", fontsize=10, loc="left", color=_INK)

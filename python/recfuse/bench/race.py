@@ -20,8 +20,8 @@ __all__ = ["Race", "WrongAnswerError"]
 _SAMPLE_SECONDS = 0.2  # calls shorter than this are repeated within a sample
 _MOST_CALLS = 100
 _PAUSE = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while before they sleep
-_HOPELESS = 8.0  # a peer that is this much slower than the fastest is not made to repeat it
-_LONG = 10.0  # ... if a call takes this many seconds
+_HOPELESS = 4.0  # a peer that is this much slower than the fastest is not made to repeat it
+_LONG = 5.0  # ... if a call takes this many seconds
 
 
 class WrongAnswerError(RecfuseError):
@@ -86,6 +86,7 @@ class Race:
         for runner in order:
             runner.sample()
         self._rounds += 1
+        self._log(f"round {self._rounds} done")
 
     def sample_ours(self) -> float:
         """Time the first contender alone and return its seconds."""
@@ -162,6 +163,7 @@ class _Runner:
         self.status = "timed"
         self.reason: str | None = None
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.first_seconds = 0.0
         self._worker: Worker | None = None
         self._n_calls = 1
@@ -193,7 +195,9 @@ class _Runner:
             return
         time.sleep(_PAUSE)
         try:
-            self.seconds.append(self._worker.time(self._n_calls))
+            seconds, cpu_seconds = self._worker.time(self._n_calls)
+            self.seconds.append(seconds)
+            self.cpu_seconds.append(cpu_seconds)
         except WorkerError as error:
             self.drop("failed", str(error))
 
@@ -230,6 +234,7 @@ class _Runner:
             "measures": self._measures,
             "calls_per_sample": self._n_calls,
             "seconds": self.seconds,
+            "cpu_seconds": float(np.median(self.cpu_seconds)) if self.cpu_seconds else None,
             **_spread("", self.seconds),
             **_spread("ratio_", ratios),
         }

@@ -101,7 +101,7 @@ def summary(results: dict[str, Any]) -> str:
 
 def details(case: dict[str, Any]) -> str:
     """Return one line per contender of a case."""
-    header = ["", "time", "quartiles", "ratio", "samples", "prepared in", "extra"]
+    header = ["", "time", "quartiles", "ratio", "CPU time", "samples", "prepared in", "extra"]
     rows, others = [], []
     for contender in case["contenders"]:
         if contender["status"] != "timed":
@@ -113,6 +113,7 @@ def details(case: dict[str, Any]) -> str:
                 _time(contender["median"]),
                 f"{_time(contender['low'])} .. {_time(contender['high'])}",
                 _ratio(contender),
+                _time(contender["cpu_seconds"]) if contender["cpu_seconds"] is not None else "",
                 str(len(contender["seconds"])),
                 _time(contender["prepare_seconds"]),
                 _megabytes(contender["extra_bytes"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,17 @@ def main_bench(
         raise ValueError(f"bench: threads must be at least 0; got {threads}")
     cases = [case for op in ops or OPS for case in cases_of(op, quick=quick)]
     try:
-        results = run_cases(cases, threads=threads, rounds=rounds, peers=peers)
+        results = run_cases(
+            cases,
+            threads=threads,
+            rounds=rounds,
+            peers=peers,
+            show=lambda result: print(report.details(result) + "\n", flush=True),
+        )
     except WrongAnswerError as error:
         print(f"wrong answer: {error}", file=sys.stderr)
         return 1
     print(report.headline(results), report.summary(results), sep="\n\n")
-    for case in results["cases"]:
-        print("\n" + report.details(case))
     out_dir = Path(out_dir)
     report.write_json(results, out_dir / "bench.json")
     print(f"\nwrote {out_dir / 'bench.json'}")
@@ -79,9 +83,17 @@ def main_bench(
 
 
 def run_cases(
-    cases: Sequence[Case], *, threads: int = 0, rounds: int = 5, peers: bool = True
+    cases: Sequence[Case],
+    *,
+    threads: int = 0,
+    rounds: int = 5,
+    peers: bool = True,
+    show: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Race every case and return the document that `report.document` describes."""
+    """Race every case and return the document that `report.document` describes.
+
+    `show` gets the result of each case when it is there.
+    """
     threads = threads or default_threads()
     ceilings = measure_ceilings(threads)
     races = []
@@ -92,9 +104,11 @@ def run_cases(
         ) as race:
             for _ in range(rounds):
                 race.round()
-            races.append(race)
+        races.append(race)
         # The ceilings of the run are the best that any moment of it showed.
         ceilings = ceilings.best(measure_ceilings(threads))
+        if show is not None:
+            show(race.result(ceilings))
     return report.document([race.result(ceilings) for race in races], ceilings, threads)
 
 

@@ -98,9 +98,10 @@ class Worker:
         self._ask({"answer": str(self._answers)})
         return load_arrays(self._answers)
 
-    def time(self, n_calls: int) -> float:
-        """Call and return the seconds of one, the median where there are several."""
-        return float(self._ask({"time": n_calls})["seconds"])
+    def time(self, n_calls: int) -> tuple[float, float]:
+        """Call; return the seconds of one by the clock and of the CPUs, medians of several."""
+        reply = self._ask({"time": n_calls})
+        return float(reply["seconds"]), float(reply["cpu_seconds"])
 
     def close(self) -> None:
         """End the process."""
@@ -151,7 +152,7 @@ class _Child:
         self.ready = contender.prepare(case, inputs, request["num_threads"])
         prepared = time.perf_counter()
         for _ in range(case.warm_up_calls):
-            first_seconds = self.call()
+            first_seconds, _ = self.call()
         peak = _memory("VmHWM")
         self.description: dict[str, float | int | None] = {
             "prepare_seconds": prepared - start,
@@ -159,15 +160,17 @@ class _Child:
             "extra_bytes": None if before is None or peak is None else peak - before,
         }
 
-    def call(self) -> float:
-        start = time.perf_counter()
+    def call(self) -> tuple[float, float]:
+        start, cpu_start = time.perf_counter(), time.process_time()
         self.result = self.ready.call()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - cpu_start
 
-    def time(self, n_calls: int) -> float:
+    def time(self, n_calls: int) -> dict[str, float]:
         if n_calls > 1:  # short calls: the first one after a pause finds cold caches
             self.call()
-        return float(np.median([self.call() for _ in range(n_calls)]))
+        samples = [self.call() for _ in range(n_calls)]
+        seconds, cpu_seconds = (float(np.median(times)) for times in zip(*samples, strict=True))
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
 
 def _reset_peak_memory() -> int | None:
@@ -203,7 +206,7 @@ def serve() -> None:
                     child = _Child(request)
                     reply = child.description
                 elif "time" in request:
-                    reply = {"seconds": child.time(request["time"])}
+                    reply = child.time(request["time"])
                 else:
                     save_arrays(Path(request["answer"]), child.ready.answer(child.result))
                     reply = {}

@@ -11,7 +11,16 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_float, as_ids, as_int, as_rng, check_ids, csr_parts
+from recfuse._inputs import (
+    as_csr,
+    as_float,
+    as_ids,
+    as_int,
+    as_num_threads,
+    as_rng,
+    check_ids,
+    csr_parts,
+)
 from recfuse._progress import progress
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
@@ -213,7 +222,7 @@ class AlternatingLeastSquares(Estimator):
             frequency_scaling=as_float(self.frequency_scaling, "frequency_scaling"),
             biases=bool(self.biases),
             cg_steps=as_int(self.cg_steps, "cg_steps"),
-            num_threads=as_int(self.num_threads, "num_threads"),
+            num_threads=as_num_threads(self.num_threads),
         )
 
     def _learn(self, solver: Any, losses: list[float]) -> None:

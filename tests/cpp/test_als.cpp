@@ -1,4 +1,5 @@
 // Alternating least squares on every instruction set, against the same systems in float64.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import recfuse.demo
 from recfuse.demo import data as demo_data
+from recfuse.demo import race as demo_race
 from recfuse.demo.pipeline import Result, Stages, run_pipeline
 from recfuse.demo.report import as_html
 from recfuse.demo.text import as_text
@@ -85,3 +87,26 @@ def test_run_writes_the_report_and_says_what_it_leaves_out(small, tmp_path, monk
     assert "the registry cannot be reached" in out and "no text encoder" in out
     assert all(f"[{i}/7]" in out for i in range(1, 8))
     assert (tmp_path / "out" / "report.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_the_race_refuses_other_scores(monkeypatch):
+    items = {"a": np.eye(4, dtype=np.float32)}
+    nothing = sp.csr_array((4, 4), dtype=np.float32)
+    monkeypatch.setattr(demo_race, "_PAUSE", 0)
+    assert demo_race.race(items, items, {"a": 1.0}, 2, nothing).workload == (
+        "4 queries, 4 films, dimensions a 4"
+    )
+    wrong = lambda *_, **__: (np.zeros((4, 2), np.int32), np.zeros((4, 2), np.float32))  # noqa: E731
+    monkeypatch.setattr(recfuse.FusedIndex, "topk", wrong)
+    with pytest.raises(RuntimeError, match="agree within"):
+        demo_race.race(items, items, {"a": 1.0}, 2, nothing)
+
+
+def test_an_enlarged_catalogue_begins_with_the_real_one():
+    real = {"a": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    larger = demo_race.enlarged(real, 8)["a"]
+    assert larger.shape == (8, 2) and larger.dtype == np.float32
+    np.testing.assert_array_equal(larger[:3], real["a"])
+    distance = np.linalg.norm(larger[3:] - real["a"][np.arange(3, 8) % 3], axis=1)
+    lengths = np.linalg.norm(real["a"][np.arange(3, 8) % 3], axis=1)
+    np.testing.assert_allclose(distance, lengths / 2, rtol=1e-5)

@@ -17,6 +17,8 @@ float round_down(double x) {
   return f <= x ? f : std::nextafter(f, -kInfinity);
 }
 
+float round_up(double x) { return -round_down(-x); }
+
 }  // namespace
 
 std::int64_t Candidates::capacity_for(std::int64_t k, std::int64_t n_items) { return std::min(k, n_items) * 2 + 64; }
@@ -42,9 +44,9 @@ void Candidates::raise_threshold(std::int64_t q, float at_least) {
   thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
 }
 
-bool Candidates::push(std::int64_t q, float value, std::int32_t id) {
+bool Candidates::push(std::int64_t q, float value, double bound, std::int32_t id) {
   std::int64_t& count = counts_[row(q)];
-  entries(q)[count++] = {value, id};
+  entries(q)[count++] = {round_down(value - bound), round_up(value + bound), id};
   if (count < capacity_) return false;
   const float before = threshold(q);
   drop_refused(q);
@@ -69,16 +71,11 @@ void Candidates::drop_hopeless(std::int64_t q) {
   const std::int64_t k = queries_.args().k, count = counts_[row(q)];
   if (count < k) return;
   Entry* const begin = entries(q);
-  // Not a member: threads may finish different queries of one object at the same time.
-  std::vector<double> lower_bounds(static_cast<std::size_t>(count));
-  std::transform(begin, begin + count, lower_bounds.begin(),
-                 [&](const Entry& e) { return e.value - queries_.bound(q, e.id); });
-  const auto kth = lower_bounds.begin() + static_cast<std::ptrdiff_t>(k) - 1;
-  std::nth_element(lower_bounds.begin(), kth, lower_bounds.end(), std::greater<>());
-  raise_threshold(q, round_down(*kth));
-  const double threshold_now = threshold(q);
-  Entry* const end = std::remove_if(begin, begin + count,
-                                    [&](const Entry& e) { return e.value + queries_.bound(q, e.id) < threshold_now; });
+  std::nth_element(begin, begin + k - 1, begin + count,
+                   [](const Entry& a, const Entry& b) { return a.lower > b.lower; });
+  raise_threshold(q, begin[k - 1].lower);
+  const float at_least = threshold(q);
+  Entry* const end = std::remove_if(begin, begin + count, [&](const Entry& e) { return e.upper < at_least; });
   counts_[row(q)] = admitted_[row(q)] = end - begin;
 }
 
@@ -89,8 +86,7 @@ void Candidates::keep_best_exactly(std::int64_t q) {
     best.push(queries_.score(kernels_, q, begin[i].id), begin[i].id);
   }
   std::int64_t count = 0;
-  // An exact score is within the bound of itself, so it may stand where a screened value stood.
-  for (const std::uint64_t key : best.sorted()) begin[count++] = {key_score(key), key_id(key)};
+  for (const std::uint64_t key : best.sorted()) begin[count++] = {key_score(key), key_score(key), key_id(key)};
   counts_[row(q)] = admitted_[row(q)] = count;
 }
 

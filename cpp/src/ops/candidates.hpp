@@ -24,15 +24,15 @@ class Candidates {
   float threshold(std::int64_t q) const { return thresholds_[row(q)]; }
   void raise_threshold(std::int64_t q, float at_least);
 
-  /// Adds an item; true if that raised the threshold.
-  bool push(std::int64_t q, float value, std::int32_t id);
+  /// Adds an item whose score is within `bound` of `value`; true if that raised the threshold.
+  bool push(std::int64_t q, float value, double bound, std::int32_t id);
 
   /// Scores canonically whatever may be among the k best.
   void rescore(std::int64_t q, ExactTopk& best);
 
  private:
   struct Entry {
-    float value;
+    float lower, upper;  // the score is in between
     std::int32_t id;
   };
 

@@ -48,24 +48,34 @@ class Search {
  private:
   struct Worker {
     Candidates candidates;
-    std::vector<float> items;    // one packed tile
-    std::vector<float> queries;  // the packed block, where workers do not share one
-    std::vector<float> thresholds;
-    std::vector<float> panel;  // scores of one panel per modality, for fusions that are not linear
+    std::vector<float> items;       // one packed tile
+    std::vector<float> queries;     // the packed block, where workers do not share one
+    std::vector<float> thresholds;  // of the queries of the block, for the tile at hand
+    std::vector<double> bounds;     // likewise: how far from the score a screened value may be
+    std::vector<float> panel;       // scores of one panel per modality, for fusions that are not linear
+  };
+
+  /// Queries that are screened together: [first, last), at most kernels_.mr.
+  struct QueryPanel {
+    std::int64_t first, last;
+    const float* packed;
+    float* thresholds;
+    const double* bounds;
   };
 
   void cut();
   std::unique_ptr<Worker> new_worker() const;
   void pack_queries(std::int64_t first, std::int64_t last, std::vector<float>& packed) const;
-  float tile_threshold(const Candidates& candidates, std::int64_t q, std::size_t tile) const;
+  double tile_bound(std::int64_t q, std::size_t tile) const;
+  float tile_threshold(const Candidates& candidates, std::int64_t q, int group, double bound) const;
   void scan_tile(std::size_t tile, std::int64_t first, std::int64_t last, const float* queries, Worker& worker) const;
-  void scan_panel(std::size_t tile, std::int64_t item, std::int64_t first, std::int64_t last, const float* queries,
-                  const float* items, float* thresholds, Worker& worker) const;
+  void scan_panel(std::size_t tile, std::int64_t item, const float* items, const QueryPanel& queries,
+                  Worker& worker) const;
   void scan_rows(std::size_t tile, std::int64_t first, std::int64_t last, Worker& worker) const;
-  void keep(std::size_t tile, std::int64_t q, float screened, std::int64_t item, float& threshold,
+  void keep(int group, std::int64_t q, float screened, double bound, std::int64_t item, float& threshold,
             Candidates& candidates) const;
-  int screen(std::size_t tile, std::int64_t first, std::int64_t last, const float* queries, const float* items,
-             const float* thresholds, const kernels::PanelHits& hits, Worker& worker) const;
+  int screen(std::size_t tile, const float* items, const QueryPanel& queries, const kernels::PanelHits& hits,
+             Worker& worker) const;
   bool scored_exactly(std::int64_t q) const;
   void score_all(std::int64_t q, ExactTopk& best) const;
   void finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> workers, const TopkOut& out,
@@ -98,7 +108,7 @@ void Search::cut() {
 }
 
 std::unique_ptr<Search::Worker> Search::new_worker() const {
-  return std::make_unique<Worker>(Worker{Candidates(queries_, kernels_, block_), {}, {}, {}, {}});
+  return std::make_unique<Worker>(Worker{Candidates(queries_, kernels_, block_), {}, {}, {}, {}, {}});
 }
 
 void Search::pack_queries(std::int64_t first, std::int64_t last, std::vector<float>& packed) const {
@@ -116,50 +126,54 @@ bool Search::scored_exactly(std::int64_t q) const {
          (args_.allow.given() && args_.allow.row_size(q) * kExactCost < static_cast<std::int64_t>(order_.ids.size()));
 }
 
-float Search::tile_threshold(const Candidates& candidates, std::int64_t q, std::size_t tile) const {
+double Search::tile_bound(std::int64_t q, std::size_t tile) const {
+  const float* norms = &order_.tile_norms[tile * static_cast<std::size_t>(items_.n_modalities())];
+  return queries_.bound(q, order_.tiles[tile].group, norms);
+}
+
+float Search::tile_threshold(const Candidates& candidates, std::int64_t q, int group, double bound) const {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const int group = order_.tiles[tile].group;
   const double factor = queries_.factor(q, group);
   if (factor == 0 || scored_exactly(q)) return kInfinity;
-  const float* norms = &order_.tile_norms[tile * static_cast<std::size_t>(items_.n_modalities())];
-  double lowest = candidates.threshold(q) - queries_.bound(q, group, norms);
+  double lowest = candidates.threshold(q) - bound;
   if (is_linear(args_.fusion)) lowest /= factor;
   // Two ulps down: one for the division, one for the conversion.
   const float rounded = static_cast<float>(lowest);
   return std::nextafter(std::nextafter(rounded, -kInfinity), -kInfinity);
 }
 
-void Search::keep(std::size_t tile, std::int64_t q, float screened, std::int64_t item, float& threshold,
+void Search::keep(int group, std::int64_t q, float screened, double bound, std::int64_t item, float& threshold,
                   Candidates& candidates) const {
   float value = screened;
-  if (is_linear(args_.fusion)) value *= static_cast<float>(queries_.factor(q, order_.tiles[tile].group));
-  if (candidates.push(q, value, order_.ids[static_cast<std::size_t>(item)])) {
-    threshold = tile_threshold(candidates, q, tile);
+  if (is_linear(args_.fusion)) value *= static_cast<float>(queries_.factor(q, group));
+  if (candidates.push(q, value, bound, order_.ids[static_cast<std::size_t>(item)])) {
+    threshold = tile_threshold(candidates, q, group, bound);
   }
 }
 
-int Search::screen(std::size_t tile, std::int64_t first, std::int64_t last, const float* queries, const float* items,
-                   const float* thresholds, const kernels::PanelHits& hits, Worker& worker) const {
+int Search::screen(std::size_t tile, const float* items, const QueryPanel& queries, const kernels::PanelHits& hits,
+                   Worker& worker) const {
   if (is_linear(args_.fusion)) {
-    return kernels_.screen_panel(queries, items, items_.total_dim(), thresholds, hits);
+    return kernels_.screen_panel(queries.packed, items, items_.total_dim(), queries.thresholds, hits);
   }
   const std::int64_t entries = kernels_.mr * kernels_.nr;
   worker.panel.resize(static_cast<std::size_t>(entries * items_.n_modalities()));
+  const float* packed = queries.packed;
   for (int m = 0; m < items_.n_modalities(); ++m) {
     const std::int64_t dim = items_.matrix(m).cols;
-    kernels_.score_panel(queries, items, dim, &worker.panel[static_cast<std::size_t>(m * entries)]);
-    queries += dim * kernels_.mr;
+    kernels_.score_panel(packed, items, dim, &worker.panel[static_cast<std::size_t>(m * entries)]);
+    packed += dim * kernels_.mr;
     items += dim * kernels_.nr;
   }
   int total = 0;
   for (int r = 0; r < kernels_.mr; ++r) {
     hits.counts[r] = 0;
-    if (first + r >= last) continue;
+    if (queries.first + r >= queries.last) continue;
     for (int lane = 0; lane < kernels_.nr; ++lane) {
       const int at = r * kernels_.nr + lane;
-      const float value =
-          queries_.combine(first + r, order_.tiles[tile].group, &worker.panel[static_cast<std::size_t>(at)], entries);
-      if (!(value >= thresholds[r])) continue;
+      const float value = queries_.combine(queries.first + r, order_.tiles[tile].group,
+                                           &worker.panel[static_cast<std::size_t>(at)], entries);
+      if (!(value >= queries.thresholds[r])) continue;
       hits.scores[r * kernels_.nr + hits.counts[r]] = value;
       hits.lanes[r * kernels_.nr + hits.counts[r]++] = lane;
       ++total;
@@ -168,21 +182,21 @@ int Search::screen(std::size_t tile, std::int64_t first, std::int64_t last, cons
   return total;
 }
 
-void Search::scan_panel(std::size_t tile, std::int64_t item, std::int64_t first, std::int64_t last,
-                        const float* queries, const float* items, float* thresholds, Worker& worker) const {
+void Search::scan_panel(std::size_t tile, std::int64_t item, const float* items, const QueryPanel& queries,
+                        Worker& worker) const {
   std::array<float, kMaxPanelEntries> scores;
   std::array<std::int32_t, kMaxPanelEntries> lanes;
   std::array<std::int32_t, kMaxPanelEntries> counts;
   const kernels::PanelHits hits{scores.data(), lanes.data(), counts.data()};
-  if (screen(tile, first, last, queries, items, thresholds, hits, worker) == 0) return;
+  if (screen(tile, items, queries, hits, worker) == 0) return;
   const std::int64_t n_lanes = order_.tiles[tile].end - item;
-  const int n_queries = static_cast<int>(std::min<std::int64_t>(last - first, kernels_.mr));
-  for (int r = 0; r < n_queries; ++r) {
+  for (int r = 0; r < static_cast<int>(queries.last - queries.first); ++r) {
     for (int i = r * kernels_.nr; i < r * kernels_.nr + counts[static_cast<std::size_t>(r)]; ++i) {
       const auto at = static_cast<std::size_t>(i);
       // The threshold may have risen since the panel was screened; beyond the tile are the panel's zeros.
-      if (lanes[at] < n_lanes && scores[at] >= thresholds[r]) {
-        keep(tile, first + r, scores[at], item + lanes[at], thresholds[r], worker.candidates);
+      if (lanes[at] < n_lanes && scores[at] >= queries.thresholds[r]) {
+        keep(order_.tiles[tile].group, queries.first + r, scores[at], queries.bounds[r], item + lanes[at],
+             queries.thresholds[r], worker.candidates);
       }
     }
   }
@@ -196,7 +210,8 @@ void Search::scan_rows(std::size_t tile, std::int64_t first, std::int64_t last, 
   const std::int32_t* ids = &order_.ids[static_cast<std::size_t>(t.begin)];
   worker.panel.assign(static_cast<std::size_t>(n * (n_modalities + 1)), 0.0F);
   for (std::int64_t q = first; q < last; ++q) {
-    float threshold = tile_threshold(worker.candidates, q, tile);
+    const double bound = tile_bound(q, tile);
+    float threshold = tile_threshold(worker.candidates, q, t.group, bound);
     if (threshold == std::numeric_limits<float>::infinity()) continue;
     float* const fused = worker.panel.data() + n * n_modalities;
     std::fill_n(fused, n, 0.0F);
@@ -214,7 +229,7 @@ void Search::scan_rows(std::size_t tile, std::int64_t first, std::int64_t last, 
     }
     for (std::int64_t i = 0; i < n; ++i) {
       const float value = is_linear(args_.fusion) ? fused[i] : queries_.combine(q, t.group, worker.panel.data() + i, n);
-      if (value >= threshold) keep(tile, q, value, t.begin + i, threshold, worker.candidates);
+      if (value >= threshold) keep(t.group, q, value, bound, t.begin + i, threshold, worker.candidates);
     }
   }
 }
@@ -233,8 +248,11 @@ void Search::scan_tile(std::size_t tile, std::int64_t first, std::int64_t last, 
   }
   const std::int64_t n_query_panels = (last - first + mr - 1) / mr;
   worker.thresholds.assign(static_cast<std::size_t>(n_query_panels * mr), std::numeric_limits<float>::infinity());
+  worker.bounds.resize(static_cast<std::size_t>(last - first));
   for (std::int64_t q = first; q < last; ++q) {
-    worker.thresholds[static_cast<std::size_t>(q - first)] = tile_threshold(worker.candidates, q, tile);
+    const auto at = static_cast<std::size_t>(q - first);
+    worker.bounds[at] = tile_bound(q, tile);
+    worker.thresholds[at] = tile_threshold(worker.candidates, q, t.group, worker.bounds[at]);
   }
   // A run of query panels stays in L2 while every panel of the tile passes by.
   const std::int64_t run = std::max<std::int64_t>(1, kQueryFloats / (dim * mr));
@@ -242,9 +260,11 @@ void Search::scan_tile(std::size_t tile, std::int64_t first, std::int64_t last, 
     const std::int64_t run_end = std::min(n_query_panels, run_begin + run);
     for (std::int64_t p = 0; p < n_panels; ++p) {
       for (std::int64_t qp = run_begin; qp < run_end; ++qp) {
-        scan_panel(tile, t.begin + p * nr, first + qp * mr, last, queries + qp * mr * dim,
-                   &worker.items[static_cast<std::size_t>(p * nr * dim)],
-                   &worker.thresholds[static_cast<std::size_t>(qp * mr)], worker);
+        const std::int64_t from = qp * mr;
+        const QueryPanel panel{first + from, std::min(last, first + from + mr), queries + from * dim,
+                               &worker.thresholds[static_cast<std::size_t>(from)],
+                               &worker.bounds[static_cast<std::size_t>(from)]};
+        scan_panel(tile, t.begin + p * nr, &worker.items[static_cast<std::size_t>(p * nr * dim)], panel, worker);
       }
     }
   }

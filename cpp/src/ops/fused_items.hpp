@@ -47,7 +47,6 @@ class FusedItems {
   double inverse_norm_of(std::int32_t id, int m) const { return inverse_norms_[offset(id, m)]; }
   /// At least the norm of what the screen multiplies: |x_m|, or 1 for the cosine; 0 where missing.
   float screen_norm(std::int32_t id, int m) const { return screen_norms_[offset(id, m)]; }
-  const float* screen_norms(std::int32_t id) const { return &screen_norms_[offset(id, 0)]; }
 
   /// Whether the item leaves the range of the screen, or has an infinity or a NaN.
   bool irregular(std::int32_t id) const { return irregular_[static_cast<std::size_t>(id)] != 0; }

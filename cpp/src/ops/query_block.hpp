@@ -31,7 +31,6 @@ class Queries {
 
   /// Bound for items of `group` whose screen norms are at most `norms` (one per modality).
   double bound(std::int64_t q, int group, const float* norms) const;
-  double bound(std::int64_t q, std::int32_t id) const { return bound(q, items_.group_of(id), items_.screen_norms(id)); }
 
   /// The canonical score; `terms` as in fuse_terms(). NaN where the item is not ranked.
   float score(const kernels::KernelTable& kernels, std::int64_t q, std::int32_t id, double* terms = nullptr) const;

@@ -75,7 +75,7 @@ class _KnnReferee(Referee):
     def __init__(self, case: CosineKnn, inputs: Inputs) -> None:
         self.case = case
         items = user_items(inputs).T.tocsr().astype(np.float64)
-        # A float32 sum of n terms errs by n / 2**24 at most, and was seen to by a thirtieth of that.
+        # A float32 sum of n terms errs by n / 2**24 at most; a thirtieth of that was seen.
         self.tolerance = max(1e-5, 0.1 * np.diff(items.indptr).max() / 2**24)
         norms = np.sqrt(np.asarray(items.multiply(items).sum(axis=1)).ravel())
         self.units = sp.diags_array(1 / np.maximum(norms, 1e-300)) @ items

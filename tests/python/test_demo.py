@@ -12,11 +12,21 @@ import scipy.sparse as sp
 
 import recfuse.demo
 from recfuse.demo import data as demo_data
+from recfuse.demo import pipeline as demo_pipeline
 from recfuse.demo import race as demo_race
 from recfuse.demo.pipeline import Result, Stages, run_pipeline
 from recfuse.demo.report import as_html
 from recfuse.demo.text import as_text
 from recfuse.errors import DatasetError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_races():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_race, "_PAUSE", 0)
+        patch.setattr(demo_race, "_ROUNDS", 1)
+        patch.setattr(demo_pipeline, "_LARGE_CATALOGUE", 2000)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,6 @@ def test_run_writes_the_report_and_says_what_it_leaves_out(small, tmp_path, monk
 def test_the_race_refuses_other_scores(monkeypatch):
     items = {"a": np.eye(4, dtype=np.float32)}
     nothing = sp.csr_array((4, 4), dtype=np.float32)
-    monkeypatch.setattr(demo_race, "_PAUSE", 0)
     assert demo_race.race(items, items, {"a": 1.0}, 2, nothing).workload == (
         "4 queries, 4 films, dimensions a 4"
     )

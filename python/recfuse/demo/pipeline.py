@@ -250,7 +250,7 @@ def _races(
     # Of a fusion that ignores one of them, the search would be smaller than it looks.
     used = {name: weights[name] or 0.1 for name in items}
     races = []
-    for n_items in (history.shape[1], _LARGE_CATALOGUE):
+    for n_items in sorted({history.shape[1], max(history.shape[1], _LARGE_CATALOGUE)}):
         catalogue, seen = enlarged(items, n_items), history.copy()
         seen.resize(history.shape[0], n_items)
         generated = n_items - history.shape[1]

@@ -209,7 +209,17 @@ def as_float(value: Any, name: str) -> float:
 
 def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generator:
     """Return the generator, or a new one from the seed; 0 is a seed, None is fresh entropy."""
-    return np.random.default_rng(random_state)
+    if random_state is None or isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state)
+    if isinstance(random_state, (bool, np.bool_)) or not isinstance(
+        random_state, (int, np.integer)
+    ):
+        raise TypeError(
+            f"random_state must be an integer, a numpy Generator or None; got {random_state!r}"
+        )
+    if random_state < 0:
+        raise ValueError(f"random_state must be at least 0; got {random_state}")
+    return np.random.default_rng(int(random_state))
 
 
 CsrParts = tuple[NDArray[np.int64], NDArray[np.int32], tuple[int, int], Float32 | None]

@@ -82,6 +82,10 @@ def test_random_state(likes):
     assert (factors(0) == factors(np.random.default_rng(0))).all()
     assert (factors(0) != factors(1)).any()
     assert (factors(None) != factors(None)).any()
+    with pytest.raises(TypeError, match="random_state must be an integer, a numpy Generator or"):
+        factors("a")
+    with pytest.raises(ValueError, match="random_state must be at least 0; got -1"):
+        factors(-1)
 
 
 def test_refit_starts_anew(likes):

@@ -217,6 +217,8 @@ def test_wrong_items(likes):
         model.similar_items([0, 22])
     with pytest.raises(ValueError, match="k must be at least 1; got 0"):
         model.similar_items([0], 0)
+    with pytest.raises(TypeError, match=r"k must be an integer; got 2\.0"):
+        model.similar_items([0], 2.0)
     with pytest.raises(TypeError, match="item_ids must be integers"):
         model.similar_items([0.5])
     with pytest.raises(IndexError, match=r"allow\[0\] must be in \[0, 22\); got 22"):

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_ids, check_ids
+from recfuse._inputs import as_csr, as_ids, as_int, check_ids
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
 from recfuse.models.weighting import weighted
 from recfuse.ops import cosine_knn, neighbour_topk
@@ -333,6 +333,7 @@ def _similarity(rows: Any, model: ItemNeighbours | UserNeighbours) -> sp.csr_arr
 
 def _rows_of(similarity: sp.csr_array, ids: ArrayLike, name: str, k: int) -> tuple[Ids, Scores]:
     """Return the first k entries of rows, padded."""
+    k = as_int(k, "k")
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     rows = check_ids(as_ids(ids, name), similarity.shape[0], name)

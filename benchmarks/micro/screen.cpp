@@ -83,6 +83,12 @@ __attribute__((noinline)) std::int64_t block(const std::int32_t* queries, const 
       for (int v = 0; v < NV; ++v) sums[r][v] = Format::step(sums[r][v], queries + r, x[v]);
     }
   }
+  // All sums in registers here: without this GCC 12 keeps the integer ones in memory while it adds.
+#pragma GCC unroll 32
+  for (int r = 0; r < MR; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) asm volatile("" : "+v"(sums[r][v]));
+  }
   std::int64_t hits = 0;
   if constexpr (kTest) {
 #pragma GCC unroll 32
@@ -92,15 +98,6 @@ __attribute__((noinline)) std::int64_t block(const std::int32_t* queries, const 
       for (int v = 0; v < NV; ++v) any |= static_cast<unsigned>(Format::reach(sums[r][v], thresholds[r])) << (16 * (v & 1));
       if (__builtin_expect(any != 0, 0)) hits += __builtin_popcount(any);
     }
-  } else {
-    // Something must depend on the sums; this is less than any test of thresholds.
-    auto total = sums[0][0];
-#pragma GCC unroll 32
-    for (int r = 0; r < MR; ++r) {
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) asm volatile("" : "+v"(sums[r][v]));
-    }
-    asm volatile("" : "+v"(total));
   }
   return hits;
 }

@@ -11,6 +11,7 @@ namespace {
 // What is above is used below.
 #include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
+#include "int8_screen.inl.hpp"
 #include "rescore.inl.hpp"
 #include "sparse_dot.inl.hpp"
 // The order matters here: the solver multiplies with the tiles of the Gram matrix.
@@ -28,6 +29,9 @@ const KernelTable table{
     .screen_panel = screen_panel,
     .score_panel = score_panel,
     .score_rows = score_rows,
+    .round_row = round_row,
+    .largest_element = largest_element,
+    .screen_int8 = kScreenInt8,
     .implicit_entries = implicit_entries,
     .gather_rows = gather_rows,
     .add_gram = add_gram,

@@ -12,6 +12,24 @@ struct PanelHits {
   std::int32_t* counts;  // mr
 };
 
+/// The same of an integer screen.
+struct IntegerHits {
+  std::int32_t* sums;    // height * kInt8Items
+  std::int32_t* lanes;   // height * kInt8Items
+  std::int32_t* counts;  // height
+};
+
+constexpr int kInt8Items = 32;  // of a panel of the integer screen
+
+/// Queries that its panels may hold; a panel has the least that is enough.
+constexpr int kInt8Heights[] = {1, 2, 4, 8, 14};
+
+/// Squared norms of what rounding kept of a row, and of what it lost.
+struct RoundedNorms {
+  double kept;
+  double lost;
+};
+
 /// Rows of factors, padded with zeros to `width`, a multiple of 16, that start `stride` floats apart. The square
 /// matrices of ALS have the same layout: width x width.
 struct RowLayout {
@@ -67,6 +85,20 @@ struct KernelTable {
   /// out[i] = <query, items + ids[i] * stride>; ids null: rows 0, 1, 2, ...
   void (*score_rows)(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                      std::int64_t n_rows, std::int64_t n, float* out);
+
+  /// out[j] = x[j] * scale - centre[j] (centre null: 0) in units of `unit`, rounded, at most 127 either way. A unit of
+  /// 0 makes everything 0.
+  RoundedNorms (*round_row)(const float* x, double scale, const double* centre, double unit, std::int64_t n,
+                            std::int8_t* out);
+
+  /// The largest |x[j] * scale - centre[j]|, nearly.
+  double (*largest_element)(const float* x, double scale, const double* centre, std::int64_t n);
+
+  /// Sums of products of bytes, exactly: `height` queries against kInt8Items items, both packed as [step][row][4]; to
+  /// the bytes of the items 128 was added. Stores only sums that reach the threshold of their query, as screen_panel.
+  /// Null on instruction sets for which it is not worth it.
+  int (*screen_int8)(int height, const std::int8_t* queries, const std::uint8_t* items, std::int64_t steps,
+                     const std::int32_t* thresholds, const IntegerHits& hits);
 
   /// Of the stored values of a row: the square root of extra_confidence(), and confidence() * preference().
   void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* scales, float* targets);

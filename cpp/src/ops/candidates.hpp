@@ -13,10 +13,9 @@ namespace recfuse {
 /// No item whose upper bound is below the threshold can be among the k best.
 class Candidates {
  public:
-  /// Room for so many candidates per query; more than k, so that compaction always frees some.
-  static std::int64_t capacity_for(std::int64_t k, std::int64_t n_items);
+  static std::int64_t bytes_per_query(std::int64_t k, std::int64_t n_items);
 
-  Candidates(const Queries& queries, const kernels::KernelTable& kernels, std::int64_t max_queries);
+  Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries);
 
   void start(std::int64_t first, std::int64_t last);
 
@@ -25,15 +24,16 @@ class Candidates {
   void raise_threshold(std::int64_t q, float at_least);
 
   /// Adds an item whose score is within `bound` of `value`; true if that raised the threshold.
-  bool push(std::int64_t q, float value, double bound, std::int32_t id);
+  bool push(std::int64_t q, double value, double bound, std::int32_t id);
 
-  /// Scores canonically whatever may be among the k best.
+  /// Scores canonically what may be among the k best.
   void rescore(std::int64_t q, ExactTopk& best);
 
  private:
   struct Entry {
     float lower, upper;  // the score is in between
     std::int32_t id;
+    bool exact;  // then it is both
   };
 
   std::size_t row(std::int64_t q) const { return static_cast<std::size_t>(q - first_); }
@@ -41,9 +41,10 @@ class Candidates {
   void drop_refused(std::int64_t q);
   void drop_hopeless(std::int64_t q);
   void keep_best_exactly(std::int64_t q);
+  void score_most_promising(std::int64_t q, ExactTopk& best);
 
   const Queries& queries_;
-  const kernels::KernelTable& kernels_;
+  const Filters& filters_;
   std::int64_t capacity_;
   std::int64_t first_ = 0;
   std::vector<Entry> entries_;  // (queries, capacity)

@@ -57,6 +57,7 @@ std::int64_t ExactTopk::write(std::int64_t row, const TopkOut& out) {
 }
 
 bool Filters::admit(std::int64_t query, std::int32_t id) const {
+  if (allowed != nullptr && !allowed[id]) return false;
   if (exclude.given() && contains(exclude, query, id)) return false;
   return !allow.given() || contains(allow, query, id);
 }

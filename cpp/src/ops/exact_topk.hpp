@@ -14,8 +14,9 @@ class ExactTopk {
   explicit ExactTopk(std::int64_t k) : k_(static_cast<std::size_t>(k)) {}
 
   void push(float score, std::int32_t id);
-  /// A score that any further item must reach; -inf before k are known.
+  /// A score that any further item must reach; -inf before k are known. Lags behind until tighten().
   float worst_score() const;
+  void tighten() { shrink(); }
   /// Forgets everything but k.
   void clear();
   /// Descending, at most k.
@@ -35,8 +36,9 @@ class ExactTopk {
 struct Filters {
   CsrView exclude;
   CsrView allow;
+  const char* allowed = nullptr;  // or null: a flag per item, for all queries
 
-  bool given() const { return exclude.given() || allow.given(); }
+  bool given() const { return exclude.given() || allow.given() || allowed != nullptr; }
   bool admit(std::int64_t query, std::int32_t id) const;
 };
 

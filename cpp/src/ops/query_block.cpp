@@ -10,11 +10,13 @@ namespace recfuse {
 namespace {
 
 constexpr double kHalfUlp = 0x1p-24;  // of float32
+// Canonical scoring of one item costs about as much as screening this many (docs/performance.md).
+constexpr std::int64_t kExactCost = 8;
 
 }  // namespace
 
 Queries::Queries(const FusedItems& items, const FuseTopkArgs& args, const ScanOrder& order)
-    : items_(items), args_(args) {
+    : items_(items), args_(args), n_scanned_items_(static_cast<std::int64_t>(order.ids.size())) {
   const int n_modalities = items.n_modalities();
   // A float32 sum of n products, in any order, is off by at most n/(1 - n u) half ulps of the sum of their absolute
   // values (Higham 2002, section 3.1), which Cauchy-Schwarz bounds by the norms. 16 more cover the rounding of
@@ -58,6 +60,11 @@ Queries::Queries(const FusedItems& items, const FuseTopkArgs& args, const ScanOr
   }
   // Underflow of a product or of a scaled element loses at most 2^-126 times the other operand.
   absolute_error_ = n_roundings * 0x1p-125 * (norms + largest_query);
+}
+
+bool Queries::scanned(std::int64_t q) const {
+  const bool few = args_.allow.given() && args_.allow.row_size(q) * kExactCost < n_scanned_items_;
+  return screenable(q) && !constant(q) && !few;
 }
 
 bool Queries::in_range(std::int64_t q, const std::vector<float>& largest_norms) const {

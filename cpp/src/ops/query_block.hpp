@@ -24,6 +24,10 @@ class Queries {
   /// True for a query of zeros (where its weights are not): every regular item that is ranked scores 0.
   bool constant(std::int64_t q) const { return constant_[static_cast<std::size_t>(q)] != 0; }
 
+  /// False where no scan is needed: queries out of range, of zeros (whose ties no screen can part), or with so short an
+  /// allow-list that its items are scored at once.
+  bool scanned(std::int64_t q) const;
+
   /// presence_factor() of the items of `group`; 0 where they are not ranked.
   double factor(std::int64_t q, int group) const {
     return factors_[static_cast<std::size_t>(q) * items_.groups().size() + static_cast<std::size_t>(group)];
@@ -53,6 +57,7 @@ class Queries {
 
   const FusedItems& items_;
   const FuseTopkArgs& args_;
+  std::int64_t n_scanned_items_;
   double relative_error_;              // of a screened inner product, in units of the product of the norms
   double absolute_error_;              // what underflow can add
   std::vector<double> inverse_norms_;  // (queries, modalities): 1 / |q_m|, 1 for the dot product

@@ -1,0 +1,159 @@
+// What every screen needs around it: which worker scans which tiles, and what becomes of the candidates.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "ops/candidates.hpp"
+#include "ops/exact_topk.hpp"
+#include "ops/query_block.hpp"
+#include "parallel_for.hpp"
+
+namespace recfuse {
+
+/// How a search is cut. Any cut gives the same answer: a total order defines it, not the schedule.
+struct SearchCut {
+  std::int64_t block;       // queries that are scanned together
+  bool workers_own_blocks;  // otherwise they share one and divide the items
+};
+
+SearchCut cut_search(const Queries& queries, std::int64_t n_tiles, int panel_queries);
+
+/// Lists of queries that are not scanned, and of items that the screen cannot judge.
+class ExactScores {
+ public:
+  ExactScores(const Queries& queries, const ScanOrder& order, const Filters& filters)
+      : queries_(queries), order_(order), filters_(filters) {}
+
+  /// Every admissible item of a query.
+  void score_all(std::int64_t q, ExactTopk& best) const;
+  void score_irregular(std::int64_t q, ExactTopk& best) const;
+  /// The list, and the terms of its scores where `parts` is given.
+  void write(std::int64_t q, ExactTopk& best, const TopkOut& out, const MatrixView<double>& parts) const;
+
+ private:
+  void consider(std::int64_t q, std::int32_t id, ExactTopk& best) const;
+
+  const Queries& queries_;
+  const ScanOrder& order_;
+  const Filters& filters_;
+};
+
+/// One call of topk. A Screen has, for the queries and items that it was made for:
+///   order()                                     what it scans, as a ScanOrder
+///   panel_queries()                             how many queries it looks at together
+///   Packed pack(first, last)                    queries as its kernels want them
+///   scan(tile, packed, scratch, candidates)     pushes what may be among the k best; Scratch is a worker's own
+template <class Screen>
+class Search {
+ public:
+  Search(const Screen& screen, const Queries& queries, const Filters& filters)
+      : screen_(screen), queries_(queries), filters_(filters), exact_(queries, screen.order(), filters) {}
+
+  void run(const TopkOut& out, const MatrixView<double>& parts);
+
+ private:
+  struct Worker {
+    Candidates candidates;
+    typename Screen::Scratch scratch;
+  };
+  using Workers = std::vector<std::unique_ptr<Worker>>;
+
+  void scan_own_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
+  void scan_shared_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
+  Worker& worker_for(int i, std::int64_t first, std::int64_t last, std::int64_t block);
+  void finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> workers, const TopkOut& out,
+              const MatrixView<double>& parts) const;
+  std::int64_t n_tiles() const { return static_cast<std::int64_t>(screen_.order().tiles.size()); }
+
+  const Screen& screen_;
+  const Queries& queries_;
+  const Filters& filters_;
+  ExactScores exact_;
+  Workers workers_;
+};
+
+template <class Screen>
+void Search<Screen>::run(const TopkOut& out, const MatrixView<double>& parts) {
+  const SearchCut cut = cut_search(queries_, n_tiles(), screen_.panel_queries());
+  if (cut.workers_own_blocks) {
+    scan_own_blocks(cut, out, parts);
+  } else {
+    scan_shared_blocks(cut, out, parts);
+  }
+}
+
+template <class Screen>
+typename Search<Screen>::Worker& Search<Screen>::worker_for(int i, std::int64_t first, std::int64_t last,
+                                                            std::int64_t block) {
+  auto& worker = workers_[static_cast<std::size_t>(i)];
+  if (!worker) {
+    worker = std::make_unique<Worker>(Worker{Candidates(queries_, filters_, block), {}});
+    worker->candidates.start(first, last);
+  }
+  return *worker;
+}
+
+template <class Screen>
+void Search<Screen>::scan_own_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
+  const std::int64_t n_queries = queries_.size(), n_blocks = (n_queries + cut.block - 1) / cut.block;
+  const int num_threads = queries_.args().num_threads;
+  workers_.resize(static_cast<std::size_t>(plan_workers(n_blocks, num_threads)));
+  parallel_for(n_blocks, num_threads, [&](std::int64_t b, int i) {
+    const std::int64_t first = b * cut.block, last = std::min(n_queries, first + cut.block);
+    Worker& worker = worker_for(i, first, last, cut.block);
+    worker.candidates.start(first, last);
+    const auto packed = screen_.pack(first, last);
+    for (std::int64_t tile = 0; tile < n_tiles(); ++tile) {
+      screen_.scan(static_cast<std::size_t>(tile), packed, worker.scratch, worker.candidates);
+    }
+    const std::span own(&workers_[static_cast<std::size_t>(i)], 1);
+    for (std::int64_t q = first; q < last; ++q) finish(q, own, out, parts);
+  });
+}
+
+template <class Screen>
+void Search<Screen>::scan_shared_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
+  const std::int64_t n_queries = queries_.size();
+  const int num_threads = queries_.args().num_threads;
+  workers_.resize(static_cast<std::size_t>(plan_workers(std::max(n_tiles(), cut.block), num_threads)));
+  for (std::int64_t first = 0; first < n_queries; first += cut.block) {
+    const std::int64_t last = std::min(n_queries, first + cut.block);
+    const auto packed = screen_.pack(first, last);
+    for (auto& worker : workers_) {
+      if (worker) worker->candidates.start(first, last);
+    }
+    parallel_for(n_tiles(), num_threads, [&](std::int64_t tile, int i) {
+      Worker& worker = worker_for(i, first, last, cut.block);
+      screen_.scan(static_cast<std::size_t>(tile), packed, worker.scratch, worker.candidates);
+    });
+    parallel_for(last - first, num_threads, [&](std::int64_t q, int) { finish(first + q, workers_, out, parts); });
+  }
+}
+
+template <class Screen>
+void Search<Screen>::finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> workers, const TopkOut& out,
+                            const MatrixView<double>& parts) const {
+  ExactTopk best(queries_.args().k);
+  if (!queries_.scanned(q)) {
+    exact_.score_all(q, best);
+  } else {
+    float threshold = -std::numeric_limits<float>::infinity();
+    for (const auto& worker : workers) {
+      if (worker) threshold = std::max(threshold, worker->candidates.threshold(q));
+    }
+    for (const auto& worker : workers) {
+      if (!worker) continue;
+      worker->candidates.raise_threshold(q, threshold);
+      worker->candidates.rescore(q, best);
+    }
+    exact_.score_irregular(q, best);
+  }
+  exact_.write(q, best, out, parts);
+}
+
+}  // namespace recfuse

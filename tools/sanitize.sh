@@ -16,7 +16,7 @@ esac
 
 # TSan sees races where NumPy's own threads meet, for they are not instrumented; what it sees in ours counts.
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1:die_after_fork=0:history_size=4
+export TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1:ignore_noninstrumented_modules=1:die_after_fork=0:history_size=4
 
 echo "Building with -fsanitize=$sanitizers ..."
 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRECFUSE_SANITIZE="$sanitizers" \

@@ -36,6 +36,25 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_isa(before)
 
 
+@pytest.fixture(
+    params=[
+        *((isa, "float32") for isa in _core.available_isas()),
+        *(("avx512_vnni", screen) for screen in ("int8", "int16")),
+    ],
+    ids="-".join,
+)
+def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run the test once per screen and instruction set that has it; the answer is the same."""
+    isa, name = request.param
+    if isa not in _core.available_isas():
+        pytest.skip(f"this CPU has no {isa}")
+    monkeypatch.setenv("RECFUSE_SCREEN", name)
+    before = _core.active_isa()
+    _core.set_isa(isa)
+    yield name
+    _core.set_isa(before)
+
+
 @pytest.fixture(params=[1, 2])
 def num_threads(request: pytest.FixtureRequest) -> int:
     return int(request.param)

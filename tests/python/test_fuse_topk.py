@@ -29,7 +29,7 @@ def random_presence(rng, items, share=0.6):
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("metric", ["cosine", "dot"])
 @pytest.mark.parametrize("n_queries", [1, 23])
-def test_matches_the_reference(isa, num_threads, rng, fusion, metric, n_queries):
+def test_matches_the_reference(screen, num_threads, rng, fusion, metric, n_queries):
     queries, items, weights = random_modalities(rng, DIMS, n_queries, 330)
     options = {"fusion": fusion, "metric": metric}
     got = recfuse.fuse_topk(queries, items, weights, 12, num_threads=num_threads, **options)
@@ -39,7 +39,7 @@ def test_matches_the_reference(isa, num_threads, rng, fusion, metric, n_queries)
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("missing", ["renormalise", "zero"])
 @pytest.mark.parametrize("n_queries", [2, 23])
-def test_missing_modalities(isa, rng, fusion, missing, n_queries):
+def test_missing_modalities(screen, rng, fusion, missing, n_queries):
     queries, items, weights = random_modalities(rng, DIMS, n_queries, 330)
     weights["m1"] = -0.4
     present = random_presence(rng, items)
@@ -52,7 +52,7 @@ def test_missing_modalities(isa, rng, fusion, missing, n_queries):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_weights_per_query(isa, num_threads, rng, fusion):
+def test_weights_per_query(screen, num_threads, rng, fusion):
     queries, items, _ = random_modalities(rng, DIMS, 30, 330)
     weights = {name: rng.choice([0.0, 0.5, 2.0, -1.0], 30) for name in items}
     weights["m0"][:] = 1.5  # not all zero
@@ -74,7 +74,7 @@ def test_an_item_without_any_modality_is_not_ranked(rng):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_contributions(isa, rng, fusion):
+def test_contributions(screen, rng, fusion):
     queries, items, weights = random_modalities(rng, DIMS, 9, 60)
     present = random_presence(rng, items)
     index = recfuse.FusedIndex(items, present=present)
@@ -91,7 +91,7 @@ def test_contributions(isa, rng, fusion):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_pairs_have_the_scores_of_the_lists(isa, num_threads, rng, fusion):
+def test_pairs_have_the_scores_of_the_lists(screen, num_threads, rng, fusion):
     queries, items, weights = random_modalities(rng, DIMS, 9, 60)
     present = random_presence(rng, items, 0.4)
     index = recfuse.FusedIndex(items, present=present, num_threads=num_threads)
@@ -103,7 +103,7 @@ def test_pairs_have_the_scores_of_the_lists(isa, num_threads, rng, fusion):
     np.testing.assert_array_equal(parts[ranked], terms[dense][ranked])
 
 
-def test_filters(isa, num_threads, rng):
+def test_filters(screen, num_threads, rng):
     queries, items, weights = random_modalities(rng, DIMS, 25, 400)
     exclude, excluded = random_pattern(rng, 25, 400, 0.3)
     allow, allowed = random_pattern(rng, 25, 400, 0.5)
@@ -123,7 +123,7 @@ def test_filters(isa, num_threads, rng):
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_values_outside_the_range_of_the_screen(isa, rng, fusion):
+def test_values_outside_the_range_of_the_screen(screen, rng, fusion):
     queries, items, weights = random_modalities(rng, (5, 7), 12, 200)
     items["m0"][::7] *= np.float32(1e-30)
     items["m1"][::5] *= np.float32(1e25)
@@ -136,7 +136,7 @@ def test_values_outside_the_range_of_the_screen(isa, rng, fusion):
         assert_same_bytes(got, expected(queries, items, weights, 40, **options))
 
 
-def test_a_modality_of_weight_0_is_as_good_as_absent(isa, rng):
+def test_a_modality_of_weight_0_is_as_good_as_absent(screen, rng):
     queries, items, weights = random_modalities(rng, DIMS, 11, 150)
     items["m1"][:] = np.nan
     weights["m1"] = 0.0
@@ -162,14 +162,14 @@ def test_scaling_all_weights_keeps_the_order(scale, seed):
     assert_same_bytes(got, (ids, scores * np.float32(scale)))
 
 
-def test_one_modality_of_weight_1_is_topk(isa, rng):
+def test_one_modality_of_weight_1_is_topk(screen, rng):
     queries, items, _ = random_modalities(rng, (21,), 14, 250)
     for metric in ("dot", "cosine"):
         got = recfuse.fuse_topk(queries, items, {"m0": 1.0}, 9, metric=metric)
         assert_same_bytes(got, recfuse.topk(queries["m0"], items["m0"], 9, metric=metric))
 
 
-def test_many_modalities(isa, rng):
+def test_many_modalities(screen, rng):
     queries, items, weights = random_modalities(rng, (2,) * 20, 9, 130)
     got = recfuse.fuse_topk(queries, items, weights, 9)
     assert_same_bytes(got, expected(queries, items, weights, 9))

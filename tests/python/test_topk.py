@@ -28,20 +28,20 @@ from recfuse import _core
         (600, 90, 5, 3),  # more queries than one block
     ],
 )
-def test_matches_the_reference(isa, num_threads, rng, metric, n_queries, n_items, dim, k):
+def test_matches_the_reference(screen, num_threads, rng, metric, n_queries, n_items, dim, k):
     queries, items = normal(rng, n_queries, dim), normal(rng, n_items, dim)
     got = recfuse.topk(queries, items, k, metric=metric, num_threads=num_threads)
     assert_same_bytes(got, reference.topk(queries, items, k, metric=metric))
 
 
 @pytest.mark.parametrize("n_queries", [1, 40])
-def test_equal_items_rank_by_id(isa, num_threads, rng, n_queries):
+def test_equal_items_rank_by_id(screen, num_threads, rng, n_queries):
     queries, items = normal(rng, n_queries, 16), np.repeat(normal(rng, 3, 16), 400, axis=0)
     got = recfuse.topk(queries, items, 25, num_threads=num_threads)
     assert_same_bytes(got, reference.topk(queries, items, 25))
 
 
-def test_scores_closer_than_the_screen_can_tell(isa, rng):
+def test_scores_closer_than_the_screen_can_tell(screen, rng):
     """Items that differ in the last bit of one element only: the order is that of float64."""
     base = normal(rng, 1, 48)
     items = np.repeat(base, 900, axis=0)
@@ -55,7 +55,7 @@ def test_scores_closer_than_the_screen_can_tell(isa, rng):
 
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
-def test_queries_of_zeros(isa, num_threads, rng, metric):
+def test_queries_of_zeros(screen, num_threads, rng, metric):
     """All items tie; those with a NaN or an infinity still do not rank."""
     items = normal(rng, 700, 6)
     items[3, 1], items[5, 2] = np.nan, np.inf
@@ -67,7 +67,7 @@ def test_queries_of_zeros(isa, num_threads, rng, metric):
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending"])
-def test_sorted_scores(isa, rng, order):
+def test_sorted_scores(screen, rng, order):
     """Ascending scores make every item a new best one."""
     items = normal(rng, 3000, 4) * 1e-3
     items[:, 0] = np.linspace(0, 1, 3000) if order == "ascending" else np.linspace(1, 0, 3000)
@@ -76,7 +76,7 @@ def test_sorted_scores(isa, rng, order):
 
 
 @pytest.mark.parametrize("n_queries", [2, 30])
-def test_exclude(isa, num_threads, rng, n_queries):
+def test_exclude(screen, num_threads, rng, n_queries):
     queries, items = normal(rng, n_queries, 12), normal(rng, 800, 12)
     exclude, dense = random_pattern(rng, n_queries, 800, 0.5)
     got = recfuse.topk(queries, items, 20, exclude=exclude, num_threads=num_threads)
@@ -98,7 +98,7 @@ def test_a_stored_zero_excludes(rng):
 
 
 @pytest.mark.parametrize("density", [0.003, 0.05, 0.6])
-def test_allow_per_query(isa, num_threads, rng, density):
+def test_allow_per_query(screen, num_threads, rng, density):
     queries, items = normal(rng, 25, 12), normal(rng, 900, 12)
     allow, dense = random_pattern(rng, 25, 900, density)
     exclude, excluded = random_pattern(rng, 25, 900, 0.3)
@@ -107,7 +107,7 @@ def test_allow_per_query(isa, num_threads, rng, density):
 
 
 @pytest.mark.parametrize("n_allowed", [0, 1, 37, 500])
-def test_allow_for_all(isa, num_threads, rng, n_allowed):
+def test_allow_for_all(screen, num_threads, rng, n_allowed):
     queries, items = normal(rng, 25, 12), normal(rng, 500, 12)
     allow = rng.permutation(500)[:n_allowed]
     admitted = np.zeros((25, 500), bool)
@@ -122,7 +122,7 @@ SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 1e-38, 1e-20, 1e30, 3.4e38
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("n_queries", [3, 16])
-def test_values_outside_the_range_of_the_screen(isa, num_threads, rng, metric, n_queries):
+def test_values_outside_the_range_of_the_screen(screen, num_threads, rng, metric, n_queries):
     items = normal(rng, 400, 9)
     rows = rng.choice(400, 150, replace=False)
     items[rows, rng.integers(0, 9, 150)] = rng.choice(SPECIAL, 150)
@@ -137,13 +137,13 @@ def test_values_outside_the_range_of_the_screen(isa, num_threads, rng, metric, n
     assert not np.isnan(got[1]).any()
 
 
-def test_norms_of_very_different_size(isa, rng):
+def test_norms_of_very_different_size(screen, rng):
     items = normal(rng, 2000, 24) * np.exp(rng.uniform(-25, 25, (2000, 1))).astype(np.float32)
     queries = normal(rng, 17, 24) * np.exp(rng.uniform(-25, 25, (17, 1))).astype(np.float32)
     assert_same_bytes(recfuse.topk(queries, items, 40), reference.topk(queries, items, 40))
 
 
-def test_many_dimensions(isa, rng):
+def test_many_dimensions(screen, rng):
     queries, items = normal(rng, 9, 5000), normal(rng, 130, 5000)
     assert_same_bytes(recfuse.topk(queries, items, 5), reference.topk(queries, items, 5))
 

@@ -11,8 +11,8 @@ namespace {
 // What is above is used below.
 #include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
-#include "int8_screen.inl.hpp"
 #include "rescore.inl.hpp"
+#include "rounded_screen.inl.hpp"
 #include "sparse_dot.inl.hpp"
 // The order matters here: the solver multiplies with the tiles of the Gram matrix.
 #include "conjugate_gradient.inl.hpp"
@@ -29,9 +29,11 @@ const KernelTable table{
     .screen_panel = screen_panel,
     .score_panel = score_panel,
     .score_rows = score_rows,
-    .round_row = round_row,
+    .round_to_int8 = round_row<std::int8_t>,
+    .round_to_int16 = round_row<std::int16_t>,
     .largest_element = largest_element,
     .screen_int8 = kScreenInt8,
+    .screen_int16 = kScreenInt16,
     .implicit_entries = implicit_entries,
     .gather_rows = gather_rows,
     .add_gram = add_gram,

@@ -12,17 +12,17 @@ struct PanelHits {
   std::int32_t* counts;  // mr
 };
 
-/// The same of an integer screen.
+/// The same of a screen of rounded numbers.
 struct IntegerHits {
-  std::int32_t* sums;    // height * kInt8Items
-  std::int32_t* lanes;   // height * kInt8Items
+  std::int32_t* sums;    // height * kPanelWidth
+  std::int32_t* lanes;   // height * kPanelWidth
   std::int32_t* counts;  // height
 };
 
-constexpr int kInt8Items = 32;  // of a panel of the integer screen
+constexpr int kPanelWidth = 32;  // items in a panel of rounded numbers
 
 /// Queries that its panels may hold; a panel has the least that is enough.
-constexpr int kInt8Heights[] = {1, 2, 4, 8, 14};
+constexpr int kPanelHeights[] = {1, 2, 4, 8, 14};
 
 /// Squared norms of what rounding kept of a row, and of what it lost.
 struct RoundedNorms {
@@ -86,19 +86,23 @@ struct KernelTable {
   void (*score_rows)(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                      std::int64_t n_rows, std::int64_t n, float* out);
 
-  /// out[j] = x[j] * scale - centre[j] (centre null: 0) in units of `unit`, rounded, at most 127 either way. A unit of
-  /// 0 makes everything 0.
-  RoundedNorms (*round_row)(const float* x, double scale, const double* centre, double unit, std::int64_t n,
-                            std::int8_t* out);
+  /// out[j] = x[j] * scale - centre[j] (centre null: 0) in units of `unit`, rounded, at most 127 or 32,767 either way.
+  /// A unit of 0 makes everything 0.
+  RoundedNorms (*round_to_int8)(const float* x, double scale, const double* centre, double unit, std::int64_t n,
+                                std::int8_t* out);
+  RoundedNorms (*round_to_int16)(const float* x, double scale, const double* centre, double unit, std::int64_t n,
+                                 std::int16_t* out);
 
   /// The largest |x[j] * scale - centre[j]|, nearly.
   double (*largest_element)(const float* x, double scale, const double* centre, std::int64_t n);
 
-  /// Sums of products of bytes, exactly: `height` queries against kInt8Items items, both packed as [step][row][4]; to
-  /// the bytes of the items 128 was added. Stores only sums that reach the threshold of their query, as screen_panel.
-  /// Null on instruction sets for which it is not worth it.
-  int (*screen_int8)(int height, const std::int8_t* queries, const std::uint8_t* items, std::int64_t steps,
+  /// Sums of products, exactly: `height` queries against kPanelWidth items, both packed as [step][row], with the four
+  /// bytes or two int16 of a row in one word; to the bytes of the items 128 was added. Stores only sums that reach the
+  /// threshold of their query, as screen_panel. Null on instruction sets for which it is not worth it.
+  int (*screen_int8)(int height, const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
                      const std::int32_t* thresholds, const IntegerHits& hits);
+  int (*screen_int16)(int height, const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
+                      const std::int32_t* thresholds, const IntegerHits& hits);
 
   /// Of the stored values of a row: the square root of extra_confidence(), and confidence() * preference().
   void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* scales, float* targets);

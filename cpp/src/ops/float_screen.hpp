@@ -32,6 +32,7 @@ class FloatScreen {
 
   const ScanOrder& order() const { return order_; }
   int panel_queries() const { return kernels_.mr; }
+  static std::int64_t candidates(std::int64_t k) { return 2 * k + 64; }
   Packed pack(std::int64_t first, std::int64_t last) const;
   void scan(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const;
 

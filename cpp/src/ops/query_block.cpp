@@ -160,8 +160,14 @@ float Queries::combine(std::int64_t q, int group, const float* similarities, std
 
 void Queries::weighted(std::int64_t q, int m, float* out) const {
   const auto& matrix = args_.queries[static_cast<std::size_t>(m)];
-  const double scale = weights(q)[m] * inverse_norms_[offset(q, m)];
-  for (std::int64_t j = 0; j < matrix.cols; ++j) out[j] = static_cast<float>(matrix.row(q)[j] * scale);
+  for (std::int64_t j = 0; j < matrix.cols; ++j) out[j] = static_cast<float>(matrix.row(q)[j] * scale(q, m));
+}
+
+double Queries::weighted_product(std::int64_t q, int m, const double* x) const {
+  const auto& matrix = args_.queries[static_cast<std::size_t>(m)];
+  double sum = 0;
+  for (std::int64_t j = 0; j < matrix.cols; ++j) sum += matrix.row(q)[j] * x[j];
+  return sum * scale(q, m);
 }
 
 void Queries::pack(const kernels::KernelTable& kernels, std::int64_t first, std::int64_t last, float* panel) const {

@@ -45,6 +45,13 @@ class Queries {
   /// Interleaves queries [first, last), at most mr, all modalities behind one another.
   void pack(const kernels::KernelTable& kernels, std::int64_t first, std::int64_t last, float* panel) const;
 
+  /// What the query is multiplied with before it meets items (of length 1, for the cosine): weight, and 1 / |q_m|.
+  double scale(std::int64_t q, int m) const { return weights(q)[m] * inverse_norms_[offset(q, m)]; }
+  /// At least the norm of the query times that.
+  double screen_norm(std::int64_t q, int m) const { return screen_norms_[offset(q, m)]; }
+  /// The product of the query times that with a vector.
+  double weighted_product(std::int64_t q, int m, const double* x) const;
+
   /// Query q times weight (and 1 / |q_m|) of modality m.
   void weighted(std::int64_t q, int m, float* out) const;
 

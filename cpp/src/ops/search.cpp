@@ -11,13 +11,12 @@ constexpr std::int64_t kMaxCandidateBytes = 64 << 20;  // per worker
 
 }  // namespace
 
-SearchCut cut_search(const Queries& queries, std::int64_t n_tiles, int panel_queries) {
-  const FuseTopkArgs& args = queries.args();
-  const std::int64_t n = std::max<std::int64_t>(queries.size(), 1);
-  const std::int64_t bytes = Candidates::bytes_per_query(args.k, queries.items().n_items());
-  const std::int64_t most = std::clamp<std::int64_t>(kMaxCandidateBytes / bytes, 1, kMaxQueriesPerBlock);
-  const std::int64_t workers = plan_workers(n, args.num_threads);
-  // Dividing the items packs them once for all workers, and evens out what one of them loses to other programs.
+SearchCut cut_search(std::int64_t n_queries, int num_threads, std::int64_t n_tiles, int panel_queries,
+                     std::int64_t room) {
+  const std::int64_t n = std::max<std::int64_t>(n_queries, 1);
+  const std::int64_t most =
+      std::clamp<std::int64_t>(kMaxCandidateBytes / Candidates::bytes_per_query(room), 1, kMaxQueriesPerBlock);
+  const std::int64_t workers = plan_workers(n, num_threads);
   const bool own = n >= workers * panel_queries && n_tiles < kTilesPerWorker * workers;
   if (!own) return {std::min(most, n), false};
   const std::int64_t rounds = (n + most * workers - 1) / (most * workers);

@@ -21,9 +21,10 @@ struct SearchCut {
   bool workers_own_blocks;  // otherwise they share one and divide the items
 };
 
-SearchCut cut_search(const Queries& queries, std::int64_t n_tiles, int panel_queries);
+SearchCut cut_search(std::int64_t n_queries, int num_threads, std::int64_t n_tiles, int panel_queries,
+                     std::int64_t room);
 
-/// Lists of queries that are not scanned, and of items that the screen cannot judge.
+/// Scores without a screen: of queries that are not scanned, and of items that none can judge.
 class ExactScores {
  public:
   ExactScores(const Queries& queries, const ScanOrder& order, const Filters& filters)
@@ -46,15 +47,21 @@ class ExactScores {
 /// One call of topk. A Screen has, for the queries and items that it was made for:
 ///   order()                                     what it scans, as a ScanOrder
 ///   panel_queries()                             how many queries it looks at together
+///   candidates(k)                               how many candidates of a query are worth keeping before it looks
 ///   Packed pack(first, last)                    queries as its kernels want them
 ///   scan(tile, packed, scratch, candidates)     pushes what may be among the k best; Scratch is a worker's own
 template <class Screen>
 class Search {
  public:
+  /// Keeps views of all three.
   Search(const Screen& screen, const Queries& queries, const Filters& filters)
       : screen_(screen), queries_(queries), filters_(filters), exact_(queries, screen.order(), filters) {}
 
-  void run(const TopkOut& out, const MatrixView<double>& parts);
+  /// Answers queries [first, last).
+  void run(std::int64_t first, std::int64_t last, const TopkOut& out, const MatrixView<double>& parts);
+
+  /// How many items were scored canonically so far.
+  std::int64_t n_scored() const;
 
  private:
   struct Worker {
@@ -63,11 +70,14 @@ class Search {
   };
   using Workers = std::vector<std::unique_ptr<Worker>>;
 
-  void scan_own_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
-  void scan_shared_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
+  void scan_own_blocks(std::int64_t begin, std::int64_t end, const SearchCut& cut, const TopkOut& out,
+                       const MatrixView<double>& parts);
+  void scan_shared_blocks(std::int64_t begin, std::int64_t end, const SearchCut& cut, const TopkOut& out,
+                          const MatrixView<double>& parts);
   Worker& worker_for(int i, std::int64_t first, std::int64_t last, std::int64_t block);
   void finish(std::int64_t q, std::span<const std::unique_ptr<Worker>> workers, const TopkOut& out,
               const MatrixView<double>& parts) const;
+  std::int64_t room() const { return screen_.candidates(std::min(queries_.args().k, queries_.items().n_items())); }
   std::int64_t n_tiles() const { return static_cast<std::int64_t>(screen_.order().tiles.size()); }
 
   const Screen& screen_;
@@ -78,13 +88,22 @@ class Search {
 };
 
 template <class Screen>
-void Search<Screen>::run(const TopkOut& out, const MatrixView<double>& parts) {
-  const SearchCut cut = cut_search(queries_, n_tiles(), screen_.panel_queries());
+void Search<Screen>::run(std::int64_t first, std::int64_t last, const TopkOut& out, const MatrixView<double>& parts) {
+  const SearchCut cut =
+      cut_search(last - first, queries_.args().num_threads, n_tiles(), screen_.panel_queries(), room());
+  workers_.clear();  // their room is for one cut
   if (cut.workers_own_blocks) {
-    scan_own_blocks(cut, out, parts);
+    scan_own_blocks(first, last, cut, out, parts);
   } else {
-    scan_shared_blocks(cut, out, parts);
+    scan_shared_blocks(first, last, cut, out, parts);
   }
+}
+
+template <class Screen>
+std::int64_t Search<Screen>::n_scored() const {
+  std::int64_t n = 0;
+  for (const auto& worker : workers_) n += worker ? worker->candidates.n_scored() : 0;
+  return n;
 }
 
 template <class Screen>
@@ -92,19 +111,20 @@ typename Search<Screen>::Worker& Search<Screen>::worker_for(int i, std::int64_t 
                                                             std::int64_t block) {
   auto& worker = workers_[static_cast<std::size_t>(i)];
   if (!worker) {
-    worker = std::make_unique<Worker>(Worker{Candidates(queries_, filters_, block), {}});
+    worker.reset(new Worker{Candidates(queries_, filters_, block, room()), {}});
     worker->candidates.start(first, last);
   }
   return *worker;
 }
 
 template <class Screen>
-void Search<Screen>::scan_own_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
-  const std::int64_t n_queries = queries_.size(), n_blocks = (n_queries + cut.block - 1) / cut.block;
+void Search<Screen>::scan_own_blocks(std::int64_t begin, std::int64_t end, const SearchCut& cut, const TopkOut& out,
+                                     const MatrixView<double>& parts) {
+  const std::int64_t n_blocks = (end - begin + cut.block - 1) / cut.block;
   const int num_threads = queries_.args().num_threads;
   workers_.resize(static_cast<std::size_t>(plan_workers(n_blocks, num_threads)));
   parallel_for(n_blocks, num_threads, [&](std::int64_t b, int i) {
-    const std::int64_t first = b * cut.block, last = std::min(n_queries, first + cut.block);
+    const std::int64_t first = begin + b * cut.block, last = std::min(end, first + cut.block);
     Worker& worker = worker_for(i, first, last, cut.block);
     worker.candidates.start(first, last);
     const auto packed = screen_.pack(first, last);
@@ -117,12 +137,12 @@ void Search<Screen>::scan_own_blocks(const SearchCut& cut, const TopkOut& out, c
 }
 
 template <class Screen>
-void Search<Screen>::scan_shared_blocks(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
-  const std::int64_t n_queries = queries_.size();
+void Search<Screen>::scan_shared_blocks(std::int64_t begin, std::int64_t end, const SearchCut& cut, const TopkOut& out,
+                                        const MatrixView<double>& parts) {
   const int num_threads = queries_.args().num_threads;
   workers_.resize(static_cast<std::size_t>(plan_workers(std::max(n_tiles(), cut.block), num_threads)));
-  for (std::int64_t first = 0; first < n_queries; first += cut.block) {
-    const std::int64_t last = std::min(n_queries, first + cut.block);
+  for (std::int64_t first = begin; first < end; first += cut.block) {
+    const std::int64_t last = std::min(end, first + cut.block);
     const auto packed = screen_.pack(first, last);
     for (auto& worker : workers_) {
       if (worker) worker->candidates.start(first, last);

@@ -1,19 +1,25 @@
-// The integer screen: rows rounded to signed bytes, multiplied four dimensions to the instruction and summed exactly.
+// The screen of rounded numbers: several neighbouring dimensions to the instruction, sums exact.
 
-RoundedNorms round_row(const float* x, double scale, const double* centre, double unit, std::int64_t n,
-                       std::int8_t* out) {
+template <class Rounded>
+RoundedNorms round_row(const float* x, double scale, const double* centre, double unit, std::int64_t n, Rounded* out) {
+  constexpr double kLimit = sizeof(Rounded) == 1 ? 127 : 32767;
   const double inverse = unit > 0 ? 1 / unit : 0;
   double kept = 0, lost = 0;
   std::int64_t j = 0;
 #if defined(__AVX512F__)
   __m512d sum_kept = _mm512_setzero_pd(), sum_lost = _mm512_setzero_pd();
-  const __m512d limit = _mm512_set1_pd(127);
+  const __m512d limit = _mm512_set1_pd(kLimit);
   for (; j + 8 <= n; j += 8) {
     __m512d y = _mm512_mul_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x + j)), _mm512_set1_pd(scale));
     if (centre != nullptr) y = _mm512_sub_pd(y, _mm512_loadu_pd(centre + j));
     __m512d units = _mm512_roundscale_pd(_mm512_mul_pd(y, _mm512_set1_pd(inverse)), _MM_FROUND_TO_NEAREST_INT);
     units = _mm512_max_pd(_mm512_min_pd(units, limit), _mm512_sub_pd(_mm512_setzero_pd(), limit));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(out + j), _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(units)));
+    const __m256i whole = _mm512_cvtpd_epi32(units);
+    if constexpr (sizeof(Rounded) == 1) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(out + j), _mm256_cvtepi32_epi8(whole));
+    } else {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), _mm256_cvtepi32_epi16(whole));
+    }
     const __m512d value = _mm512_mul_pd(units, _mm512_set1_pd(unit)), loss = _mm512_sub_pd(y, value);
     sum_kept = _mm512_fmadd_pd(value, value, sum_kept);
     sum_lost = _mm512_fmadd_pd(loss, loss, sum_lost);
@@ -29,8 +35,8 @@ RoundedNorms round_row(const float* x, double scale, const double* centre, doubl
   for (; j < n; ++j) {
     const double y = x[j] * scale - (centre == nullptr ? 0.0 : centre[j]);
     double units = __builtin_rint(y * inverse);
-    units = units > 127 ? 127 : units < -127 ? -127 : units;
-    out[j] = static_cast<std::int8_t>(units);
+    units = units > kLimit ? kLimit : units < -kLimit ? -kLimit : units;
+    out[j] = static_cast<Rounded>(units);
     const double value = units * unit, loss = y - value;
     kept += value * value;
     lost += loss * loss;
@@ -60,24 +66,34 @@ double largest_element(const float* x, double scale, const double* centre, std::
 }
 
 #if defined(__AVX512VNNI__)
-template <int kHeight>
-int screen_int8_panel(const std::int8_t* queries, const std::uint8_t* items, std::int64_t steps,
-                      const std::int32_t* thresholds, const IntegerHits& hits) {
+struct FourBytes {
+  static __m512i add_products(__m512i sum, __m512i items, __m512i queries) {
+    return _mm512_dpbusd_epi32(sum, items, queries);  // items without a sign
+  }
+};
+
+struct TwoInt16 {
+  static __m512i add_products(__m512i sum, __m512i items, __m512i queries) {
+    return _mm512_dpwssd_epi32(sum, items, queries);
+  }
+};
+
+template <class Format, int kHeight>
+int screen_rounded_panel(const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
+                         const std::int32_t* thresholds, const IntegerHits& hits) {
   __m512i sums[kHeight][2];
 #pragma GCC unroll 16
   for (int r = 0; r < kHeight; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_si512();
   for (std::int64_t s = 0; s < steps; ++s) {
-    const __m512i x0 = _mm512_loadu_si512(items), x1 = _mm512_loadu_si512(items + 64);
+    const __m512i x0 = _mm512_loadu_si512(items), x1 = _mm512_loadu_si512(items + 16);
 #pragma GCC unroll 16
     for (int r = 0; r < kHeight; ++r) {
-      std::int32_t four;
-      __builtin_memcpy(&four, queries + 4 * r, sizeof four);
-      const __m512i q = _mm512_set1_epi32(four);
-      sums[r][0] = _mm512_dpbusd_epi32(sums[r][0], x0, q);
-      sums[r][1] = _mm512_dpbusd_epi32(sums[r][1], x1, q);
+      const __m512i q = _mm512_set1_epi32(queries[r]);
+      sums[r][0] = Format::add_products(sums[r][0], x0, q);
+      sums[r][1] = Format::add_products(sums[r][1], x1, q);
     }
-    queries += 4 * kHeight;
-    items += 128;
+    queries += kHeight;
+    items += kPanelWidth;
   }
   // Without this GCC 12 keeps the sums in memory while it adds, at a third of the speed (benchmarks/micro).
 #pragma GCC unroll 16
@@ -95,37 +111,41 @@ int screen_int8_panel(const std::int8_t* queries, const std::uint8_t* items, std
   int total = 0;
 #pragma GCC unroll 16
   for (int r = 0; r < kHeight; ++r) {
-    alignas(64) std::int32_t all[kInt8Items];
+    hits.counts[r] = __builtin_popcount(masks[r]);
+    if (masks[r] == 0) continue;
+    alignas(64) std::int32_t all[kPanelWidth];
     _mm512_store_si512(all, sums[r][0]);
     _mm512_store_si512(all + 16, sums[r][1]);
-    int count = 0;
+    int count = r * kPanelWidth;
     for (unsigned mask = masks[r]; mask != 0; mask &= mask - 1, ++count) {
       const int lane = __builtin_ctz(mask);
-      hits.sums[r * kInt8Items + count] = all[lane];
-      hits.lanes[r * kInt8Items + count] = lane;
+      hits.sums[count] = all[lane];
+      hits.lanes[count] = lane;
     }
-    hits.counts[r] = count;
-    total += count;
+    total += hits.counts[r];
   }
   return total;
 }
 
-int screen_int8(int height, const std::int8_t* queries, const std::uint8_t* items, std::int64_t steps,
-                const std::int32_t* thresholds, const IntegerHits& hits) {
+template <class Format>
+int screen_rounded(int height, const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
+                   const std::int32_t* thresholds, const IntegerHits& hits) {
   switch (height) {
     case 1:
-      return screen_int8_panel<1>(queries, items, steps, thresholds, hits);
+      return screen_rounded_panel<Format, 1>(queries, items, steps, thresholds, hits);
     case 2:
-      return screen_int8_panel<2>(queries, items, steps, thresholds, hits);
+      return screen_rounded_panel<Format, 2>(queries, items, steps, thresholds, hits);
     case 4:
-      return screen_int8_panel<4>(queries, items, steps, thresholds, hits);
+      return screen_rounded_panel<Format, 4>(queries, items, steps, thresholds, hits);
     case 8:
-      return screen_int8_panel<8>(queries, items, steps, thresholds, hits);
+      return screen_rounded_panel<Format, 8>(queries, items, steps, thresholds, hits);
     default:
-      return screen_int8_panel<14>(queries, items, steps, thresholds, hits);
+      return screen_rounded_panel<Format, 14>(queries, items, steps, thresholds, hits);
   }
 }
-constexpr auto kScreenInt8 = screen_int8;
+constexpr auto kScreenInt8 = screen_rounded<FourBytes>;
+constexpr auto kScreenInt16 = screen_rounded<TwoInt16>;
 #else
 constexpr decltype(KernelTable::screen_int8) kScreenInt8 = nullptr;
+constexpr decltype(KernelTable::screen_int16) kScreenInt16 = nullptr;
 #endif

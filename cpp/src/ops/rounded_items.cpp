@@ -1,0 +1,251 @@
+#include "ops/rounded_items.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "isa/dispatch.hpp"
+#include "parallel_for.hpp"
+
+namespace recfuse {
+namespace {
+
+using kernels::kPanelWidth;
+
+constexpr std::int64_t kRowsPerChunk = 1024;
+constexpr std::int64_t kSample = 4096;          // items that choose centres and typical sizes
+constexpr double kCentreShare = 0.1;            // of the mean squared norm: from here on a centre pays
+constexpr std::int64_t kTileBytes = 256 << 10;  // a quarter of an L2
+// Sums of bytes, at most 255 x 127 each, leave half of 32 bits for what a threshold adds.
+constexpr std::int64_t kMaxDims = (std::int64_t{1} << 30) / (255 * 127);
+constexpr double kShares[] = {0.5, 0.9, 0.99, 0.999};  // of the items, by size: where classes may begin
+constexpr double kLeastRatio = 1.1;                    // between the units of neighbouring classes
+constexpr std::int64_t kLeastItems = 1024;             // in a class, times the groups that it cuts
+constexpr double kUp = 1 + 0x1p-40;                    // more than float64 sums of squares round down
+
+std::int64_t words_of(const FusedItems& items, int m, Format format) {
+  return (items.matrix(m).cols + per_word(format) - 1) / per_word(format);
+}
+
+std::vector<std::int32_t> sample_of(const FusedItems& items) {
+  std::vector<std::int32_t> ids;
+  const std::int64_t stride = std::max<std::int64_t>(1, items.n_items() / kSample);
+  for (std::int64_t i = 0; i < items.n_items(); i += stride) {
+    if (!items.irregular(static_cast<std::int32_t>(i))) ids.push_back(static_cast<std::int32_t>(i));
+  }
+  return ids;
+}
+
+}  // namespace
+
+bool RoundedItems::fits(const FusedItems& items) {
+  std::int64_t dims = 0;
+  for (int m = 0; m < items.n_modalities(); ++m) dims += 4 * words_of(items, m, Format::kInt8);
+  return dims <= kMaxDims;
+}
+
+RoundedItems::RoundedItems(const FusedItems& items, Format format)
+    : items_(items),
+      format_(format),
+      centres_(static_cast<std::size_t>(items.n_modalities())),
+      centre_norms_(static_cast<std::size_t>(items.n_modalities()), 0.0) {
+  for (int m = 0; m < items.n_modalities(); ++m) {
+    first_steps_.push_back(steps_);
+    steps_ += words_of(items, m, format);
+  }
+  find_centres();
+  std::vector<char> class_of_item;
+  choose_classes(class_of_item);
+  order_items(class_of_item);
+
+  const std::size_t n_tiles = order_.tiles.size();
+  std::size_t size = 0;
+  for (const Tile& tile : order_.tiles) {
+    offsets_.push_back(size);
+    size += static_cast<std::size_t>((tile.end - tile.begin + kPanelWidth - 1) / kPanelWidth * kPanelWidth * steps_);
+  }
+  words_.resize(size);
+  kept_norms_.assign(n_tiles * static_cast<std::size_t>(items.n_modalities()), 0.0);
+  lost_norms_ = kept_norms_;
+  parallel_for(static_cast<std::int64_t>(n_tiles), items.args().num_threads,
+               [&](std::int64_t tile, int) { round_tile(static_cast<std::size_t>(tile)); });
+}
+
+const double* RoundedItems::centre(int m) const {
+  const auto& centre = centres_[static_cast<std::size_t>(m)];
+  return centre.empty() ? nullptr : centre.data();
+}
+
+double RoundedItems::scale(std::int32_t id, int m) const {
+  return items_.cosine() ? items_.inverse_norm_of(id, m) : 1.0;
+}
+
+bool RoundedItems::present(std::int32_t id, int m) const {
+  return items_.groups()[static_cast<std::size_t>(items_.group_of(id))].present[static_cast<std::size_t>(m)] != 0;
+}
+
+/// Scores of all items move by one number when their centre does, so a centre costs nothing and shortens what is
+/// rounded: much for vectors that are all positive, nothing for such that point everywhere.
+void RoundedItems::find_centres() {
+  const auto sample = sample_of(items_);
+  for (int m = 0; m < items_.n_modalities(); ++m) {
+    const auto& matrix = items_.matrix(m);
+    std::vector<double> mean(static_cast<std::size_t>(matrix.cols), 0.0);
+    double squares = 0, n = 0;
+    for (const std::int32_t id : sample) {
+      if (!present(id, m)) continue;
+      const double s = scale(id, m);
+      for (std::int64_t j = 0; j < matrix.cols; ++j) {
+        const double y = matrix.row(id)[j] * s;
+        mean[static_cast<std::size_t>(j)] += y;
+        squares += y * y;
+      }
+      n += 1;
+    }
+    if (n == 0) continue;
+    double squared = 0;
+    for (double& x : mean) {
+      x /= n;
+      squared += x * x;
+    }
+    if (!(squared > kCentreShare * squares / n)) continue;
+    centres_[static_cast<std::size_t>(m)] = std::move(mean);
+    centre_norms_[static_cast<std::size_t>(m)] = std::sqrt(squared) * kUp;
+    centred_ = true;
+  }
+}
+
+/// What a unit must be chosen for: the largest element where elements are limited, the norm where sums are.
+double RoundedItems::size_of(std::int32_t id, int m, RoundedRow& row) const {
+  const auto& matrix = items_.matrix(m);
+  const auto& kernels = kernel_table();
+  if (format_ == Format::kInt8) {
+    return kernels.largest_element(matrix.row(id), scale(id, m), centre(m), matrix.cols);
+  }
+  return std::sqrt(row.round(kernels, matrix.row(id), scale(id, m), centre(m), 0, matrix.cols, first_step(m)).lost);
+}
+
+void RoundedItems::choose_classes(std::vector<char>& class_of_item) {
+  const auto n_items = static_cast<std::size_t>(items_.n_items());
+  const int n_modalities = items_.n_modalities();
+  std::vector<float> largest(n_items * static_cast<std::size_t>(n_modalities), 0.0F);
+  const std::int64_t n_chunks = (items_.n_items() + kRowsPerChunk - 1) / kRowsPerChunk;
+  parallel_for(n_chunks, items_.args().num_threads, [&](std::int64_t chunk, int) {
+    const std::int64_t end = std::min(items_.n_items(), (chunk + 1) * kRowsPerChunk);
+    RoundedRow row(format_, steps_);
+    for (auto id = static_cast<std::int32_t>(chunk * kRowsPerChunk); id < end; ++id) {
+      for (int m = 0; m < n_modalities; ++m) {
+        if (items_.irregular(id) || !present(id, m)) continue;
+        largest[slot(static_cast<std::size_t>(id), m)] = static_cast<float>(size_of(id, m, row));
+      }
+    }
+  });
+
+  std::vector<double> typical(static_cast<std::size_t>(n_modalities), 1.0);
+  const auto sample = sample_of(items_);
+  for (int m = 0; m < n_modalities; ++m) {
+    std::vector<float> sampled;
+    for (const std::int32_t id : sample) {
+      if (largest[slot(static_cast<std::size_t>(id), m)] > 0) {
+        sampled.push_back(largest[slot(static_cast<std::size_t>(id), m)]);
+      }
+    }
+    if (sampled.empty()) continue;
+    const auto middle = sampled.begin() + static_cast<std::ptrdiff_t>(sampled.size() / 2);
+    std::nth_element(sampled.begin(), middle, sampled.end());
+    typical[static_cast<std::size_t>(m)] = *middle;
+  }
+  std::vector<float> sizes(n_items, 0.0F);
+  for (std::size_t i = 0; i < n_items; ++i) {
+    for (int m = 0; m < n_modalities; ++m) {
+      sizes[i] = std::max(sizes[i], static_cast<float>(largest[slot(i, m)] / typical[static_cast<std::size_t>(m)]));
+    }
+  }
+
+  // Class c holds what is larger than limits[c]; the last one holds the rest.
+  std::vector<float> limits;
+  std::vector<float> sorted = sizes;
+  std::sort(sorted.begin(), sorted.end());
+  const auto least = static_cast<double>(kLeastItems * static_cast<std::int64_t>(items_.groups().size()));
+  double above = sorted.empty() ? 0.0 : static_cast<double>(sorted.back());
+  for (std::size_t i = std::size(kShares); i-- > 0;) {
+    if (static_cast<double>(n_items) * (1 - kShares[i]) < least) continue;
+    const float limit = sorted[static_cast<std::size_t>(kShares[i] * static_cast<double>(n_items))];
+    if (static_cast<double>(limit) * kLeastRatio > above) continue;
+    limits.push_back(limit);
+    above = static_cast<double>(limit);
+  }
+  n_classes_ = static_cast<int>(limits.size()) + 1;
+  const double in_units = format_ == Format::kInt8 ? 127 : kMaxNorm / std::sqrt(n_modalities);
+  units_.assign(static_cast<std::size_t>(n_classes_ * n_modalities), 0.0);
+  class_of_item.assign(n_items, 0);
+  for (std::size_t i = 0; i < n_items; ++i) {
+    const auto klass = static_cast<std::size_t>(
+        std::find_if(limits.begin(), limits.end(), [&](float limit) { return sizes[i] > limit; }) - limits.begin());
+    class_of_item[i] = static_cast<char>(klass);
+    for (int m = 0; m < n_modalities; ++m) {
+      double& unit = units_[slot(klass, m)];
+      unit = std::max(unit, static_cast<double>(largest[slot(i, m)]) / in_units);
+    }
+  }
+}
+
+void RoundedItems::order_items(const std::vector<char>& class_of_item) {
+  const std::size_t n_groups = items_.groups().size();
+  std::vector<std::vector<std::int32_t>> runs(n_groups * static_cast<std::size_t>(n_classes_));
+  for (std::int32_t id = 0; id < items_.n_items(); ++id) {
+    if (items_.irregular(id)) {
+      order_.irregular_ids.push_back(id);
+      continue;
+    }
+    const auto klass = static_cast<std::size_t>(class_of_item[static_cast<std::size_t>(id)]);
+    runs[klass * n_groups + static_cast<std::size_t>(items_.group_of(id))].push_back(id);
+  }
+  const std::int64_t tile_items = std::clamp<std::int64_t>(kTileBytes / (4 * steps_) / 64 * 64, 64, 4096);
+  for (std::size_t run = 0; run < runs.size(); ++run) {
+    const auto start = static_cast<std::int64_t>(order_.ids.size());
+    order_.ids.insert(order_.ids.end(), runs[run].begin(), runs[run].end());
+    const auto stop = static_cast<std::int64_t>(order_.ids.size());
+    for (std::int64_t begin = start; begin < stop; begin += tile_items) {
+      order_.tiles.push_back({begin, std::min(begin + tile_items, stop), static_cast<int>(run % n_groups)});
+      classes_.push_back(static_cast<int>(run / n_groups));
+      for (int m = 0; m < items_.n_modalities(); ++m) {
+        float norm = 0;
+        for (std::int64_t i = begin; i < order_.tiles.back().end; ++i) {
+          norm = std::max(norm, items_.screen_norm(order_.ids[static_cast<std::size_t>(i)], m));
+        }
+        order_.tile_norms.push_back(norm);
+      }
+    }
+  }
+}
+
+void RoundedItems::round_tile(std::size_t tile) {
+  const Tile& t = order_.tiles[tile];
+  const auto& kernels = kernel_table();
+  const std::uint32_t added = format_ == Format::kInt8 ? 0x80808080U : 0;  // 128 to every byte
+  std::vector<RoundedRow> rows(kPanelWidth, RoundedRow(format_, steps_));
+  std::int32_t* out = &words_[offsets_[tile]];
+  for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
+    for (std::int64_t i = begin; i < begin + kPanelWidth; ++i) {
+      RoundedRow& row = rows[static_cast<std::size_t>(i - begin)];
+      row.clear();
+      if (i >= t.end) continue;
+      const std::int32_t id = order_.ids[static_cast<std::size_t>(i)];
+      for (int m = 0; m < items_.n_modalities(); ++m) {
+        if (!present(id, m)) continue;
+        const auto& matrix = items_.matrix(m);
+        const auto norms = row.round(kernels, matrix.row(id), scale(id, m), centre(m), unit(classes_[tile], m),
+                                     matrix.cols, first_step(m));
+        kept_norms_[slot(tile, m)] = std::max(kept_norms_[slot(tile, m)], std::sqrt(norms.kept) * kUp);
+        lost_norms_[slot(tile, m)] = std::max(lost_norms_[slot(tile, m)], std::sqrt(norms.lost) * kUp);
+      }
+    }
+    for (std::int64_t step = 0; step < steps_; ++step) {
+      for (const RoundedRow& row : rows) *out++ = static_cast<std::int32_t>(row.word(step) ^ added);
+    }
+  }
+}
+
+}  // namespace recfuse

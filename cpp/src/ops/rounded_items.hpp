@@ -1,0 +1,77 @@
+// Items rounded to int8 or int16, in the panels of their screen, and what rounding lost.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "aligned.hpp"
+#include "ops/fused_items.hpp"
+#include "ops/rounded_row.hpp"
+
+namespace recfuse {
+
+/// The most that the norm of an item or a query may be in int16, all modalities together: a sum is at most the product
+/// of two. Rounding adds half a unit per dimension, 91 to the norm of as many as RoundedItems::fits() admits.
+constexpr double kMaxNorm = 32767 - 128;
+
+/// Vectors y of a modality (items, or unit vectors for the cosine, minus their centre) are kept as unit * integers.
+/// Items of about one size share a unit: they form a class, so that a few large ones do not make all others coarse.
+class RoundedItems {
+ public:
+  RoundedItems(const FusedItems& items, Format format);
+
+  /// Whether sums of this many dimensions fit into 32 bits.
+  static bool fits(const FusedItems& items);
+
+  Format format() const { return format_; }
+  const FusedItems& items() const { return items_; }
+  const ScanOrder& order() const { return order_; }
+  int n_classes() const { return n_classes_; }
+  int class_of(std::size_t tile) const { return classes_[tile]; }
+
+  /// Words of an item: all modalities behind one another, each padded with zeros.
+  std::int64_t steps() const { return steps_; }
+  std::int64_t first_step(int m) const { return first_steps_[static_cast<std::size_t>(m)]; }
+  const std::int32_t* panels(std::size_t tile) const { return &words_[offsets_[tile]]; }
+
+  double unit(int klass, int m) const { return units_[slot(static_cast<std::size_t>(klass), m)]; }
+  bool centred() const { return centred_; }
+  /// Null where the modality is not centred.
+  const double* centre(int m) const;
+  double centre_norm(int m) const { return centre_norms_[static_cast<std::size_t>(m)]; }
+
+  /// The largest norm in the tile of what rounding keeps, and of what it loses.
+  double kept_norm(std::size_t tile, int m) const { return kept_norms_[slot(tile, m)]; }
+  double lost_norm(std::size_t tile, int m) const { return lost_norms_[slot(tile, m)]; }
+
+  std::int64_t bytes() const { return 4 * static_cast<std::int64_t>(words_.size()); }
+
+ private:
+  std::size_t slot(std::size_t row, int m) const {
+    return row * static_cast<std::size_t>(items_.n_modalities()) + static_cast<std::size_t>(m);
+  }
+  double scale(std::int32_t id, int m) const;
+  bool present(std::int32_t id, int m) const;
+  double size_of(std::int32_t id, int m, RoundedRow& row) const;
+  void find_centres();
+  void choose_classes(std::vector<char>& class_of_item);
+  void order_items(const std::vector<char>& class_of_item);
+  void round_tile(std::size_t tile);
+
+  const FusedItems& items_;
+  Format format_;
+  ScanOrder order_;
+  int n_classes_ = 1;
+  std::int64_t steps_ = 0;
+  std::vector<std::int64_t> first_steps_;
+  bool centred_ = false;
+  std::vector<std::vector<double>> centres_;  // per modality; empty: none
+  std::vector<double> centre_norms_;
+  std::vector<double> units_;  // (classes, modalities)
+  std::vector<int> classes_;   // per tile
+  std::vector<std::size_t> offsets_;
+  std::vector<double> kept_norms_, lost_norms_;  // (tiles, modalities)
+  AlignedVector<std::int32_t> words_;
+};
+
+}  // namespace recfuse

@@ -1,0 +1,142 @@
+"""The screens of rounded numbers: the same bytes as float32 in every case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recfuse
+from helpers import assert_same_bytes
+from recfuse import _core
+
+rounding = pytest.mark.skipif(
+    "avx512_vnni" not in _core.available_isas(), reason="this CPU has no AVX-512 VNNI"
+)
+pytestmark = rounding
+
+
+def under(screen, search):
+    """What `search` returns with a screen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECFUSE_SCREEN", screen)
+        return search()
+
+
+def assert_all_equal(search):
+    expected = under("float32", search)
+    for screen in ("auto", "int8", "int16"):
+        assert_same_bytes(under(screen, search), expected)
+
+
+def vectors(rng, kind, n, dim):
+    """Rows that are hard to round, each in its own way."""
+    x = rng.standard_normal((n, dim))
+    if kind == "positive":
+        x = np.abs(x) + 1
+    elif kind == "skewed norms":
+        x *= np.exp(2 * rng.standard_normal((n, 1)))
+    elif kind == "one huge coordinate":
+        x[n // 2, dim // 2] = 1e6
+    elif kind == "heavy tails":
+        x = rng.standard_t(1.5, (n, dim)).clip(-1e9, 1e9)
+    elif kind == "tiny":
+        x *= 1e-12
+    elif kind == "equal rows":
+        x[:] = x[0]
+    elif kind == "near ties":
+        x = x[:1] + 1e-6 * x
+    elif kind == "few values":
+        x = np.round(x)
+    elif kind == "zero rows":
+        x[rng.random(n) < 0.5] = 0
+    return x.astype(np.float32)
+
+
+KINDS = [
+    "normal",
+    "positive",
+    "skewed norms",
+    "one huge coordinate",
+    "heavy tails",
+    "tiny",
+    "equal rows",
+    "near ties",
+    "few values",
+    "zero rows",
+]
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_vector(rng, kind, metric, num_threads):
+    items = vectors(rng, kind, 3000, 48)
+    queries = np.concatenate([vectors(rng, kind, 40, 48), items[:40]])
+    for k in (1, 10, 300):
+        assert_all_equal(
+            lambda k=k: recfuse.topk(queries, items, k, metric=metric, num_threads=num_threads)
+        )
+
+
+@given(
+    n_queries=st.integers(1, 67),
+    n_items=st.integers(1, 67),
+    dims=st.lists(st.integers(1, 67), min_size=1, max_size=3),
+    k=st.integers(1, 67),
+    seed=st.integers(0, 99),
+)
+def test_every_shape(n_queries, n_items, dims, k, seed):
+    rng = np.random.default_rng(seed)
+    items = {str(m): vectors(rng, KINDS[seed % 10], n_items, d) for m, d in enumerate(dims)}
+    queries = {m: rng.standard_normal((n_queries, x.shape[1])) for m, x in items.items()}
+    present = {m: rng.random(n_items) < 0.7 for m in items}
+    weights = {m: rng.standard_normal(n_queries) for m in items}
+    seen = sp.csr_array((rng.random((n_queries, n_items)) < 0.2).astype(np.float32))
+
+    def search():
+        index = recfuse.FusedIndex(items, present=present, num_threads=1 + seed % 2)
+        return index.topk(queries, k, weights=weights, exclude=seen, contributions=True)
+
+    assert_all_equal(search)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_lists_of_allowed_items(rng, share):
+    items, queries = vectors(rng, "normal", 4000, 32), vectors(rng, "normal", 70, 32)
+    allowed = np.flatnonzero(rng.random(4000) < share)
+    assert_all_equal(lambda: recfuse.topk(queries, items, 20, allow=allowed))
+    rows = sp.csr_array((rng.random((70, 4000)) < share).astype(np.float32))
+    assert_all_equal(lambda: recfuse.topk(queries, items, 20, allow=rows))
+
+
+def test_an_index_that_is_asked_again_and_again(rng):
+    """After some queries it rounds its items, and after longer lists more finely; nobody sees."""
+    items, queries = vectors(rng, "normal", 20_000, 300), vectors(rng, "normal", 64, 300)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECFUSE_SCREEN", "float32")
+        plain = recfuse.FusedIndex({"x": items})
+    index = recfuse.FusedIndex({"x": items})
+    for k in (1, 5, 400, 5):
+        expected = plain.topk({"x": queries}, k)
+        assert_same_bytes(index.topk({"x": queries}, k), expected)
+        for q in range(3):
+            one = index.topk({"x": queries[q : q + 1]}, k)
+            assert_same_bytes(one, tuple(a[q : q + 1] for a in expected))
+
+
+def test_another_instruction_set_later(rng, isa):
+    items, queries = vectors(rng, "normal", 2000, 40), vectors(rng, "normal", 70, 40)
+    index = recfuse.FusedIndex({"x": items})
+    first = index.topk({"x": queries}, 7)
+    _core.set_isa("avx512_vnni")
+    assert_same_bytes(index.topk({"x": queries}, 7), first)
+    _core.set_isa(isa)
+    assert_same_bytes(index.topk({"x": queries}, 7), first)
+
+
+def test_the_name_of_the_screen_is_checked(monkeypatch):
+    monkeypatch.setenv("RECFUSE_SCREEN", "int4")
+    with pytest.raises(ValueError, match="RECFUSE_SCREEN must be auto, float32, int8 or int16"):
+        recfuse.FusedIndex({"x": np.eye(3)})

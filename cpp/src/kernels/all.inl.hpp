@@ -9,6 +9,7 @@ namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
 #include "transpose.inl.hpp"
 // What is above is used below.
+#include "candidates.inl.hpp"
 #include "ceilings.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
@@ -34,6 +35,8 @@ const KernelTable table{
     .largest_element = largest_element,
     .screen_int8 = kScreenInt8,
     .screen_int16 = kScreenInt16,
+    .kth_largest = kth_largest,
+    .keep_reaching = keep_reaching,
     .implicit_entries = implicit_entries,
     .gather_rows = gather_rows,
     .add_gram = add_gram,

@@ -30,6 +30,8 @@ struct RoundedNorms {
   double lost;
 };
 
+constexpr int kSpareCandidates = 16;  // room behind candidates that keep_reaching() may write to
+
 /// Rows of factors, padded with zeros to `width`, a multiple of 16, that start `stride` floats apart. The square
 /// matrices of ALS have the same layout: width x width.
 struct RowLayout {
@@ -103,6 +105,12 @@ struct KernelTable {
                      const std::int32_t* thresholds, const IntegerHits& hits);
   int (*screen_int16)(int height, const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
                       const std::int32_t* thresholds, const IntegerHits& hits);
+
+  /// The k-th largest of n values, none of them a NaN; keys is room for n.
+  float (*kth_largest)(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys);
+
+  /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
+  std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);
 
   /// Of the stored values of a row: the square root of extra_confidence(), and confidence() * preference().
   void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* scales, float* targets);

@@ -2,17 +2,21 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "isa/dispatch.hpp"
 #include "recfuse/canonical.hpp"
 
 namespace recfuse {
-
-Candidates::Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries, std::int64_t room)
+Candidates::Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries, std::int64_t room,
+                       SharedThresholds* shared)
     : queries_(queries),
       filters_(filters),
+      shared_(shared),
       room_(room),
-      entries_(static_cast<std::size_t>(max_queries * room)),
+      values_(static_cast<std::size_t>(max_queries * (room + kernels::kSpareCandidates))),
+      bounds_(values_.size()),
+      ids_(values_.size()),
       counts_(static_cast<std::size_t>(max_queries)),
       admitted_(static_cast<std::size_t>(max_queries)),
       thresholds_(static_cast<std::size_t>(max_queries)) {}
@@ -38,15 +42,21 @@ bool Candidates::compact(std::int64_t q) {
   if (counts_[row(q)] > room_ / 2) drop_hopeless(q, true);
   // Equal scores above all: only the total order tells them apart.
   if (counts_[row(q)] > room_ - room_ / 8) keep_best_exactly(q);
+  if (shared_ != nullptr) shared_->raise(row(q), threshold(q));
   return threshold(q) > before;
 }
 
 void Candidates::drop_refused(std::int64_t q) {
   if (filters_.given()) {
-    Entry* const begin = entries(q);
-    Entry* const end = std::remove_if(begin + admitted_[row(q)], begin + counts_[row(q)],
-                                      [&](const Entry& e) { return !filters_.admit(q, e.id); });
-    counts_[row(q)] = end - begin;
+    const std::size_t begin = first_entry(q);
+    std::size_t kept = begin + static_cast<std::size_t>(admitted_[row(q)]);
+    for (std::size_t i = kept; i < begin + static_cast<std::size_t>(counts_[row(q)]); ++i) {
+      if (!filters_.admit(q, ids_[i])) continue;
+      values_[kept] = values_[i];
+      bounds_[kept] = bounds_[i];
+      ids_[kept++] = ids_[i];
+    }
+    counts_[row(q)] = static_cast<std::int32_t>(kept - begin);
   }
   admitted_[row(q)] = counts_[row(q)];
 }
@@ -55,52 +65,66 @@ void Candidates::drop_refused(std::int64_t q) {
 void Candidates::drop_hopeless(std::int64_t q, bool score_best) {
   const std::int64_t k = queries_.args().k, count = counts_[row(q)];
   if (count < k) return;
-  Entry* const begin = entries(q);
-  std::nth_element(begin, begin + k - 1, begin + count,
-                   [](const Entry& a, const Entry& b) { return a.value > b.value; });
-  float least = std::numeric_limits<float>::infinity();
-  std::int64_t scored = 0;
-  for (Entry* e = begin; e != begin + k; ++e) {
-    if (score_best) scored += score(q, *e);
-    least = std::min(least, e->lower());
+  const auto& kernels = kernel_table();
+  const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(count);
+  // Not a member: threads may finish different queries of one object at the same time.
+  thread_local std::vector<std::int32_t> keys;
+  keys.resize(static_cast<std::size_t>(count));
+  const float kth = kernels.kth_largest(&values_[begin], count, k, keys.data());
+  if (score_best) {
+    std::int64_t scored = 0;
+    for (std::size_t i = begin; i < end && scored < k; ++i) {
+      if (values_[i] >= kth) scored += score(q, i);
+    }
+    n_scored_.fetch_add(scored, std::memory_order_relaxed);
+    return drop_hopeless(q, false);
   }
-  n_scored_.fetch_add(scored, std::memory_order_relaxed);
+  float least = std::numeric_limits<float>::infinity();
+  for (std::size_t i = begin; i < end; ++i) {
+    if (values_[i] >= kth) least = std::min(least, values_[i] - bounds_[i]);
+  }
   raise_threshold(q, least);
-  const float at_least = threshold(q);
-  Entry* const end = std::remove_if(begin, begin + count, [&](const Entry& e) { return e.upper() < at_least; });
-  counts_[row(q)] = admitted_[row(q)] = end - begin;
+  counts_[row(q)] = admitted_[row(q)] = static_cast<std::int32_t>(
+      kernels.keep_reaching(threshold(q), count, &values_[begin], &bounds_[begin], &ids_[begin]));
 }
 
 /// Returns how many items that took: 0 where it was done before.
-int Candidates::score(std::int64_t q, Entry& entry) const {
-  if (entry.bound == 0) return 0;
-  entry.value = queries_.score(kernel_table(), q, entry.id);
-  entry.bound = 0;
+int Candidates::score(std::int64_t q, std::size_t entry) {
+  if (bounds_[entry] == 0) return 0;
+  values_[entry] = queries_.score(kernel_table(), q, ids_[entry]);
+  bounds_[entry] = 0;
   return 1;
 }
 
 void Candidates::keep_best_exactly(std::int64_t q) {
   ExactTopk best(queries_.args().k);
   score_most_promising(q, best);
-  Entry* const begin = entries(q);
-  std::int64_t count = 0;
-  for (const std::uint64_t key : best.sorted()) begin[count++] = {key_score(key), 0, key_id(key)};
+  std::size_t entry = first_entry(q);
+  for (const std::uint64_t key : best.sorted()) {
+    values_[entry] = key_score(key);
+    bounds_[entry] = 0;
+    ids_[entry++] = key_id(key);
+  }
+  const auto count = static_cast<std::int32_t>(entry - first_entry(q));
   counts_[row(q)] = admitted_[row(q)] = count;
-  if (count == queries_.args().k) raise_threshold(q, begin[count - 1].value);
+  if (count == queries_.args().k) raise_threshold(q, values_[entry - 1]);
 }
 
 /// From the highest upper bound down, until no upper bound reaches the k-th best score.
 void Candidates::score_most_promising(std::int64_t q, ExactTopk& best) {
-  constexpr std::int64_t kBetweenLooks = 16;
+  constexpr std::size_t kBetweenLooks = 16;
+  const std::size_t begin = first_entry(q), count = static_cast<std::size_t>(counts_[row(q)]);
+  thread_local std::vector<std::pair<float, std::size_t>> order;
+  order.clear();
+  for (std::size_t i = begin; i < begin + count; ++i) order.emplace_back(values_[i] + bounds_[i], i);
+  std::sort(order.begin(), order.end(), std::greater<>());
   std::int64_t scored = 0;
-  Entry* const begin = entries(q);
-  const std::int64_t count = counts_[row(q)];
-  std::sort(begin, begin + count, [](const Entry& a, const Entry& b) { return a.upper() > b.upper(); });
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto [upper, entry] = order[i];
     if (i % kBetweenLooks == 0) best.tighten();
-    if (begin[i].upper() < best.worst_score()) break;
-    scored += score(q, begin[i]);
-    best.push(begin[i].value, begin[i].id);
+    if (upper < best.worst_score()) break;
+    scored += score(q, entry);
+    best.push(values_[entry], ids_[entry]);
   }
   n_scored_.fetch_add(scored, std::memory_order_relaxed);
 }

@@ -121,6 +121,7 @@ void FloatScreen::scan_rows(std::size_t tile, const Packed& packed, Scratch& scr
   const std::int32_t* ids = &order_.ids[static_cast<std::size_t>(t.begin)];
   scratch.scores.assign(static_cast<std::size_t>(n * (n_modalities + 1)), 0.0F);
   for (std::int64_t q = packed.first; q < packed.last; ++q) {
+    candidates.catch_up(q);
     const double bound = tile_bound(q, tile);
     float threshold = tile_threshold(candidates, q, t.group, bound);
     if (threshold == kInfinity) continue;
@@ -162,6 +163,7 @@ void FloatScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratch,
   scratch.bounds.resize(static_cast<std::size_t>(last - first));
   for (std::int64_t q = first; q < last; ++q) {
     const auto at = static_cast<std::size_t>(q - first);
+    candidates.catch_up(q);
     scratch.bounds[at] = tile_bound(q, tile);
     scratch.thresholds[at] = tile_threshold(candidates, q, t.group, scratch.bounds[at]);
   }

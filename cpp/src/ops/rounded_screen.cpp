@@ -189,6 +189,7 @@ void RoundedScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratc
   scratch.thresholds.assign(static_cast<std::size_t>(n + kMaxHeight), std::numeric_limits<std::int32_t>::max());
   for (std::int64_t row = 0; row < n; ++row) {
     const auto at = static_cast<std::size_t>(row);
+    candidates.catch_up(packed.first + row);
     scratch.bounds[at] = bound(packed.first + row, tile, packed);
     scratch.thresholds[at] = threshold(packed.first + row, tile, packed, scratch.bounds[at], candidates);
   }

@@ -85,6 +85,7 @@ class Search {
   const Filters& filters_;
   ExactScores exact_;
   Workers workers_;
+  std::unique_ptr<SharedThresholds> shared_;  // where workers divide the items
 };
 
 template <class Screen>
@@ -92,6 +93,7 @@ void Search<Screen>::run(std::int64_t first, std::int64_t last, const TopkOut& o
   const SearchCut cut =
       cut_search(last - first, queries_.args().num_threads, n_tiles(), screen_.panel_queries(), room());
   workers_.clear();  // their room is for one cut
+  shared_ = cut.workers_own_blocks ? nullptr : std::make_unique<SharedThresholds>(cut.block);
   if (cut.workers_own_blocks) {
     scan_own_blocks(first, last, cut, out, parts);
   } else {
@@ -111,7 +113,7 @@ typename Search<Screen>::Worker& Search<Screen>::worker_for(int i, std::int64_t 
                                                             std::int64_t block) {
   auto& worker = workers_[static_cast<std::size_t>(i)];
   if (!worker) {
-    worker.reset(new Worker{Candidates(queries_, filters_, block, room()), {}});
+    worker.reset(new Worker{Candidates(queries_, filters_, block, room(), shared_.get()), {}});
     worker->candidates.start(first, last);
   }
   return *worker;
@@ -144,6 +146,7 @@ void Search<Screen>::scan_shared_blocks(std::int64_t begin, std::int64_t end, co
   for (std::int64_t first = begin; first < end; first += cut.block) {
     const std::int64_t last = std::min(end, first + cut.block);
     const auto packed = screen_.pack(first, last);
+    shared_->clear();
     for (auto& worker : workers_) {
       if (worker) worker->candidates.start(first, last);
     }

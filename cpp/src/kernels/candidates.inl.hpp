@@ -1,0 +1,61 @@
+// Selection among the candidates of a query: branches on random numbers would cost more than the arithmetic.
+
+/// Bit by bit from the highest that differs: how many are at least what has been found so far with this bit set?
+float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys) {
+  std::int32_t smallest = 0x7fffffff, largest = -0x7fffffff - 1;
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::int32_t bits;
+    __builtin_memcpy(&bits, values + i, sizeof bits);
+    const std::int32_t key = bits ^ ((bits >> 31) & 0x7fffffff);  // ordered as the numbers are
+    keys[i] = key;
+    smallest = key < smallest ? key : smallest;
+    largest = key > largest ? key : largest;
+  }
+  // Unsigned from here on; the sign bit is the highest one then.
+  constexpr std::uint32_t kSign = 0x80000000U;
+  const std::uint32_t low = static_cast<std::uint32_t>(smallest) ^ kSign;
+  const std::uint32_t high = static_cast<std::uint32_t>(largest) ^ kSign;
+  std::uint32_t found = low;
+  if (low != high) {
+    const int highest = 31 - __builtin_clz(low ^ high);
+    found = low >> highest >> 1 << highest << 1;  // what all have in common
+    for (std::uint32_t bit = 1U << highest; bit != 0; bit >>= 1) {
+      const auto candidate = static_cast<std::int32_t>((found | bit) ^ kSign);
+      std::int32_t count = 0;
+      for (std::int64_t i = 0; i < n; ++i) count += keys[i] >= candidate;
+      if (count >= k) found |= bit;
+    }
+  }
+  const auto key = static_cast<std::int32_t>(found ^ kSign);
+  const std::int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids) {
+  std::int64_t kept = 0;
+#if defined(__AVX512F__)
+  const __m512 threshold = _mm512_set1_ps(least);
+  for (std::int64_t i = 0; i < n; i += 16) {
+    const auto inside = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
+    const __m512 v = _mm512_loadu_ps(values + i), b = _mm512_loadu_ps(bounds + i);
+    const __m512i id = _mm512_loadu_si512(ids + i);
+    const __mmask16 reaches = _mm512_mask_cmp_ps_mask(inside, _mm512_add_ps(v, b), threshold, _CMP_GE_OQ);
+    // Whole registers are stored: what is beyond was read already, or is kSpareCandidates.
+    _mm512_storeu_ps(values + kept, _mm512_maskz_compress_ps(reaches, v));
+    _mm512_storeu_ps(bounds + kept, _mm512_maskz_compress_ps(reaches, b));
+    _mm512_storeu_si512(ids + kept, _mm512_maskz_compress_epi32(reaches, id));
+    kept += __builtin_popcount(reaches);
+  }
+#else
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool reaches = values[i] + bounds[i] >= least;
+    values[kept] = values[i];
+    bounds[kept] = bounds[i];
+    ids[kept] = ids[i];
+    kept += reaches;
+  }
+#endif
+  return kept;
+}

@@ -15,8 +15,7 @@ using kernels::kPanelHeights;
 using kernels::kPanelWidth;
 
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
-constexpr std::int64_t kQueryBytes = 512 << 10;  // packed queries that stay in L2 while panels of items pass by
-constexpr double kUp = 1 + 0x1p-40;              // more than float64 sums of squares round down
+constexpr double kUp = 1 + 0x1p-40;  // more than float64 sums of squares round down
 // The canonical score is rounded to float32, half an ulp; the rest is for what float64 rounds here and there.
 constexpr double kRounding = 0x1p-23;
 
@@ -193,15 +192,11 @@ void RoundedScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratc
     scratch.bounds[at] = bound(packed.first + row, tile, packed);
     scratch.thresholds[at] = threshold(packed.first + row, tile, packed, scratch.bounds[at], candidates);
   }
-  // A run of query panels stays in L2 while every panel of the tile passes by.
-  const std::int64_t run = std::max<std::int64_t>(1, kQueryBytes / (4 * items_.steps() * kMaxHeight)) * kMaxHeight;
-  for (std::int64_t run_begin = 0; run_begin < n; run_begin += run) {
-    const std::int64_t run_end = std::min(n, run_begin + run);
+  // The tile stays in L2 and a panel of queries in L1, beside the candidates that it finds.
+  for (std::int64_t query = 0; query < n; query += kMaxHeight) {
+    const int height = height_for(std::min<std::int64_t>(kMaxHeight, n - query));
     for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
-      for (std::int64_t query = run_begin; query < run_end; query += kMaxHeight) {
-        const int height = height_for(std::min<std::int64_t>(kMaxHeight, n - query));
-        scan_panel(tile, begin, query, height, packed, scratch, candidates);
-      }
+      scan_panel(tile, begin, query, height, packed, scratch, candidates);
     }
   }
 }

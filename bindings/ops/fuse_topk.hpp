@@ -73,6 +73,15 @@ class BoundFusedIndex {
     return py::make_tuple(scores, parts);
   }
 
+  py::dict plan() const {
+    using namespace py::literals;
+    const SearchPlan plan = index_->plan();
+    return py::dict(
+        "screen"_a = plan.screen, "reason"_a = plan.reason, "item_bytes"_a = plan.item_bytes,
+        "rounded_bytes"_a = plan.rounded_bytes, "unit_classes"_a = plan.unit_classes,
+        "scored_per_query"_a = plan.scored_per_query < 0 ? py::object(py::none()) : py::cast(plan.scored_per_query));
+  }
+
  private:
   std::vector<FloatMatrix> items_;
   std::unique_ptr<typename Backend::FusedIndex> index_;
@@ -89,6 +98,7 @@ void bind_fuse_topk(py::module_& m) {
       .def("topk", &Index::topk, "queries"_a.noconvert(), "weights"_a.noconvert(), "k"_a, py::kw_only(), "fusion"_a,
            "missing"_a, "exclude"_a.noconvert(), "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "contributions"_a,
            "num_threads"_a)
+      .def("plan", &Index::plan)
       .def("score_pairs", &Index::score_pairs, "queries"_a.noconvert(), "weights"_a.noconvert(), "pairs"_a.noconvert(),
            py::kw_only(), "fusion"_a, "missing"_a, "num_threads"_a);
 }

@@ -36,6 +36,7 @@ class FusedIndex:
     ) -> tuple[NDArray[Any], ...]: ...
 
     # scores (nnz), parts float64 (nnz, n_modalities)
+    def plan(self) -> dict[str, Any]: ...
     def score_pairs(
         self,
         queries: list[NDArray[np.float32]],  # per modality (n_queries, dim_m)

@@ -255,6 +255,28 @@ class FusedIndex:
         )
         return result[0], result[1]
 
+    def plan(self) -> dict[str, Any]:
+        """Return how the index searches many queries at present, and why; no answer depends on it.
+
+        Returns
+        -------
+        dict
+            ``screen``: 'float32', 'int8' or 'int16', for the fusions 'sum' and 'average' (others
+            are always screened in float32); ``reason``; ``item_bytes`` of the matrices in use;
+            ``rounded_bytes`` of the int8 copy that is kept for an index that is asked often;
+            ``unit_classes``, how many sizes of items rounding distinguishes;
+            ``scored_per_query``, how many items the last trial of int8 scored canonically, None
+            before the first.
+
+        Examples
+        --------
+        >>> import numpy as np, recfuse
+        >>> recfuse.FusedIndex({"text": np.eye(3)}).plan()["screen"]
+        'float32'
+        """
+        plan: dict[str, Any] = self._handle.plan()
+        return plan
+
     def add(
         self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
     ) -> None:

@@ -112,18 +112,29 @@ def test_lists_of_allowed_items(rng, share):
 
 
 def test_an_index_that_is_asked_again_and_again(rng):
-    """After some queries it rounds its items, and after longer lists more finely; nobody sees."""
-    items, queries = vectors(rng, "normal", 20_000, 300), vectors(rng, "normal", 64, 300)
+    """Its items are rounded, then kept so, then rounded more finely; nobody sees."""
+    items, queries = vectors(rng, "normal", 20_000, 300), vectors(rng, "normal", 300, 300)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECFUSE_SCREEN", "float32")
         plain = recfuse.FusedIndex({"x": items})
+    assert plain.plan()["reason"] == "RECFUSE_SCREEN asks for it"
     index = recfuse.FusedIndex({"x": items})
-    for k in (1, 5, 400, 5):
-        expected = plain.topk({"x": queries}, k)
-        assert_same_bytes(index.topk({"x": queries}, k), expected)
+    assert (index.plan()["screen"], index.plan()["reason"]) == ("int8", "not tried yet")
+    kept = 0
+    for k, n, screen in ((1, 300, "int8"), (5, 70, "int8"), (400, 300, "int16"), (5, 300, "int16")):
+        expected = plain.topk({"x": queries[:n]}, k)
+        assert_same_bytes(index.topk({"x": queries[:n]}, k), expected)
+        plan = index.plan()
+        assert plan["screen"] == screen and plan["item_bytes"] == items.nbytes
+        assert plan["scored_per_query"] >= 1
+        assert (
+            plan["rounded_bytes"] == kept or items.size <= plan["rounded_bytes"] < 1.1 * items.size
+        )
         for q in range(3):
             one = index.topk({"x": queries[q : q + 1]}, k)
             assert_same_bytes(one, tuple(a[q : q + 1] for a in expected))
+        kept = index.plan()["rounded_bytes"]
+    assert kept >= items.size
 
 
 def test_another_instruction_set_later(rng, isa):
@@ -140,3 +151,17 @@ def test_the_name_of_the_screen_is_checked(monkeypatch):
     monkeypatch.setenv("RECFUSE_SCREEN", "int4")
     with pytest.raises(ValueError, match="RECFUSE_SCREEN must be auto, float32, int8 or int16"):
         recfuse.FusedIndex({"x": np.eye(3)})
+
+
+@pytest.mark.parametrize("isa", ["baseline"], indirect=True)
+def test_the_plan_names_the_instruction_set(isa, rng):
+    index = recfuse.FusedIndex({"x": vectors(rng, "normal", 2000, 8)})
+    index.topk({"x": np.ones((100, 8))}, 3)
+    assert index.plan() == {
+        "screen": "float32",
+        "reason": "the instruction set baseline has no integer screen",
+        "item_bytes": 2000 * 8 * 4,
+        "rounded_bytes": 0,
+        "unit_classes": 0,
+        "scored_per_query": None,
+    }

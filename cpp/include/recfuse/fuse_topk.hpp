@@ -41,6 +41,16 @@ struct FuseTopkArgs {
   int num_threads = 0;
 };
 
+/// How an index searches at present, and why.
+struct SearchPlan {
+  std::string screen;  // of linear fusions: "float32", "int8" or "int16"; of others always "float32"
+  std::string reason;
+  std::int64_t item_bytes = 0;     // of the matrices that the index has views of
+  std::int64_t rounded_bytes = 0;  // of their rounded copy
+  std::int64_t unit_classes = 0;   // how many sizes of items the copy distinguishes
+  double scored_per_query = -1;    // items that the last trial scored canonically; -1 before there was one
+};
+
 /// Items of several modalities, ready to be searched. Keeps views: the matrices must outlive it.
 ///
 /// Similarity of a modality: s_m = <q_m, x_m>, or <q_m, x_m> / (|q_m| |x_m|) for the cosine (0 for a zero vector).
@@ -59,6 +69,7 @@ class FusedIndex {
 
   std::int64_t n_items() const;
   std::int64_t n_modalities() const;
+  SearchPlan plan() const;
 
   /// Best k items of every query by score descending, then id ascending; never a NaN. The result depends on
   /// neither num_threads nor the instruction set. `parts`, if not null, is (n_queries, k * n_modalities): the

@@ -45,7 +45,7 @@ bool RoundedItems::fits(const FusedItems& items) {
   return dims <= kMaxDims;
 }
 
-RoundedItems::RoundedItems(const FusedItems& items, Format format)
+RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept)
     : items_(items),
       format_(format),
       centres_(static_cast<std::size_t>(items.n_modalities())),
@@ -59,17 +59,37 @@ RoundedItems::RoundedItems(const FusedItems& items, Format format)
   choose_classes(class_of_item);
   order_items(class_of_item);
 
-  const std::size_t n_tiles = order_.tiles.size();
+  if (!kept) return;
+  const std::size_t n_tiles = order_.tiles.size(), per_tile = 2 * static_cast<std::size_t>(items.n_modalities());
   std::size_t size = 0;
-  for (const Tile& tile : order_.tiles) {
+  for (std::size_t tile = 0; tile < n_tiles; ++tile) {
     offsets_.push_back(size);
-    size += static_cast<std::size_t>((tile.end - tile.begin + kPanelWidth - 1) / kPanelWidth * kPanelWidth * steps_);
+    size += tile_words(tile);
   }
   words_.resize(size);
-  kept_norms_.assign(n_tiles * static_cast<std::size_t>(items.n_modalities()), 0.0);
-  lost_norms_ = kept_norms_;
-  parallel_for(static_cast<std::int64_t>(n_tiles), items.args().num_threads,
-               [&](std::int64_t tile, int) { round_tile(static_cast<std::size_t>(tile)); });
+  norms_.resize(n_tiles * per_tile);
+  parallel_for(static_cast<std::int64_t>(n_tiles), items.args().num_threads, [&](std::int64_t i, int) {
+    const auto tile = static_cast<std::size_t>(i);
+    AlignedVector<std::int32_t> rows;
+    round_tile(tile, &words_[offsets_[tile]], &norms_[tile * per_tile], rows);
+  });
+}
+
+std::size_t RoundedItems::tile_words(std::size_t tile) const {
+  const std::int64_t n = order_.tiles[tile].end - order_.tiles[tile].begin;
+  return static_cast<std::size_t>((n + kPanelWidth - 1) / kPanelWidth * kPanelWidth * steps_);
+}
+
+RoundedItems::RoundedTile RoundedItems::tile(std::size_t tile, Scratch& scratch) const {
+  const auto n_modalities = static_cast<std::size_t>(items_.n_modalities());
+  if (kept()) {
+    const double* const norms = &norms_[tile * 2 * n_modalities];
+    return {&words_[offsets_[tile]], norms, norms + n_modalities};
+  }
+  scratch.words.resize(tile_words(tile));
+  scratch.norms.resize(2 * n_modalities);
+  round_tile(tile, scratch.words.data(), scratch.norms.data(), scratch.rows);
+  return {scratch.words.data(), scratch.norms.data(), scratch.norms.data() + n_modalities};
 }
 
 const double* RoundedItems::centre(int m) const {
@@ -221,29 +241,35 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item) {
   }
 }
 
-void RoundedItems::round_tile(std::size_t tile) {
+void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* norms,
+                              AlignedVector<std::int32_t>& rows) const {
   const Tile& t = order_.tiles[tile];
   const auto& kernels = kernel_table();
-  const std::uint32_t added = format_ == Format::kInt8 ? 0x80808080U : 0;  // 128 to every byte
-  std::vector<RoundedRow> rows(kPanelWidth, RoundedRow(format_, steps_));
-  std::int32_t* out = &words_[offsets_[tile]];
+  const auto added = static_cast<std::int32_t>(format_ == Format::kInt8 ? 0x80808080U : 0);  // 128 to every byte
+  const int n_modalities = items_.n_modalities();
+  std::fill_n(norms, 2 * n_modalities, 0.0);
+  RoundedRow row(format_, steps_);
+  rows.resize(static_cast<std::size_t>(kPanelWidth * steps_));
   for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
-    for (std::int64_t i = begin; i < begin + kPanelWidth; ++i) {
-      RoundedRow& row = rows[static_cast<std::size_t>(i - begin)];
+    for (std::int64_t r = 0; r < kPanelWidth; ++r) {
       row.clear();
-      if (i >= t.end) continue;
-      const std::int32_t id = order_.ids[static_cast<std::size_t>(i)];
-      for (int m = 0; m < items_.n_modalities(); ++m) {
-        if (!present(id, m)) continue;
-        const auto& matrix = items_.matrix(m);
-        const auto norms = row.round(kernels, matrix.row(id), scale(id, m), centre(m), unit(classes_[tile], m),
-                                     matrix.cols, first_step(m));
-        kept_norms_[slot(tile, m)] = std::max(kept_norms_[slot(tile, m)], std::sqrt(norms.kept) * kUp);
-        lost_norms_[slot(tile, m)] = std::max(lost_norms_[slot(tile, m)], std::sqrt(norms.lost) * kUp);
+      if (begin + r < t.end) {
+        const std::int32_t id = order_.ids[static_cast<std::size_t>(begin + r)];
+        for (int m = 0; m < n_modalities; ++m) {
+          if (!present(id, m)) continue;
+          const auto& matrix = items_.matrix(m);
+          const auto rounded = row.round(kernels, matrix.row(id), scale(id, m), centre(m), unit(classes_[tile], m),
+                                         matrix.cols, first_step(m));
+          norms[m] = std::max(norms[m], std::sqrt(rounded.kept) * kUp);
+          norms[n_modalities + m] = std::max(norms[n_modalities + m], std::sqrt(rounded.lost) * kUp);
+        }
       }
+      row.copy_words(&rows[static_cast<std::size_t>(r * steps_)]);
     }
     for (std::int64_t step = 0; step < steps_; ++step) {
-      for (const RoundedRow& row : rows) *out++ = static_cast<std::int32_t>(row.word(step) ^ added);
+      for (std::int64_t r = 0; r < kPanelWidth; ++r) {
+        *words++ = rows[static_cast<std::size_t>(r * steps_ + step)] ^ added;
+      }
     }
   }
 }

@@ -18,7 +18,21 @@ constexpr double kMaxNorm = 32767 - 128;
 /// Items of about one size share a unit: they form a class, so that a few large ones do not make all others coarse.
 class RoundedItems {
  public:
-  RoundedItems(const FusedItems& items, Format format);
+  /// A tile in panels, with the largest norm per modality of what rounding kept, and of what it lost.
+  struct RoundedTile {
+    const std::int32_t* panels;
+    const double* kept_norms;
+    const double* lost_norms;
+  };
+
+  /// Room for a tile that is not kept.
+  struct Scratch {
+    AlignedVector<std::int32_t> words, rows;
+    std::vector<double> norms;
+  };
+
+  /// `kept`: rounds all tiles now and keeps them; otherwise each is rounded when it is asked for.
+  RoundedItems(const FusedItems& items, Format format, bool kept);
 
   /// Whether sums of this many dimensions fit into 32 bits.
   static bool fits(const FusedItems& items);
@@ -32,7 +46,8 @@ class RoundedItems {
   /// Words of an item: all modalities behind one another, each padded with zeros.
   std::int64_t steps() const { return steps_; }
   std::int64_t first_step(int m) const { return first_steps_[static_cast<std::size_t>(m)]; }
-  const std::int32_t* panels(std::size_t tile) const { return &words_[offsets_[tile]]; }
+  /// Valid until the next call with this scratch.
+  RoundedTile tile(std::size_t tile, Scratch& scratch) const;
 
   double unit(int klass, int m) const { return units_[slot(static_cast<std::size_t>(klass), m)]; }
   bool centred() const { return centred_; }
@@ -40,10 +55,7 @@ class RoundedItems {
   const double* centre(int m) const;
   double centre_norm(int m) const { return centre_norms_[static_cast<std::size_t>(m)]; }
 
-  /// The largest norm in the tile of what rounding keeps, and of what it loses.
-  double kept_norm(std::size_t tile, int m) const { return kept_norms_[slot(tile, m)]; }
-  double lost_norm(std::size_t tile, int m) const { return lost_norms_[slot(tile, m)]; }
-
+  bool kept() const { return !words_.empty(); }
   std::int64_t bytes() const { return 4 * static_cast<std::int64_t>(words_.size()); }
 
  private:
@@ -56,7 +68,8 @@ class RoundedItems {
   void find_centres();
   void choose_classes(std::vector<char>& class_of_item);
   void order_items(const std::vector<char>& class_of_item);
-  void round_tile(std::size_t tile);
+  std::size_t tile_words(std::size_t tile) const;
+  void round_tile(std::size_t tile, std::int32_t* words, double* norms, AlignedVector<std::int32_t>& rows) const;
 
   const FusedItems& items_;
   Format format_;
@@ -69,8 +82,9 @@ class RoundedItems {
   std::vector<double> centre_norms_;
   std::vector<double> units_;  // (classes, modalities)
   std::vector<int> classes_;   // per tile
+  // Of kept tiles; empty otherwise.
   std::vector<std::size_t> offsets_;
-  std::vector<double> kept_norms_, lost_norms_;  // (tiles, modalities)
+  std::vector<double> norms_;  // (tiles, 2, modalities): kept, lost
   AlignedVector<std::int32_t> words_;
 };
 

@@ -35,11 +35,12 @@ class RoundedRow {
     return kernels.round_to_int16(x, scale, centre, unit, n, &halves_[at]);
   }
 
-  std::uint32_t word(std::int64_t i) const {
-    const auto at = static_cast<std::size_t>(i * per_word(format_));
-    std::uint32_t word;
-    std::memcpy(&word, format_ == Format::kInt8 ? static_cast<const void*>(&bytes_[at]) : &halves_[at], sizeof word);
-    return word;
+  void copy_words(std::int32_t* out) const {
+    if (format_ == Format::kInt8) {
+      std::memcpy(out, bytes_.data(), bytes_.size());
+    } else {
+      std::memcpy(out, halves_.data(), 2 * halves_.size());
+    }
   }
 
   const std::vector<std::int8_t>& bytes() const { return bytes_; }

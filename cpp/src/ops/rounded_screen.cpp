@@ -113,12 +113,16 @@ void RoundedScreen::round_query(std::int64_t q, int klass, Packed& packed) const
   const int height = height_for(std::min<std::int64_t>(kMaxHeight, packed.last - packed.first - panel));
   std::int32_t* out =
       &packed.panels[static_cast<std::size_t>(klass)][static_cast<std::size_t>(panel * items_.steps() + row - panel)];
-  for (std::int64_t step = 0; step < items_.steps(); ++step, out += height) {
-    *out = static_cast<std::int32_t>(rounded.word(step));
+  std::vector<std::int32_t> words(static_cast<std::size_t>(items_.steps()));
+  rounded.copy_words(words.data());
+  for (const std::int32_t word : words) {
+    *out = word;
+    out += height;
   }
 }
 
-double RoundedScreen::bound(std::int64_t q, std::size_t tile, const Packed& packed) const {
+double RoundedScreen::bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded,
+                            const Packed& packed) const {
   const int n_modalities = items_.items().n_modalities(), group = order().tiles[tile].group;
   const auto& present = items_.items().groups()[static_cast<std::size_t>(group)].present;
   const double* const lost =
@@ -128,7 +132,7 @@ double RoundedScreen::bound(std::int64_t q, std::size_t tile, const Packed& pack
   double sum = 0, size = 0;
   for (int m = 0; m < n_modalities; ++m) {
     if (!present[static_cast<std::size_t>(m)]) continue;
-    const double kept_items = items_.kept_norm(tile, m), lost_items = items_.lost_norm(tile, m);
+    const double kept_items = rounded.kept_norms[m], lost_items = rounded.lost_norms[m];
     const double norm = queries_.screen_norm(q, m);
     sum += lost[m] * kept_items + norm * lost_items;
     size += norm * (kept_items + lost_items + items_.centre_norm(m));
@@ -148,17 +152,16 @@ std::int32_t RoundedScreen::threshold(std::int64_t q, std::size_t tile, const Pa
   return round_threshold(lowest + packed.offsets[at]);
 }
 
-void RoundedScreen::scan_panel(std::size_t tile, std::int64_t begin, std::int64_t query, int height,
-                               const Packed& packed, Scratch& scratch, Candidates& candidates) const {
+void RoundedScreen::scan_panel(std::size_t tile, std::int64_t begin, const std::int32_t* panel, std::int64_t query,
+                               int height, const Packed& packed, Scratch& scratch, Candidates& candidates) const {
   std::array<std::int32_t, kMaxHeight * kPanelWidth> sums;
   std::array<std::int32_t, kMaxHeight * kPanelWidth> lanes;
   std::array<std::int32_t, kMaxHeight> counts;
   const Tile& t = order().tiles[tile];
   const auto klass = static_cast<std::size_t>(items_.class_of(tile));
   std::int32_t* const thresholds = &scratch.thresholds[static_cast<std::size_t>(query)];
-  if (screen_(height, &packed.panels[klass][static_cast<std::size_t>(query * items_.steps())],
-              items_.panels(tile) + (begin - t.begin) * items_.steps(), items_.steps(), thresholds,
-              {sums.data(), lanes.data(), counts.data()}) == 0) {
+  if (screen_(height, &packed.panels[klass][static_cast<std::size_t>(query * items_.steps())], panel, items_.steps(),
+              thresholds, {sums.data(), lanes.data(), counts.data()}) == 0) {
     return;
   }
   const std::int64_t n_lanes = t.end - begin;
@@ -184,19 +187,21 @@ void RoundedScreen::scan_panel(std::size_t tile, std::int64_t begin, std::int64_
 void RoundedScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const {
   const Tile& t = order().tiles[tile];
   const std::int64_t n = packed.last - packed.first;
+  const RoundedItems::RoundedTile rounded = items_.tile(tile, scratch.tile);
   scratch.bounds.resize(static_cast<std::size_t>(n));
   scratch.thresholds.assign(static_cast<std::size_t>(n + kMaxHeight), std::numeric_limits<std::int32_t>::max());
   for (std::int64_t row = 0; row < n; ++row) {
     const auto at = static_cast<std::size_t>(row);
     candidates.catch_up(packed.first + row);
-    scratch.bounds[at] = bound(packed.first + row, tile, packed);
+    scratch.bounds[at] = bound(packed.first + row, tile, rounded, packed);
     scratch.thresholds[at] = threshold(packed.first + row, tile, packed, scratch.bounds[at], candidates);
   }
   // The tile stays in L2 and a panel of queries in L1, beside the candidates that it finds.
   for (std::int64_t query = 0; query < n; query += kMaxHeight) {
     const int height = height_for(std::min<std::int64_t>(kMaxHeight, n - query));
     for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
-      scan_panel(tile, begin, query, height, packed, scratch, candidates);
+      const std::int32_t* const panel = rounded.panels + (begin - t.begin) * items_.steps();
+      scan_panel(tile, begin, panel, query, height, packed, scratch, candidates);
     }
   }
 }

@@ -30,6 +30,7 @@ class RoundedScreen {
   };
 
   struct Scratch {
+    RoundedItems::Scratch tile;
     std::vector<std::int32_t> thresholds;  // of the queries of the block, for the tile at hand
     std::vector<double> bounds;
   };
@@ -46,11 +47,11 @@ class RoundedScreen {
  private:
   double query_unit(std::int64_t q, int klass) const;
   void round_query(std::int64_t q, int klass, Packed& packed) const;
-  double bound(std::int64_t q, std::size_t tile, const Packed& packed) const;
+  double bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed) const;
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                          const Candidates& candidates) const;
-  void scan_panel(std::size_t tile, std::int64_t begin, std::int64_t query, int height, const Packed& packed,
-                  Scratch& scratch, Candidates& candidates) const;
+  void scan_panel(std::size_t tile, std::int64_t begin, const std::int32_t* panel, std::int64_t query, int height,
+                  const Packed& packed, Scratch& scratch, Candidates& candidates) const;
 
   const Queries& queries_;
   const RoundedItems& items_;

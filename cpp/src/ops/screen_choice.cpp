@@ -1,0 +1,109 @@
+#include "ops/screen_choice.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string_view>
+
+#include "isa/dispatch.hpp"
+
+namespace recfuse {
+namespace {
+
+constexpr std::int64_t kManyQueries = 256;   // in one call: rounding tiles on the way pays
+constexpr std::int64_t kQueriesToKeep = 64;  // in several calls: keeping them pays
+constexpr std::int64_t kLeastItems = 1024;   // below, nothing is worth preparing
+// Scoring an item canonically takes as long as multiplying so many rows in int8, or so many single dimensions
+// (docs/performance.md).
+constexpr double kRowsPerScore = 85, kDimsPerScore = 23'000;
+
+/// Whether the scores that int8 could not avoid take longer than a scan in int16 would.
+bool too_coarse(const FusedItems& items, std::int64_t k, double scored_per_query) {
+  const auto dim = static_cast<double>(items.total_dim());
+  const double avoidable = scored_per_query - 1.1 * static_cast<double>(k);
+  return avoidable * (kRowsPerScore * dim + kDimsPerScore) > static_cast<double>(items.n_items()) * dim;
+}
+
+}  // namespace
+
+ScreenChoice::ScreenChoice(const FusedItems& items) : items_(items) {
+  const char* const name = std::getenv("RECFUSE_SCREEN");
+  const std::string_view asked = name == nullptr || *name == '\0' ? "auto" : name;
+  if (asked == "float32") {
+    forced_ = Forced::kFloat32;
+  } else if (asked == "int8") {
+    forced_ = Forced::kInt8;
+  } else if (asked == "int16") {
+    forced_ = Forced::kInt16;
+  } else if (asked != "auto") {
+    throw std::invalid_argument("RECFUSE_SCREEN must be auto, float32, int8 or int16; got '" + std::string(asked) +
+                                "'");
+  }
+}
+
+/// Empty where linear fusions of so many queries are screened in integers.
+std::string ScreenChoice::why_float32(std::int64_t n_queries) const {
+  if (kernel_table().screen_int8 == nullptr) return "the instruction set " + active_isa() + " has no integer screen";
+  if (!RoundedItems::fits(items_)) return "sums of so many dimensions exceed 32 bits";
+  if (forced_ == Forced::kFloat32) return "RECFUSE_SCREEN asks for it";
+  if (forced_ != Forced::kNothing) return "";
+  if (items_.n_items() < kLeastItems)
+    return "rounding fewer than " + std::to_string(kLeastItems) + " items saves nothing";
+  if (n_queries >= kManyQueries || (n_calls_ > 1 && n_asked_ >= kQueriesToKeep)) return "";
+  return "rounding pays for " + std::to_string(kManyQueries) + " queries in one call, or " +
+         std::to_string(kQueriesToKeep) + " in several";
+}
+
+ScreenChoice::Handle ScreenChoice::in_int16() {
+  if (!int16_) int16_ = std::make_shared<RoundedItems>(items_, Format::kInt16, false);
+  return int16_;
+}
+
+ScreenChoice::Handle ScreenChoice::rounded_for(const FuseTopkArgs& args) {
+  const std::int64_t n_queries = args.queries[0].rows;
+  const std::lock_guard lock(mutex_);
+  ++n_calls_;
+  n_asked_ += n_queries;
+  if (!is_linear(args.fusion) || !why_float32(n_queries).empty()) return nullptr;
+  if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16();
+  // An index that is asked once keeps nothing: its tiles are rounded as the scan reaches them.
+  const bool keep = n_calls_ > 1;
+  if (!int8_ || (keep && !int8_->kept())) int8_ = std::make_shared<RoundedItems>(items_, Format::kInt8, keep);
+  return int8_;
+}
+
+bool ScreenChoice::tried(const FuseTopkArgs& args) const {
+  return forced_ != Forced::kNothing || args.queries[0].rows < kManyQueries || args.k <= tried_k_;
+}
+
+ScreenChoice::Handle ScreenChoice::learn(const FuseTopkArgs& args, std::int64_t n_queries, std::int64_t n_scored) {
+  const std::lock_guard lock(mutex_);
+  tried_k_ = std::max<std::int64_t>(tried_k_, args.k);
+  scored_per_query_ = static_cast<double>(n_scored) / static_cast<double>(n_queries);
+  int8_is_too_coarse_ = int8_is_too_coarse_ || too_coarse(items_, args.k, scored_per_query_);
+  return int8_is_too_coarse_ ? in_int16() : int8_;
+}
+
+SearchPlan ScreenChoice::plan() const {
+  const std::lock_guard lock(mutex_);
+  SearchPlan plan{.screen = "float32", .reason = why_float32(kManyQueries), .scored_per_query = scored_per_query_};
+  for (int m = 0; m < items_.n_modalities(); ++m) {
+    plan.item_bytes += 4 * items_.matrix(m).rows * items_.matrix(m).cols;
+  }
+  if (int8_ && int8_->kept()) plan.rounded_bytes = int8_->bytes();
+  if (!plan.reason.empty()) return plan;
+  const bool int16 = forced_ == Forced::kInt16 || int8_is_too_coarse_;
+  plan.screen = int16 ? "int16" : "int8";
+  const auto& rounded = int16 ? int16_ : int8_;
+  if (rounded) plan.unit_classes = rounded->n_classes();
+  if (forced_ != Forced::kNothing) {
+    plan.reason = "RECFUSE_SCREEN asks for it";
+  } else if (int16) {
+    plan.reason = "int8 left so many items to score that a scan in int16 is faster";
+  } else {
+    plan.reason = scored_per_query_ < 0 ? "not tried yet" : "it leaves few items to score";
+  }
+  return plan;
+}
+
+}  // namespace recfuse

@@ -66,12 +66,15 @@ def test_items_are_solved_for_the_users_of_the_same_iteration(likes):
     np.testing.assert_allclose(fitted.item_biases_, biases, rtol=1e-3, atol=1e-4)
 
 
-def test_auto_is_exact_up_to_64_factors_and_cg_beyond(likes):
-    for factors, solver in ((64, "cholesky"), (65, "cg")):
-        chosen, named = (model(factors=factors, solver=s).fit(likes) for s in ("auto", solver))
-        assert_same_bytes((chosen.item_factors_,), (named.item_factors_,))
-        other = model(factors=factors, solver={"cg": "cholesky", "cholesky": "cg"}[solver])
-        assert (other.fit(likes).item_factors_ != named.item_factors_).any()
+@pytest.mark.parametrize(("objective", "most"), [("implicit", 24), ("explicit", 64)])
+def test_auto_is_exact_for_few_factors_and_cg_beyond(likes, objective, most):
+    for factors, solver in ((most, "cholesky"), (most + 1, "cg")):
+        chosen, named, other = (
+            model(factors=factors, solver=s, objective=objective).fit(likes).item_factors_
+            for s in ("auto", solver, {"cg": "cholesky", "cholesky": "cg"}[solver])
+        )
+        assert_same_bytes((chosen,), (named,))
+        assert (other != named).any()
 
 
 def test_random_state(likes):

@@ -8,12 +8,6 @@
 #include "recfuse/canonical.hpp"
 
 namespace recfuse {
-namespace {
-
-constexpr std::size_t kAhead = 4;  // candidates whose rows are on their way while one is scored
-
-}  // namespace
-
 Candidates::Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries, std::int64_t room,
                        SharedThresholds* shared)
     : queries_(queries),
@@ -78,15 +72,9 @@ void Candidates::drop_hopeless(std::int64_t q, bool score_best) {
   keys.resize(static_cast<std::size_t>(count));
   const float kth = kernels.kth_largest(&values_[begin], count, k, keys.data());
   if (score_best) {
-    thread_local std::vector<std::size_t> best;
-    best.clear();
-    for (std::size_t i = begin; i < end && static_cast<std::int64_t>(best.size()) < k; ++i) {
-      if (values_[i] >= kth) best.push_back(i);
-    }
     std::int64_t scored = 0;
-    for (std::size_t i = 0; i < best.size(); ++i) {
-      if (i + kAhead < best.size()) queries_.prefetch(ids_[best[i + kAhead]]);
-      scored += score(q, best[i]);
+    for (std::size_t i = begin; i < end && scored < k; ++i) {
+      if (values_[i] >= kth) scored += score(q, i);
     }
     n_scored_.fetch_add(scored, std::memory_order_relaxed);
     return drop_hopeless(q, false);
@@ -133,7 +121,6 @@ void Candidates::score_most_promising(std::int64_t q, ExactTopk& best) {
   std::int64_t scored = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const auto [upper, entry] = order[i];
-    if (i + kAhead < count) queries_.prefetch(ids_[order[i + kAhead].second]);
     if (i % kBetweenLooks == 0) best.tighten();
     if (upper < best.worst_score()) break;
     scored += score(q, entry);

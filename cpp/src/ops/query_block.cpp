@@ -139,15 +139,6 @@ float Queries::score(const kernels::KernelTable& kernels, std::int64_t q, std::i
   return f == 0 ? NAN : static_cast<float>(fused);
 }
 
-void Queries::prefetch(std::int32_t id) const {
-  constexpr std::int64_t kLineFloats = 16;
-  for (int m = 0; m < items_.n_modalities(); ++m) {
-    const auto& matrix = items_.matrix(m);
-    const float* const row = matrix.row(id);
-    for (std::int64_t j = 0; j < matrix.cols; j += kLineFloats) __builtin_prefetch(row + j);
-  }
-}
-
 float Queries::combine(std::int64_t q, int group, const float* similarities, std::int64_t stride) const {
   const auto& present = items_.groups()[static_cast<std::size_t>(group)].present;
   float value = 0;

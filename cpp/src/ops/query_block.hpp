@@ -39,9 +39,6 @@ class Queries {
   /// The canonical score; `terms` as in fuse_terms(). NaN where the item is not ranked.
   float score(const kernels::KernelTable& kernels, std::int64_t q, std::int32_t id, double* terms = nullptr) const;
 
-  /// Asks for the rows of an item that will be scored soon.
-  void prefetch(std::int32_t id) const;
-
   /// Fused value from the screened, weighted similarities of the modalities (product, max, min).
   float combine(std::int64_t q, int group, const float* similarities, std::int64_t stride) const;
 

@@ -67,8 +67,9 @@ class AlternatingLeastSquares(Estimator):
     objective : {'implicit', 'explicit'}, default='implicit'
     solver : {'auto', 'cholesky', 'cg'}, default='auto'
         'cholesky' solves every row exactly, 'cg' by `cg_steps` preconditioned conjugate-gradient
-        steps from the row's present factors; 'auto' is 'cholesky' up to 64 factors and 'cg'
-        beyond. 'block' (iALS++) is not available yet and raises NotImplementedError.
+        steps from the row's present factors; 'auto' is 'cholesky' for few factors, up to 24
+        (implicit) or 64 (explicit), and 'cg' beyond. 'block' (iALS++) is not available yet and
+        raises NotImplementedError.
     biases : bool, default=False
         Learn a mean and biases of users and items; explicit only.
     frequency_scaling : float, default=0.0

@@ -1,29 +1,36 @@
-"""The table of speed in the README: ``python benchmarks/speed_table.py result.json [README.md]``.
+"""The table of speed in the README: ``python benchmarks/speed_table.py README.md result.json ...``.
 
-Prints the table of a file that ``recfuse bench`` wrote, or puts it between the two marks
-``<!-- speed -->`` and ``<!-- /speed -->`` of a document.
+Puts the table of files that ``recfuse bench`` wrote between the two marks ``<!-- speed -->`` and
+``<!-- /speed -->`` of a document. Of a case that several files have, the last one counts.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _BEGIN, _END = "<!-- speed -->\n", "<!-- /speed -->"
 
 
-def speed_table(result: dict[str, Any]) -> str:
-    """Return the cases of a result as a table, with the machine below."""
+def speed_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the cases of results as a table, with the machines below."""
+    cases = {(case["op"], case["name"]): case for result in results for case in result["cases"]}
     lines = ["| workload | recfuse | times as fast as | of the floor |", "|---|---|---|---|"]
-    lines += [_line(case) for case in result["cases"]]
-    machine, versions = result["machine"], result["versions"]
+    lines += [_line(case) for case in cases.values()]
+    versions = results[-1]["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "python")
+    machines = {
+        f"{m['cores']} cores of an {m['cpu']}, {m['isa']}"
+        for m in (result["machine"] for result in results)
+    }
+    dates = sorted({result["created"][:10] for result in results})
     lines += [
         "",
-        f"{machine['cores']} cores of an {machine['cpu']}, {machine['isa']}, generated data, "
-        f"{result['created'][:10]}; medians, in turn, answers checked equal first. {named}.",
+        f"{'; '.join(sorted(machines))}; generated data, {', '.join(dates)}; medians, in turn, "
+        f"answers checked equal first. {named}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -48,14 +55,10 @@ def _seconds(seconds: float) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table, or write it into a document."""
-    table = speed_table(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-    if len(arguments) == 1:
-        print(table, end="")
-        return
-    document = Path(arguments[1])
-    text = document.read_text(encoding="utf-8")
-    before, rest = text.split(_BEGIN)
+    """Write the table into a document."""
+    document, *files = map(Path, arguments)
+    table = speed_table([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    before, rest = document.read_text(encoding="utf-8").split(_BEGIN)
     document.write_text(before + _BEGIN + table + _END + rest.split(_END)[1], encoding="utf-8")
 
 

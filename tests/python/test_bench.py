@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ from recfuse.bench.cases.topk import Topk
 from recfuse.bench.exclusions import draw_excluded, excluded_hits, excluded_items
 from recfuse.bench.interactions import user_items
 from recfuse.bench.race import Race, WrongAnswerError
-from recfuse.bench.roofline import Ceilings, floor, measure_ceilings
+from recfuse.bench.roofline import Ceilings, Floor, floor, measure_ceilings
 from recfuse.bench.run import main_bench
 from recfuse.bench.steps import Steps
 from recfuse.bench.worker import Worker, WorkerError, save_arrays
@@ -73,6 +73,23 @@ def test_ceilings_are_rates_and_the_best_of_two_is_kept() -> None:
     assert measured.updates > 1e7
     best = CEILINGS.best(Ceilings(flops=1.0, memory=20.0, cache=1.0, updates=6.0, cache_bytes=1000))
     assert best == Ceilings(flops=100.0, memory=20.0, cache=50.0, updates=6.0, cache_bytes=1000)
+
+
+def test_integers_lower_the_floor_where_there_are_any():
+    cost = Cost(flops=1000.0, bytes=40.0, int8_bytes=10.0)
+    assert floor(cost, CEILINGS).seconds == 10.0
+    faster = replace(CEILINGS, int8=400.0)
+    assert floor(cost, faster) == Floor(2.5, "int8 multiply-adds")
+    assert floor(replace(cost, int8_bytes=0.0), faster) == Floor(10.0, "multiply-adds")
+    few = Cost(flops=40.0, bytes=4e6, int8_bytes=1e6)
+    assert floor(few, faster).bound == "memory"
+    assert floor(few, faster).seconds == pytest.approx(1e6 * (0.001 / 50 + 0.999 / 10))
+
+
+def test_the_ceiling_of_int8_is_above_that_of_float32():
+    rate = _core.measure_int8_operations(1)
+    assert rate == 0 or rate > 1.5 * _core.measure_flops(1)
+    assert (rate > 0) == (_core.active_isa() == "avx512_vnni")
 
 
 @pytest.mark.parametrize("measure", [_core.measure_flops, _core.measure_updates])

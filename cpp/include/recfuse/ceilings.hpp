@@ -8,6 +8,9 @@ namespace recfuse {
 /// float32 multiply-adds on registers alone, in the instruction set in use: operations per second (2 each).
 double measure_flops(int num_threads = 0);
 
+/// The same of the integers that the screens use at best, int8; 0 where the instruction set has none for it.
+double measure_int8_operations(int num_threads = 0);
+
 /// Reading an array of `bytes`, in shares of one per thread, over and over: bytes per second.
 double measure_bandwidth(std::int64_t bytes, int num_threads = 0);
 

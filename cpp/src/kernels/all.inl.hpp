@@ -52,6 +52,7 @@ const KernelTable table{
     .screen_counts = screen_counts,
     .screen_reals = screen_reals,
     .multiply_add_chains = multiply_add_chains,
+    .int8_chains = kInt8Chains,
     .read_floats = read_floats,
     .count_at = count_at,
 };

@@ -143,9 +143,29 @@ int screen_rounded(int height, const std::int32_t* queries, const std::int32_t* 
       return screen_rounded_panel<Format, 14>(queries, items, steps, thresholds, hits);
   }
 }
+/// The ceiling of screen_int8: its products on registers alone.
+std::int64_t int8_chains(std::int64_t steps, float* sink) {
+  constexpr int kSums = 24;
+  const __m512i bytes = _mm512_set1_epi8(1);
+  __m512i sums[kSums];
+#pragma GCC unroll 32
+  for (auto& sum : sums) sum = _mm512_setzero_si512();
+  for (std::int64_t step = 0; step < steps; ++step) {
+#pragma GCC unroll 32
+    for (auto& sum : sums) {
+      sum = FourBytes::add_products(sum, bytes, bytes);
+      asm volatile("" : "+v"(sum));  // or the compiler would multiply by the number of steps
+    }
+  }
+  *sink = static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0])));
+  return 2 * steps * kSums * 64;
+}
+
+constexpr auto kInt8Chains = int8_chains;
 constexpr auto kScreenInt8 = screen_rounded<FourBytes>;
 constexpr auto kScreenInt16 = screen_rounded<TwoInt16>;
 #else
+constexpr decltype(KernelTable::int8_chains) kInt8Chains = nullptr;
 constexpr decltype(KernelTable::screen_int8) kScreenInt8 = nullptr;
 constexpr decltype(KernelTable::screen_int16) kScreenInt16 = nullptr;
 #endif

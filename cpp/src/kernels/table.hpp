@@ -158,6 +158,7 @@ struct KernelTable {
 
   /// The machine's ceilings (ceilings.hpp): operations in registers, reads of n floats, scattered increments.
   std::int64_t (*multiply_add_chains)(std::int64_t steps, float* sink);
+  std::int64_t (*int8_chains)(std::int64_t steps, float* sink);  // null as screen_int8
   float (*read_floats)(const float* data, std::int64_t n);
   void (*count_at)(const std::int32_t* at, std::int64_t n, std::uint32_t* counters);
 };

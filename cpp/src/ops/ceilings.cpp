@@ -44,17 +44,26 @@ std::int64_t chunks_for(int num_threads) {
   return std::int64_t{kChunksPerThread} * plan_workers(kMany, num_threads);
 }
 
+double rate_of_chains(std::int64_t (*chains)(std::int64_t, float*), int num_threads) {
+  return best_rate(chunks_for(num_threads), num_threads, [&](std::int64_t, int) {
+    float sum = 0;
+    const std::int64_t operations = chains(1 << 16, &sum);
+    sink.store(sum, std::memory_order_relaxed);
+    return operations;
+  });
+}
+
 }  // namespace
 
 double measure_flops(int num_threads) {
   validate_num_threads(num_threads, "measure_flops");
-  const auto& table = kernel_table();
-  return best_rate(chunks_for(num_threads), num_threads, [&](std::int64_t, int) {
-    float sum = 0;
-    const std::int64_t operations = table.multiply_add_chains(1 << 16, &sum);
-    sink.store(sum, std::memory_order_relaxed);
-    return operations;
-  });
+  return rate_of_chains(kernel_table().multiply_add_chains, num_threads);
+}
+
+double measure_int8_operations(int num_threads) {
+  validate_num_threads(num_threads, "measure_int8_operations");
+  const auto chains = kernel_table().int8_chains;
+  return chains == nullptr ? 0.0 : rate_of_chains(chains, num_threads);
 }
 
 double measure_bandwidth(std::int64_t bytes, int num_threads) {

@@ -34,12 +34,15 @@ class Cost:
     working_set : float, default=0
         Bytes that are read again and again; 0 means `bytes`. Decides between the bandwidth of the
         last cache and that of the memory.
+    int8_bytes : float, default=0
+        `bytes` where the items may be read and multiplied in int8; 0 where they may not.
     """
 
     flops: float
     bytes: float
     updates: float = 0.0
     working_set: float = 0.0
+    int8_bytes: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,11 @@ def _is_timed_peer(contender: dict[str, Any]) -> bool:
 
 def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
     """Draw the ceilings, and recfuse and its best peer below them."""
+    arithmetic = {
+        "float32": ceilings["flops_per_second"],
+        "int8": ceilings["int8_operations_per_second"],
+    }
+    arithmetic = {name: rate for name, rate in arithmetic.items() if rate > 0}
     points = []
     for number, case in enumerate(cases, 1):
         work = case["cost"]["flops"] or 2 * case["cost"]["updates"]
@@ -114,7 +119,7 @@ def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, f
         ("memory", ceilings["memory_bytes_per_second"], "-"),
         ("last cache", ceilings["cache_bytes_per_second"], ":"),
     ):
-        roof = np.minimum(x * rate, ceilings["flops_per_second"])
+        roof = np.minimum(x * rate, max(arithmetic.values()))
         axes.loglog(x, roof / 1e9, style, color=_INK, linewidth=1.2)
         axes.text(
             x[0] * 0.85,
@@ -125,14 +130,11 @@ def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, f
             fontsize=7,
             color=_INK,
         )
-    axes.text(
-        x[-1],
-        ceilings["flops_per_second"] / 1e9 * 1.08,
-        f"float32 multiply-adds {ceilings['flops_per_second'] / 1e9:.0f} GFLOP/s",
-        ha="right",
-        fontsize=7,
-        color=_INK,
-    )
+    for name, rate in arithmetic.items():
+        if rate < max(arithmetic.values()):
+            axes.axhline(rate / 1e9, color=_INK, linewidth=1, linestyle="-.")
+        label = f"{name} multiply-adds {rate / 1e9:.0f} G operations/s"
+        axes.text(x[-1], rate / 1e9 * 1.08, label, ha="right", fontsize=7, color=_INK)
     if any(case["cost"]["updates"] for case in cases):
         updates = 2 * ceilings["updates_per_second"] / 1e9
         axes.axhline(updates, color=_INK, linewidth=1, linestyle="--")

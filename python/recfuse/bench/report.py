@@ -41,6 +41,7 @@ def document(cases: list[dict[str, Any]], ceilings: Ceilings, num_threads: int) 
         "git": git_describe(),
         "ceilings": {
             "flops_per_second": ceilings.flops,
+            "int8_operations_per_second": ceilings.int8,
             "memory_bytes_per_second": ceilings.memory,
             "cache_bytes_per_second": ceilings.cache,
             "updates_per_second": ceilings.updates,
@@ -64,6 +65,7 @@ def headline(results: dict[str, Any]) -> str:
             f"recfuse {results['versions']['recfuse']}"
             + (f" ({results['git']})" if results["git"] else ""),
             f"ceilings: {ceilings['flops_per_second'] / 1e9:.0f} GFLOP/s float32, "
+            f"{ceilings['int8_operations_per_second'] / 1e9:.0f} GOP/s int8, "
             f"{ceilings['memory_bytes_per_second'] / 1e9:.1f} GB/s memory, "
             f"{ceilings['cache_bytes_per_second'] / 1e9:.1f} GB/s last cache, "
             f"{ceilings['updates_per_second'] / 1e9:.2f} G updates/s",

@@ -25,8 +25,9 @@ class Ceilings:
 
     Attributes
     ----------
-    flops : float
-        float32 multiply-adds on registers, two operations each.
+    flops, int8 : float
+        float32 and int8 multiply-adds on registers, two operations each; `int8` is 0 where the
+        instruction set has no screen in it.
     memory, cache : float
         Bytes read from an array far larger than the last cache, and from one of half its size.
     updates : float
@@ -40,6 +41,7 @@ class Ceilings:
     cache: float
     updates: float
     cache_bytes: int
+    int8: float = 0.0
 
     def best(self, other: Ceilings) -> Ceilings:
         """Return the higher of each rate: whatever slowed the other down was not the machine."""
@@ -58,6 +60,7 @@ def measure_ceilings(num_threads: int) -> Ceilings:
         cache=core.measure_bandwidth(cache_bytes // 2, num_threads),
         updates=core.measure_updates(num_threads),
         cache_bytes=cache_bytes,
+        int8=core.measure_int8_operations(num_threads),
     )
 
 
@@ -71,11 +74,14 @@ def floor(cost: Cost, ceilings: Ceilings) -> Floor:
     >>> floor(Cost(flops=2e9, bytes=1e8), rates)
     Floor(seconds=2.0, bound='multiply-adds')
     """
+    in_int8 = ceilings.int8 > ceilings.flops and cost.int8_bytes > 0
+    moved = cost.int8_bytes if in_int8 else cost.bytes
     # At best the last cache is full of what is read again.
-    cached = min(1.0, ceilings.cache_bytes / (cost.working_set or cost.bytes))
-    transfer = cost.bytes * (cached / ceilings.cache + (1 - cached) / ceilings.memory)
+    cached = min(1.0, ceilings.cache_bytes / (cost.working_set or moved))
+    transfer = moved * (cached / ceilings.cache + (1 - cached) / ceilings.memory)
+    products = "int8 multiply-adds" if in_int8 else "multiply-adds"
     needs = {
-        "multiply-adds": cost.flops / ceilings.flops,
+        products: cost.flops / (ceilings.int8 if in_int8 else ceilings.flops),
         "memory" if cached < 1 else "last cache": transfer,
         "updates": cost.updates / ceilings.updates,
     }

@@ -48,10 +48,11 @@ class DenseCase(Case):
 
     def cost(self, inputs: Inputs) -> Cost:
         """Multiply every query by every item; read both and write the lists once."""
-        rows = self.n_queries + self.n_items
+        queries_and_lists = (4.0 * self.width + 8.0 * self.k) * self.n_queries
         return Cost(
             flops=2.0 * self.n_queries * self.n_items * self.width,
-            bytes=4.0 * rows * self.width + 8.0 * self.n_queries * self.k,
+            bytes=4.0 * self.n_items * self.width + queries_and_lists,
+            int8_bytes=1.0 * self.n_items * self.width + queries_and_lists,
         )
 
     def referee(self, inputs: Inputs) -> Referee:

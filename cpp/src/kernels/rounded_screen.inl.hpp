@@ -157,7 +157,9 @@ std::int64_t int8_chains(std::int64_t steps, float* sink) {
       asm volatile("" : "+v"(sum));  // or the compiler would multiply by the number of steps
     }
   }
-  *sink = static_cast<float>(_mm_cvtsi128_si32(_mm512_castsi512_si128(sums[0])));
+  std::int32_t lanes[16];
+  _mm512_storeu_si512(lanes, sums[0]);
+  *sink = static_cast<float>(lanes[0]);
   return 2 * steps * kSums * 64;
 }
 

@@ -11,7 +11,7 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kManyQueries = 256;   // in one call: rounding tiles on the way pays
-constexpr std::int64_t kQueriesToKeep = 64;  // in several calls: keeping them pays
+constexpr std::int64_t kQueriesToKeep = 16;  // in several calls: keeping them pays
 constexpr std::int64_t kLeastItems = 1024;   // below, nothing is worth preparing
 // Scoring an item canonically takes as long as multiplying so many rows in int8, or so many single dimensions
 // (docs/performance.md).

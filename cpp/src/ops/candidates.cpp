@@ -1,7 +1,9 @@
 #include "ops/candidates.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+#include <span>
 #include <utility>
 
 #include "isa/dispatch.hpp"
@@ -46,12 +48,54 @@ bool Candidates::compact(std::int64_t q) {
   return threshold(q) > before;
 }
 
+/// Marks the excluded items of a query, looks candidates up, and wipes the marks: a search in the list for every
+/// candidate takes several times as long.
+class Candidates::Exclusions {
+ public:
+  Exclusions(const Filters& filters, std::int64_t q, std::int64_t n_items, std::int64_t n_candidates)
+      : filters_(filters), query_(q) {
+    const CsrView& exclude = filters.exclude;
+    if (!exclude.given() || exclude.row_size(q) > kMostPerCandidate * n_candidates) return;
+    ids_ = std::span(exclude.row_indices(q), static_cast<std::size_t>(exclude.row_size(q)));
+    marks_ = &marks_of_thread();
+    marks_->resize(static_cast<std::size_t>(n_items + 63) / 64);
+    for (const std::int32_t id : ids_) word(id) |= bit(id);
+  }
+  ~Exclusions() {
+    for (const std::int32_t id : ids_) word(id) &= ~bit(id);
+  }
+  Exclusions(const Exclusions&) = delete;
+  Exclusions& operator=(const Exclusions&) = delete;
+
+  bool operator()(std::int32_t id) const {
+    return marks_ != nullptr ? (word(id) & bit(id)) != 0 : filters_.excludes(query_, id);
+  }
+
+ private:
+  static constexpr std::int64_t kMostPerCandidate = 8;  // beyond, searching in the list is faster
+
+  /// All zero between two uses, whatever its size.
+  static std::vector<std::uint64_t>& marks_of_thread() {
+    thread_local std::vector<std::uint64_t> marks;
+    return marks;
+  }
+  std::uint64_t& word(std::int32_t id) const { return (*marks_)[static_cast<std::size_t>(id) / 64]; }
+  static std::uint64_t bit(std::int32_t id) { return std::uint64_t{1} << (static_cast<std::uint32_t>(id) % 64); }
+
+  const Filters& filters_;
+  std::int64_t query_;
+  std::span<const std::int32_t> ids_;
+  std::vector<std::uint64_t>* marks_ = nullptr;
+};
+
 void Candidates::drop_refused(std::int64_t q) {
-  if (filters_.given()) {
+  const std::int64_t n_new = counts_[row(q)] - admitted_[row(q)];
+  if (filters_.given() && n_new > 0) {
+    const Exclusions excluded(filters_, q, queries_.items().n_items(), n_new);
     const std::size_t begin = first_entry(q);
     std::size_t kept = begin + static_cast<std::size_t>(admitted_[row(q)]);
     for (std::size_t i = kept; i < begin + static_cast<std::size_t>(counts_[row(q)]); ++i) {
-      if (!filters_.admit(q, ids_[i])) continue;
+      if (excluded(ids_[i]) || !filters_.allows(q, ids_[i])) continue;
       values_[kept] = values_[i];
       bounds_[kept] = bounds_[i];
       ids_[kept++] = ids_[i];

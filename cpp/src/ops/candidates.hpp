@@ -71,6 +71,8 @@ class Candidates {
   void rescore(std::int64_t q, ExactTopk& best);
 
  private:
+  class Exclusions;
+
   std::size_t row(std::int64_t q) const { return static_cast<std::size_t>(q - first_); }
   std::size_t first_entry(std::int64_t q) const {
     return row(q) * static_cast<std::size_t>(room_ + kernels::kSpareCandidates);

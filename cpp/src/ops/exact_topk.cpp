@@ -56,10 +56,12 @@ std::int64_t ExactTopk::write(std::int64_t row, const TopkOut& out) {
   return found;
 }
 
-bool Filters::admit(std::int64_t query, std::int32_t id) const {
-  if (allowed != nullptr && !allowed[id]) return false;
-  if (exclude.given() && contains(exclude, query, id)) return false;
-  return !allow.given() || contains(allow, query, id);
+bool Filters::excludes(std::int64_t query, std::int32_t id) const {
+  return exclude.given() && contains(exclude, query, id);
+}
+
+bool Filters::allows(std::int64_t query, std::int32_t id) const {
+  return (allowed == nullptr || allowed[id] != 0) && (!allow.given() || contains(allow, query, id));
 }
 
 }  // namespace recfuse

@@ -39,7 +39,9 @@ struct Filters {
   const char* allowed = nullptr;  // or null: a flag per item, for all queries
 
   bool given() const { return exclude.given() || allow.given() || allowed != nullptr; }
-  bool admit(std::int64_t query, std::int32_t id) const;
+  bool admit(std::int64_t query, std::int32_t id) const { return !excludes(query, id) && allows(query, id); }
+  bool excludes(std::int64_t query, std::int32_t id) const;
+  bool allows(std::int64_t query, std::int32_t id) const;
 };
 
 }  // namespace recfuse

@@ -64,12 +64,9 @@ void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<d
   validate(args, items.args(), out, parts);
   std::vector<char> allowed(static_cast<std::size_t>(args.has_allow_ids ? items.n_items() : 0), 0);
   for (const std::int32_t id : args.allow_ids) allowed[static_cast<std::size_t>(id)] = 1;
-  if (args.has_allow_ids &&
-      static_cast<double>(args.allow_ids.size()) <= kSparseAllowList * static_cast<double>(items.n_items())) {
-    const ScanOrder order = items.scan_order(FloatScreen::tile_items(items.total_dim()), &allowed);
-    return search_in_float32(items, order, args, out, parts);
-  }
-  ScreenChoice::Handle rounded = state_->screen.rounded_for(args);
+  const bool few_allowed = args.has_allow_ids && static_cast<double>(args.allow_ids.size()) <=
+                                                     kSparseAllowList * static_cast<double>(items.n_items());
+  ScreenChoice::Handle rounded = few_allowed ? nullptr : state_->screen.rounded_for(args);
   if (!rounded) {
     if (!args.has_allow_ids) return search_in_float32(items, state_->all, args, out, parts);
     const ScanOrder order = items.scan_order(FloatScreen::tile_items(items.total_dim()), &allowed);

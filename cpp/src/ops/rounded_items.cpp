@@ -1,9 +1,7 @@
 #include "ops/rounded_items.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstring>
 
 #include "isa/dispatch.hpp"
 #include "parallel_for.hpp"
@@ -22,7 +20,6 @@ constexpr std::int64_t kMaxDims = (std::int64_t{1} << 30) / (255 * 127);
 constexpr double kShares[] = {0.5, 0.9, 0.99, 0.999};  // of the items, by size: where classes may begin
 constexpr double kLeastRatio = 1.1;                    // between the units of neighbouring classes
 constexpr std::int64_t kLeastItems = 1024;             // in a class, times the groups that it cuts
-constexpr double kUp = 1 + 0x1p-40;                    // more than float64 sums of squares round down
 
 std::int64_t words_of(const FusedItems& items, int m, Format format) {
   return (items.matrix(m).cols + per_word(format) - 1) / per_word(format);

@@ -14,6 +14,9 @@ namespace recfuse {
 /// of two. Rounding adds half a unit per dimension, 91 to the norm of as many as RoundedItems::fits() admits.
 constexpr double kMaxNorm = 32767 - 128;
 
+/// Norms are multiplied by this: more than their float64 sums of squares can have been rounded down.
+constexpr double kUp = 1 + 0x1p-40;
+
 /// Vectors y of a modality (items, or unit vectors for the cosine, minus their centre) are kept as unit * integers.
 /// Items of about one size share a unit: they form a class, so that a few large ones do not make all others coarse.
 class RoundedItems {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "isa/dispatch.hpp"
@@ -15,7 +14,6 @@ using kernels::kPanelHeights;
 using kernels::kPanelWidth;
 
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
-constexpr double kUp = 1 + 0x1p-40;  // more than float64 sums of squares round down
 // The canonical score is rounded to float32, half an ulp; the rest is for what float64 rounds here and there.
 constexpr double kRounding = 0x1p-23;
 

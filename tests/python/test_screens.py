@@ -102,6 +102,37 @@ def test_every_shape(n_queries, n_items, dims, k, seed):
     assert_all_equal(search)
 
 
+def test_weights_of_very_different_sizes(rng):
+    """The sum of one modality is counted on in another's units: factors from 1 to 2^30."""
+    items = {m: vectors(rng, "normal", 2500, d) for m, d in {"a": 9, "b": 160, "c": 33}.items()}
+    queries = {m: rng.standard_normal((90, x.shape[1])) for m, x in items.items()}
+    weights = {m: 10 ** rng.uniform(-9, 9, 90) * (rng.random(90) < 0.8) for m in items}
+    weights["a"][sum(weights.values()) == 0] = 1  # not all of a query may be 0
+    for metric in ("dot", "cosine"):
+        assert_all_equal(
+            lambda metric=metric: recfuse.FusedIndex(items, metric=metric).topk(
+                queries, 5, weights=weights
+            )
+        )
+
+
+def test_more_queries_and_tiles_than_go_together(rng, num_threads):
+    """Items with other modalities are other tiles: 127 of them, in several chunks."""
+    names = [f"m{i}" for i in range(7)]
+    items = {m: vectors(rng, "normal", 1100, 3) for m in names}
+    present = {m: rng.random(1100) < 0.5 for m in names}
+    queries = {m: rng.standard_normal((1500, 3)) for m in names}
+
+    def search(part=slice(None)):
+        index = recfuse.FusedIndex(items, present=present, num_threads=num_threads)
+        return index.topk({m: q[part] for m, q in queries.items()}, 1000)
+
+    assert_all_equal(search)
+    for row in (0, 700, 1499):
+        one = slice(row, row + 1)
+        assert_same_bytes(search(one), tuple(a[one] for a in search()))
+
+
 @pytest.mark.parametrize("share", [0.1, 0.6])
 def test_lists_of_allowed_items(rng, share):
     items, queries = vectors(rng, "normal", 4000, 32), vectors(rng, "normal", 70, 32)

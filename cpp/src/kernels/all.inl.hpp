@@ -26,6 +26,7 @@ const KernelTable table{
     .mr = kPanelQueries,
     .nr = kPanelItems,
     .canonical_dot = rescore_dot,
+    .canonical_dots = rescore_dots,
     .pack_panel = pack_panel,
     .screen_panel = screen_panel,
     .score_panel = score_panel,

@@ -1,6 +1,6 @@
 // Selection among the candidates of a query: branches on random numbers would cost more than the arithmetic.
 
-/// Bit by bit from the highest that differs: how many are at least what has been found so far with this bit set?
+/// Bit by bit from the highest that differs: how many reach what has been found so far with this bit set?
 float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys) {
   std::int32_t smallest = 0x7fffffff, largest = -0x7fffffff - 1;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -24,8 +24,10 @@ float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int3
       std::int32_t count = 0;
       for (std::int64_t i = 0; i < n; ++i) count += keys[i] >= candidate;
       if (count >= k) found |= bit;
+      if (count == k) break;  // it parts the k best from the rest
     }
   }
+  if (found < low) found = low;  // below all values it may be no number
   const auto key = static_cast<std::int32_t>(found ^ kSign);
   const std::int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
   float value;

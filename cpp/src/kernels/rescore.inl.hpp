@@ -21,3 +21,29 @@ double rescore_dot(const float* a, const float* b, std::int64_t n) {
   for (; k < n; ++k) sum[k & 7] += static_cast<double>(a[k]) * static_cast<double>(b[k]);
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
+
+/// Several at once: one waits for its additions.
+void rescore_dots(const float* const* a, const float* const* b, std::int64_t n, double* dots) {
+#if defined(__AVX512F__)
+  __m512d s[kDots];
+#pragma GCC unroll 8
+  for (auto& sum : s) sum = _mm512_setzero_pd();
+  std::int64_t k = 0;
+  for (; k + 8 <= n; k += 8) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kDots; ++i) {
+      s[i] =
+          _mm512_fmadd_pd(_mm512_cvtps_pd(_mm256_loadu_ps(a[i] + k)), _mm512_cvtps_pd(_mm256_loadu_ps(b[i] + k)), s[i]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kDots; ++i) {
+    double sum[8];
+    _mm512_storeu_pd(sum, s[i]);
+    for (std::int64_t j = k; j < n; ++j) sum[j & 7] += static_cast<double>(a[i][j]) * static_cast<double>(b[i][j]);
+    dots[i] = ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+  }
+#else
+  for (int i = 0; i < kDots; ++i) dots[i] = rescore_dot(a[i], b[i], n);
+#endif
+}

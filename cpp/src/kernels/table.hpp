@@ -12,14 +12,41 @@ struct PanelHits {
   std::int32_t* counts;  // mr
 };
 
-/// The same of a screen of rounded numbers.
-struct IntegerHits {
-  std::int32_t* sums;    // height * kPanelWidth
-  std::int32_t* lanes;   // height * kPanelWidth
-  std::int32_t* counts;  // height
+constexpr int kPanelWidth = 32;  // items in a panel of rounded numbers
+
+/// Rounded queries of a panel. Where sum is the exact sum of products, (sum - offset) * slope + intercept is within
+/// bound of the score; sums below the threshold cannot rank.
+struct RoundedQueries {
+  const std::int32_t* words;        // as [step][query]
+  const std::int32_t* multipliers;  // as [segment][query]: of the sum so far, before each segment but the first
+  const std::int32_t* thresholds;
+  const std::int32_t* offsets;
+  const float* slopes;
+  const float* intercepts;
+  const float* bounds;
 };
 
-constexpr int kPanelWidth = 32;  // items in a panel of rounded numbers
+/// The steps of a rounded row fall into segments, of which each has a unit of its own.
+struct Segments {
+  const std::int64_t* steps;
+  int n;
+};
+
+struct RoundedPanel {
+  const std::int32_t* words;  // as [step][item]
+  const std::int32_t* ids;
+  int n_items;                   // the rest of the panel is zeros
+  const std::uint32_t* refused;  // or null: a word per query, with a bit for every item that it must not get
+};
+
+/// What has passed the screen so far, a list per query. List r begins r * stride entries further on.
+struct CandidateLists {
+  float* values;
+  float* bounds;
+  std::int32_t* ids;
+  std::int32_t* counts;
+  std::int64_t stride;
+};
 
 /// Queries that its panels may hold; a panel has the least that is enough.
 constexpr int kPanelHeights[] = {1, 2, 4, 8, 14};
@@ -30,7 +57,8 @@ struct RoundedNorms {
   double lost;
 };
 
-constexpr int kSpareCandidates = 16;  // room behind candidates that keep_reaching() may write to
+/// Room behind a list of candidates: for those of one more panel, and for a whole register behind them.
+constexpr int kSpareCandidates = kPanelWidth + 16;
 
 /// Rows of factors, padded with zeros to `width`, a multiple of 16, that start `stride` floats apart. The square
 /// matrices of ALS have the same layout: width x width.
@@ -64,6 +92,8 @@ struct SumBound {
   std::uint32_t least;
 };
 
+constexpr int kDots = 4;  // that canonical_dots computes at once
+
 struct KernelTable {
   // Sizes of the register block of `screen_panel`: mr queries times nr items.
   int mr;
@@ -71,6 +101,8 @@ struct KernelTable {
 
   /// canonical_dot of canonical.hpp, same bits.
   double (*canonical_dot)(const float* a, const float* b, std::int64_t n);
+  /// kDots of them: dots[i] of a[i] and b[i].
+  void (*canonical_dots)(const float* const* a, const float* const* b, std::int64_t n, double* dots);
 
   /// Interleaves n_rows <= width rows (null: zeros), each times its scale, as panel[k * width + row].
   void (*pack_panel)(const float* const* rows, const float* scales, int n_rows, int width, std::int64_t n,
@@ -98,15 +130,16 @@ struct KernelTable {
   /// The largest |x[j] * scale - centre[j]|, nearly.
   double (*largest_element)(const float* x, double scale, const double* centre, std::int64_t n);
 
-  /// Sums of products, exactly: `height` queries against kPanelWidth items, both packed as [step][row], with the four
-  /// bytes or two int16 of a row in one word; to the bytes of the items 128 was added. Stores only sums that reach the
-  /// threshold of their query, as screen_panel. Null on instruction sets for which it is not worth it.
-  int (*screen_int8)(int height, const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
-                     const std::int32_t* thresholds, const IntegerHits& hits);
-  int (*screen_int16)(int height, const std::int32_t* queries, const std::int32_t* items, std::int64_t steps,
-                      const std::int32_t* thresholds, const IntegerHits& hits);
+  /// Multiplies `height` queries with kPanelWidth items, the four bytes or two int16 of a row in one word (128 was
+  /// added to the bytes of items), and appends what reaches the thresholds to the lists. Returns a bit for every query
+  /// whose list grew. Null on instruction sets for which it is not worth it.
+  unsigned (*screen_int8)(int height, const RoundedQueries& queries, const RoundedPanel& items,
+                          const Segments& segments, const CandidateLists& lists);
+  unsigned (*screen_int16)(int height, const RoundedQueries& queries, const RoundedPanel& items,
+                           const Segments& segments, const CandidateLists& lists);
 
-  /// The k-th largest of n values, none of them a NaN; keys is room for n.
+  /// A number that k of n values reach, and no more than k unless the k-th largest is tied; none of them is a NaN.
+  /// keys is room for n.
   float (*kth_largest)(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys);
 
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.

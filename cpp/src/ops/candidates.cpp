@@ -1,8 +1,10 @@
 #include "ops/candidates.hpp"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <utility>
 
@@ -10,6 +12,12 @@
 #include "recfuse/canonical.hpp"
 
 namespace recfuse {
+namespace {
+
+constexpr std::int64_t kBatchFloats = 1 << 17;  // of the items that are scored together: half of an L2
+
+}  // namespace
+
 Candidates::Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries, std::int64_t room,
                        SharedThresholds* shared)
     : queries_(queries),
@@ -21,58 +29,132 @@ Candidates::Candidates(const Queries& queries, const Filters& filters, std::int6
       ids_(values_.size()),
       counts_(static_cast<std::size_t>(max_queries)),
       admitted_(static_cast<std::size_t>(max_queries)),
-      thresholds_(static_cast<std::size_t>(max_queries)) {}
+      thresholds_(static_cast<std::size_t>(max_queries)),
+      keys_(static_cast<std::size_t>(room + kernels::kSpareCandidates)) {}
 
 void Candidates::start(std::int64_t first, std::int64_t last) {
   first_ = first;
+  last_ = last;
   const auto n = static_cast<std::ptrdiff_t>(last - first);
   std::fill_n(counts_.begin(), n, 0);
   std::fill_n(admitted_.begin(), n, 0);
   std::fill_n(thresholds_.begin(), n, -std::numeric_limits<float>::infinity());
 }
 
-void Candidates::raise_threshold(std::int64_t q, float at_least) {
-  thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
+bool Candidates::crowded() const {
+  const std::int64_t n = last_ - first_;
+  const std::int64_t waiting = std::accumulate(counts_.begin(), counts_.begin() + n, std::int64_t{0});
+  return waiting > n * (room_ - room_ / 8);
 }
 
-/// Makes room; true if that raised the threshold.
 bool Candidates::compact(std::int64_t q) {
   const float before = threshold(q);
   drop_refused(q);
-  drop_hopeless(q, false);
+  const float kth = drop_hopeless(q);
   // Too many that their bounds cannot tell apart: the scores of the k best set the threshold where it belongs.
-  if (counts_[row(q)] > room_ / 2) drop_hopeless(q, true);
+  if (counts_[row(q)] > room_ / 2) {
+    await_score(q, kth);
+    score_pending();
+    drop_hopeless(q);
+  }
   // Equal scores above all: only the total order tells them apart.
   if (counts_[row(q)] > room_ - room_ / 8) keep_best_exactly(q);
   if (shared_ != nullptr) shared_->raise(row(q), threshold(q));
   return threshold(q) > before;
 }
 
-/// Marks the excluded items of a query, looks candidates up, and wipes the marks: a search in the list for every
+void Candidates::compact_all() {
+  for (std::int64_t q = first_; q < last_; ++q) {
+    drop_refused(q);
+    const float kth = drop_hopeless(q);
+    if (counts_[row(q)] > room_ / 2) await_score(q, kth);
+  }
+  score_pending();
+  for (std::int64_t q = first_; q < last_; ++q) {
+    if (counts_[row(q)] > room_ / 2) drop_hopeless(q);
+    if (counts_[row(q)] > room_ / 2) await_score(q, threshold(q));
+  }
+  score_pending();
+  for (std::int64_t q = first_; q < last_; ++q) {
+    if (counts_[row(q)] > room_ / 2) drop_hopeless(q);
+    if (counts_[row(q)] > room_ / 2) keep_best_exactly(q);
+    if (shared_ != nullptr) shared_->raise(row(q), threshold(q));
+  }
+}
+
+void Candidates::score_best() {
+  for (std::int64_t q = first_; q < last_; ++q) {
+    catch_up(q);
+    drop_refused(q);
+    await_score(q, drop_hopeless(q));
+  }
+  score_pending();
+  for (std::int64_t q = first_; q < last_; ++q) {
+    drop_hopeless(q);
+    if (shared_ != nullptr) shared_->raise(row(q), threshold(q));
+  }
+}
+
+void Candidates::settle() {
+  score_best();
+  for (std::int64_t q = first_; q < last_; ++q) {
+    catch_up(q);
+    drop_hopeless(q);
+    await_score(q, -std::numeric_limits<float>::infinity());
+  }
+  score_pending();
+}
+
+void Candidates::take(std::int64_t q, ExactTopk& best) const {
+  const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(counts_[row(q)]);
+  for (std::size_t i = begin; i < end; ++i) best.push(values_[i], ids_[i]);
+}
+
+/// Marks the excluded items of a query among `ids`, looks those up, and wipes the marks: a search in the list for every
 /// candidate takes several times as long.
 class Candidates::Exclusions {
  public:
-  Exclusions(const Filters& filters, std::int64_t q, std::int64_t n_items, std::int64_t n_candidates)
+  Exclusions(const Filters& filters, std::int64_t q, std::int64_t n_items, std::span<const std::int32_t> ids)
       : filters_(filters), query_(q) {
     const CsrView& exclude = filters.exclude;
-    if (!exclude.given() || exclude.row_size(q) > kMostPerCandidate * n_candidates) return;
-    ids_ = std::span(exclude.row_indices(q), static_cast<std::size_t>(exclude.row_size(q)));
+    if (!exclude.given()) return;
+    // Candidates come in the order of the scan, so most exclusions lie before or behind the latest of them.
+    std::int32_t least = std::numeric_limits<std::int32_t>::max(), most = 0;
+    for (const std::int32_t id : ids) {
+      least = std::min(least, id);
+      most = std::max(most, id);
+    }
+    const std::int32_t* const all = exclude.row_indices(q);
+    const std::int32_t* const end = all + exclude.row_size(q);
+    const std::int32_t* const begin = std::lower_bound(all, end, least);
+    excluded_ = {begin, std::upper_bound(begin, end, most)};
+    if (excluded_.size() > kMostPerCandidate * ids.size()) return;
     marks_ = &marks_of_thread();
     marks_->resize(static_cast<std::size_t>(n_items + 63) / 64);
-    for (const std::int32_t id : ids_) word(id) |= bit(id);
+    for (const std::int32_t id : excluded_) word(id) |= bit(id);
   }
   ~Exclusions() {
-    for (const std::int32_t id : ids_) word(id) &= ~bit(id);
+    if (marks_ == nullptr) return;
+    for (const std::int32_t id : excluded_) word(id) &= ~bit(id);
   }
   Exclusions(const Exclusions&) = delete;
   Exclusions& operator=(const Exclusions&) = delete;
 
+  /// Whether any of `ids` is excluded: mostly not, and then nothing moves.
+  bool any(std::span<const std::int32_t> ids) const {
+    if (excluded_.empty()) return false;
+    if (marks_ == nullptr) return true;
+    const std::uint64_t* const marks = marks_->data();
+    std::uint64_t found = 0;
+    for (const std::int32_t id : ids) found |= marks[static_cast<std::uint32_t>(id) / 64] & bit(id);
+    return found != 0;
+  }
   bool operator()(std::int32_t id) const {
     return marks_ != nullptr ? (word(id) & bit(id)) != 0 : filters_.excludes(query_, id);
   }
 
  private:
-  static constexpr std::int64_t kMostPerCandidate = 8;  // beyond, searching in the list is faster
+  static constexpr std::size_t kMostPerCandidate = 8;  // beyond, searching in the list is faster
 
   /// All zero between two uses, whatever its size.
   static std::vector<std::uint64_t>& marks_of_thread() {
@@ -84,65 +166,90 @@ class Candidates::Exclusions {
 
   const Filters& filters_;
   std::int64_t query_;
-  std::span<const std::int32_t> ids_;
+  std::span<const std::int32_t> excluded_;
   std::vector<std::uint64_t>* marks_ = nullptr;
 };
 
 void Candidates::drop_refused(std::int64_t q) {
-  const std::int64_t n_new = counts_[row(q)] - admitted_[row(q)];
-  if (filters_.given() && n_new > 0) {
-    const Exclusions excluded(filters_, q, queries_.items().n_items(), n_new);
-    const std::size_t begin = first_entry(q);
-    std::size_t kept = begin + static_cast<std::size_t>(admitted_[row(q)]);
-    for (std::size_t i = kept; i < begin + static_cast<std::size_t>(counts_[row(q)]); ++i) {
-      if (excluded(ids_[i]) || !filters_.allows(q, ids_[i])) continue;
-      values_[kept] = values_[i];
-      bounds_[kept] = bounds_[i];
-      ids_[kept++] = ids_[i];
-    }
-    counts_[row(q)] = static_cast<std::int32_t>(kept - begin);
-  }
+  const std::int32_t n_known = admitted_[row(q)], n_new = counts_[row(q)] - n_known;
   admitted_[row(q)] = counts_[row(q)];
-}
-
-/// The k best of the screen say what the k-th score reaches at least: the least of their lower bounds.
-void Candidates::drop_hopeless(std::int64_t q, bool score_best) {
-  const std::int64_t k = queries_.args().k, count = counts_[row(q)];
-  if (count < k) return;
-  const auto& kernels = kernel_table();
-  const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(count);
-  // Not a member: threads may finish different queries of one object at the same time.
-  thread_local std::vector<std::int32_t> keys;
-  keys.resize(static_cast<std::size_t>(count));
-  const float kth = kernels.kth_largest(&values_[begin], count, k, keys.data());
-  if (score_best) {
-    std::int64_t scored = 0;
-    for (std::size_t i = begin; i < end && scored < k; ++i) {
-      if (values_[i] >= kth) scored += score(q, i);
-    }
-    n_scored_.fetch_add(scored, std::memory_order_relaxed);
-    return drop_hopeless(q, false);
-  }
-  float least = std::numeric_limits<float>::infinity();
+  if (!filters_.given() || n_new == 0) return;
+  const std::size_t begin = first_entry(q) + static_cast<std::size_t>(n_known);
+  const std::size_t end = begin + static_cast<std::size_t>(n_new);
+  const std::span<const std::int32_t> fresh(&ids_[begin], static_cast<std::size_t>(n_new));
+  const Exclusions excluded(filters_, q, queries_.items().n_items(), fresh);
+  if (!filters_.chooses() && !excluded.any(fresh)) return;
+  std::size_t kept = begin;
   for (std::size_t i = begin; i < end; ++i) {
-    if (values_[i] >= kth) least = std::min(least, values_[i] - bounds_[i]);
+    values_[kept] = values_[i];
+    bounds_[kept] = bounds_[i];
+    ids_[kept] = ids_[i];
+    kept += !excluded(ids_[i]) && filters_.allows(q, ids_[i]);
   }
-  raise_threshold(q, least);
-  counts_[row(q)] = admitted_[row(q)] = static_cast<std::int32_t>(
-      kernels.keep_reaching(threshold(q), count, &values_[begin], &bounds_[begin], &ids_[begin]));
+  counts_[row(q)] = admitted_[row(q)] = n_known + static_cast<std::int32_t>(kept - begin);
 }
 
-/// Returns how many items that took: 0 where it was done before.
-int Candidates::score(std::int64_t q, std::size_t entry) {
-  if (bounds_[entry] == 0) return 0;
-  values_[entry] = queries_.score(kernel_table(), q, ids_[entry]);
-  bounds_[entry] = 0;
-  return 1;
+/// The k best of the screen say what the k-th score reaches at least: the least of their lower bounds. Returns what
+/// they reach in the screen, and hardly another; -inf where there are fewer.
+float Candidates::drop_hopeless(std::int64_t q) {
+  const std::int64_t k = queries_.args().k, count = counts_[row(q)];
+  const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(count);
+  float kth = -std::numeric_limits<float>::infinity();
+  if (count >= k) {
+    kth = kernel_table().kth_largest(&values_[begin], count, k, keys_.data());
+    float least = std::numeric_limits<float>::infinity();
+    for (std::size_t i = begin; i < end; ++i) {
+      if (values_[i] >= kth) least = std::min(least, values_[i] - bounds_[i]);
+    }
+    raise_threshold(q, least);
+  }
+  counts_[row(q)] = admitted_[row(q)] = static_cast<std::int32_t>(
+      kernel_table().keep_reaching(threshold(q), count, &values_[begin], &bounds_[begin], &ids_[begin]));
+  return kth;
+}
+
+/// Has the candidates scored whose value is at least that.
+void Candidates::await_score(std::int64_t q, float least) {
+  const std::size_t begin = first_entry(q);
+  for (std::int32_t i = 0; i < counts_[row(q)]; ++i) {
+    const std::size_t at = begin + static_cast<std::size_t>(i);
+    if (values_[at] >= least && bounds_[at] != 0) pending_.push_back({static_cast<std::int32_t>(row(q)), i});
+  }
+}
+
+/// Batch by batch of the items: their rows are read once, and stay in cache while the queries pass in order.
+void Candidates::score_pending() {
+  if (pending_.empty()) return;
+  const auto entry = [&](const Pending& p) { return first_entry(first_ + p.row) + static_cast<std::size_t>(p.entry); };
+  const std::int64_t width = std::max<std::int64_t>(16, kBatchFloats / queries_.items().total_dim());
+  const auto batch = [&](const Pending& p) { return static_cast<std::size_t>(ids_[entry(p)] / width); };
+  std::vector<std::size_t> ends(static_cast<std::size_t>(queries_.items().n_items() / width) + 2);
+  for (const Pending& p : pending_) ++ends[batch(p) + 1];
+  std::partial_sum(ends.begin(), ends.end(), ends.begin());
+  by_item_.resize(pending_.size());
+  for (const Pending& p : pending_) by_item_[ends[batch(p)]++] = p;
+  std::size_t i = 0;
+  for (; i + kernels::kDots <= by_item_.size(); i += kernels::kDots) {
+    std::array<Queries::Pair, kernels::kDots> pairs;
+    std::array<float, kernels::kDots> scores;
+    for (std::size_t j = 0; j < pairs.size(); ++j)
+      pairs[j] = {first_ + by_item_[i + j].row, ids_[entry(by_item_[i + j])]};
+    queries_.score_four(kernel_table(), pairs.data(), scores.data());
+    for (std::size_t j = 0; j < pairs.size(); ++j) set_score(entry(by_item_[i + j]), scores[j]);
+  }
+  for (; i < by_item_.size(); ++i) {
+    const std::size_t at = entry(by_item_[i]);
+    set_score(at, queries_.score(kernel_table(), first_ + by_item_[i].row, ids_[at]));
+  }
+  n_scored_ += static_cast<std::int64_t>(pending_.size());
+  pending_.clear();
 }
 
 void Candidates::keep_best_exactly(std::int64_t q) {
+  await_score(q, -std::numeric_limits<float>::infinity());
+  score_pending();
   ExactTopk best(queries_.args().k);
-  score_most_promising(q, best);
+  take(q, best);
   std::size_t entry = first_entry(q);
   for (const std::uint64_t key : best.sorted()) {
     values_[entry] = key_score(key);
@@ -152,31 +259,6 @@ void Candidates::keep_best_exactly(std::int64_t q) {
   const auto count = static_cast<std::int32_t>(entry - first_entry(q));
   counts_[row(q)] = admitted_[row(q)] = count;
   if (count == queries_.args().k) raise_threshold(q, values_[entry - 1]);
-}
-
-/// From the highest upper bound down, until no upper bound reaches the k-th best score.
-void Candidates::score_most_promising(std::int64_t q, ExactTopk& best) {
-  constexpr std::size_t kBetweenLooks = 16;
-  const std::size_t begin = first_entry(q), count = static_cast<std::size_t>(counts_[row(q)]);
-  thread_local std::vector<std::pair<float, std::size_t>> order;
-  order.clear();
-  for (std::size_t i = begin; i < begin + count; ++i) order.emplace_back(values_[i] + bounds_[i], i);
-  std::sort(order.begin(), order.end(), std::greater<>());
-  std::int64_t scored = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto [upper, entry] = order[i];
-    if (i % kBetweenLooks == 0) best.tighten();
-    if (upper < best.worst_score()) break;
-    scored += score(q, entry);
-    best.push(values_[entry], ids_[entry]);
-  }
-  n_scored_.fetch_add(scored, std::memory_order_relaxed);
-}
-
-void Candidates::rescore(std::int64_t q, ExactTopk& best) {
-  drop_refused(q);
-  drop_hopeless(q, false);
-  score_most_promising(q, best);
 }
 
 }  // namespace recfuse

@@ -1,6 +1,7 @@
 // What the screen keeps of every query: items that can still be among the k best.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -47,7 +48,6 @@ class Candidates {
 
   /// -inf before there are k.
   float threshold(std::int64_t q) const { return thresholds_[row(q)]; }
-  void raise_threshold(std::int64_t q, float at_least);
   /// Takes over what other workers have found.
   void catch_up(std::int64_t q) {
     if (shared_ != nullptr) raise_threshold(q, shared_->get(row(q)));
@@ -55,47 +55,77 @@ class Candidates {
 
   /// Adds an item whose score is within `bound` > 0 of `value`; true if that raised the threshold.
   bool push(std::int64_t q, double value, double bound, std::int32_t id) {
-    std::int32_t& count = counts_[row(q)];
-    const std::size_t at = first_entry(q) + static_cast<std::size_t>(count++);
+    const std::size_t at = first_entry(q) + static_cast<std::size_t>(counts_[row(q)]++);
     values_[at] = static_cast<float>(value);
     // A little more than the bound, for the roundings of value, value - bound and value + bound.
     bounds_[at] = static_cast<float>(bound * (1 + 0x1p-20) + std::abs(value) * 0x1p-22);
     ids_[at] = id;
-    return count == room_ && compact(q);
+    return make_room(q);
   }
 
-  /// How many items were scored canonically, all queries together.
-  std::int64_t n_scored() const { return n_scored_.load(std::memory_order_relaxed); }
+  /// The lists of q and of the queries behind it, for kernels that push a panel of items; then make_room().
+  kernels::CandidateLists lists(std::int64_t q) {
+    const std::size_t at = first_entry(q);
+    return {&values_[at], &bounds_[at], &ids_[at], &counts_[row(q)], room_ + kernels::kSpareCandidates};
+  }
+  /// True if that raised the threshold.
+  bool make_room(std::int64_t q) { return counts_[row(q)] >= room_ && compact(q); }
 
-  /// Scores canonically what may be among the k best. Threads may do so for different queries at the same time.
-  void rescore(std::int64_t q, ExactTopk& best);
+  /// Whether looking at all queries together pays: their lists are about to run full.
+  bool crowded() const;
+  /// As make_room() for all queries. What must be scored is scored item by item, for the queries that share it.
+  void compact_all();
+  /// Scores the k best of the screen, of every query: where its threshold ends up.
+  void score_best();
+  /// Leaves, of every query, what may be among the k best, scored.
+  void settle();
+  /// Those of a settled query.
+  void take(std::int64_t q, ExactTopk& best) const;
+
+  /// How many items were scored canonically, all queries together.
+  std::int64_t n_scored() const { return n_scored_; }
 
  private:
   class Exclusions;
+
+  /// A candidate that is to be scored.
+  struct Pending {
+    std::int32_t row;
+    std::int32_t entry;  // of the list
+  };
 
   std::size_t row(std::int64_t q) const { return static_cast<std::size_t>(q - first_); }
   std::size_t first_entry(std::int64_t q) const {
     return row(q) * static_cast<std::size_t>(room_ + kernels::kSpareCandidates);
   }
+  void raise_threshold(std::int64_t q, float at_least) {
+    thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
+  }
   bool compact(std::int64_t q);
   void drop_refused(std::int64_t q);
-  void drop_hopeless(std::int64_t q, bool score_best);
+  float drop_hopeless(std::int64_t q);
+  void await_score(std::int64_t q, float least);
+  void score_pending();
   void keep_best_exactly(std::int64_t q);
-  int score(std::int64_t q, std::size_t entry);
-  void score_most_promising(std::int64_t q, ExactTopk& best);
+  void set_score(std::size_t entry, float score) {
+    values_[entry] = score;
+    bounds_[entry] = 0;
+  }
 
   const Queries& queries_;
   const Filters& filters_;
   SharedThresholds* shared_;
   std::int64_t room_;
-  std::int64_t first_ = 0;
+  std::int64_t first_ = 0, last_ = 0;
   // (queries, room): the score is within bound of value; a bound of 0 says that value is the score.
   std::vector<float> values_, bounds_;
   std::vector<std::int32_t> ids_;
   std::vector<std::int32_t> counts_;
   std::vector<std::int32_t> admitted_;  // the first so many passed the filters already
   std::vector<float> thresholds_;
-  std::atomic<std::int64_t> n_scored_ = 0;
+  std::vector<std::int32_t> keys_;
+  std::vector<Pending> pending_, by_item_;
+  std::int64_t n_scored_ = 0;
 };
 
 }  // namespace recfuse

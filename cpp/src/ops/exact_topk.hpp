@@ -38,7 +38,8 @@ struct Filters {
   CsrView allow;
   const char* allowed = nullptr;  // or null: a flag per item, for all queries
 
-  bool given() const { return exclude.given() || allow.given() || allowed != nullptr; }
+  bool given() const { return exclude.given() || chooses(); }
+  bool chooses() const { return allow.given() || allowed != nullptr; }
   bool admit(std::int64_t query, std::int32_t id) const { return !excludes(query, id) && allows(query, id); }
   bool excludes(std::int64_t query, std::int32_t id) const;
   bool allows(std::int64_t query, std::int32_t id) const;

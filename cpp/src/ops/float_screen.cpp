@@ -18,8 +18,8 @@ constexpr int kMaxPanelEntries = 14 * 32;
 
 }  // namespace
 
-FloatScreen::FloatScreen(const Queries& queries, const ScanOrder& order)
-    : queries_(queries), items_(queries.items()), order_(order), kernels_(kernel_table()) {}
+FloatScreen::FloatScreen(const Queries& queries, const ScanOrder& order, const Filters& filters)
+    : queries_(queries), items_(queries.items()), order_(order), filters_(filters), kernels_(kernel_table()) {}
 
 std::int64_t FloatScreen::tile_items(std::int64_t total_dim) {
   // A multiple of 64, so that a tile is whole panels on every instruction set.
@@ -28,7 +28,7 @@ std::int64_t FloatScreen::tile_items(std::int64_t total_dim) {
 
 FloatScreen::Packed FloatScreen::pack(std::int64_t first, std::int64_t last) const {
   Packed packed{first, last, {}};
-  if (last - first <= kFewQueries) return packed;
+  if (reads_rows()) return packed;
   const std::int64_t panel = kernels_.mr * items_.total_dim();
   packed.panels.resize(static_cast<std::size_t>((last - first + kernels_.mr - 1) / kernels_.mr * panel));
   float* out = packed.panels.data();
@@ -146,18 +146,27 @@ void FloatScreen::scan_rows(std::size_t tile, const Packed& packed, Scratch& scr
   }
 }
 
-void FloatScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const {
+bool FloatScreen::reads_rows() const { return queries_.size() <= kFewQueries; }
+
+void FloatScreen::prepare(std::size_t tile, Prepared& prepared) const {
+  if (reads_rows()) return;
+  const Tile& t = order_.tiles[tile];
+  const std::int64_t dim = items_.total_dim(), nr = kernels_.nr;
+  const std::int64_t n_panels = (t.end - t.begin + nr - 1) / nr;
+  prepared.panels.resize(static_cast<std::size_t>(n_panels * nr * dim));
+  float* panel = prepared.panels.data();
+  for (std::int64_t begin = t.begin; begin < t.end; begin += nr, panel += nr * dim) {
+    items_.pack(kernels_, order_, t, begin, std::min(t.end, begin + nr), panel);
+  }
+}
+
+void FloatScreen::scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
+                       Candidates& candidates) const {
+  if (reads_rows()) return scan_rows(tile, packed, scratch, candidates);
   const std::int64_t first = packed.first, last = packed.last;
-  if (packed.panels.empty()) return scan_rows(tile, packed, scratch, candidates);
   const Tile& t = order_.tiles[tile];
   const std::int64_t dim = items_.total_dim(), mr = kernels_.mr, nr = kernels_.nr;
   const std::int64_t n_panels = (t.end - t.begin + nr - 1) / nr;
-  scratch.items.resize(static_cast<std::size_t>(n_panels * nr * dim));
-  for (std::int64_t p = 0; p < n_panels; ++p) {
-    const std::int64_t begin = t.begin + p * nr;
-    items_.pack(kernels_, order_, t, begin, std::min(t.end, begin + nr),
-                &scratch.items[static_cast<std::size_t>(p * nr * dim)]);
-  }
   const std::int64_t n_query_panels = (last - first + mr - 1) / mr;
   scratch.thresholds.assign(static_cast<std::size_t>(n_query_panels * mr), kInfinity);
   scratch.bounds.resize(static_cast<std::size_t>(last - first));
@@ -177,7 +186,7 @@ void FloatScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratch,
         const QueryPanel panel{first + from, std::min(last, first + from + mr), packed.panels.data() + from * dim,
                                &scratch.thresholds[static_cast<std::size_t>(from)],
                                &scratch.bounds[static_cast<std::size_t>(from)]};
-        scan_panel(tile, t.begin + p * nr, &scratch.items[static_cast<std::size_t>(p * nr * dim)], panel, scratch,
+        scan_panel(tile, t.begin + p * nr, &prepared.panels[static_cast<std::size_t>(p * nr * dim)], panel, scratch,
                    candidates);
       }
     }

@@ -18,23 +18,31 @@ class FloatScreen {
     std::vector<float> panels;  // empty where rows are read instead
   };
 
+  struct Prepared {
+    std::vector<float> panels;  // empty where rows are read instead
+  };
+
   struct Scratch {
-    std::vector<float> items;       // one packed tile
     std::vector<float> thresholds;  // of the queries of the block, for the tile at hand
     std::vector<double> bounds;     // likewise: how far from the score a screened value may be
     std::vector<float> scores;      // one panel or row per modality, for fusions that are not linear
     std::vector<float> query;
   };
 
-  FloatScreen(const Queries& queries, const ScanOrder& order);
+  FloatScreen(const Queries& queries, const ScanOrder& order, const Filters& filters);
+
+  const Filters& left_to_candidates() const { return filters_; }
 
   static std::int64_t tile_items(std::int64_t total_dim);
 
   const ScanOrder& order() const { return order_; }
   int panel_queries() const { return kernels_.mr; }
   static std::int64_t candidates(std::int64_t k) { return 2 * k + 64; }
+  std::int64_t chunk_tiles() const { return 8; }
   Packed pack(std::int64_t first, std::int64_t last) const;
-  void scan(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const;
+  void prepare(std::size_t tile, Prepared& prepared) const;
+  void scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
+            Candidates& candidates) const;
 
  private:
   /// Queries that are screened together: [first, last), at most kernels_.mr.
@@ -54,11 +62,13 @@ class FloatScreen {
              Scratch& scratch) const;
   void keep(int group, std::int64_t q, float screened, double bound, std::int64_t item, float& threshold,
             Candidates& candidates) const;
+  bool reads_rows() const;
   bool linear() const { return is_linear(queries_.args().fusion); }
 
   const Queries& queries_;
   const FusedItems& items_;
   const ScanOrder& order_;
+  const Filters& filters_;
   const kernels::KernelTable& kernels_;
 };
 

@@ -22,8 +22,8 @@ constexpr double kSparseAllowList = 0.25;
 void search_in_float32(const FusedItems& items, const ScanOrder& order, const FuseTopkArgs& args, const TopkOut& out,
                        const MatrixView<double>& parts) {
   const Queries queries(items, args, order);
-  const FloatScreen screen(queries, order);
   const Filters filters{args.exclude, args.allow};
+  const FloatScreen screen(queries, order, filters);
   Search(screen, queries, filters).run(0, queries.size(), out, parts);
 }
 
@@ -32,8 +32,8 @@ std::int64_t search_rounded(const RoundedItems& items, const FuseTopkArgs& args,
                             std::int64_t first, std::int64_t last, const TopkOut& out,
                             const MatrixView<double>& parts) {
   const Queries queries(items.items(), args, items.order());
-  const RoundedScreen screen(queries, items);
   const Filters filters{args.exclude, args.allow, allowed};
+  const RoundedScreen screen(queries, items, filters);
   Search search(screen, queries, filters);
   search.run(first, last, out, parts);
   return search.n_scored();

@@ -12,6 +12,7 @@ namespace {
 constexpr double kHalfUlp = 0x1p-24;  // of float32
 // Canonical scoring of one item costs about as much as screening this many (docs/performance.md).
 constexpr std::int64_t kExactCost = 8;
+constexpr int kFewModalities = 16;  // whose similarities fit on the stack
 
 }  // namespace
 
@@ -110,33 +111,74 @@ double Queries::bound(std::int64_t q, int group, const float* norms) const {
   return (inflated - product) + inflated * (relative_error_ + 0x1p-40) + absolute_error_;
 }
 
+/// Whether modality m has a say in the score.
+bool Queries::counts(std::int64_t q, int m, std::int32_t id) const {
+  const auto& group = items_.groups()[static_cast<std::size_t>(items_.group_of(id))];
+  return group.present[static_cast<std::size_t>(m)] && weights(q)[m] != 0;
+}
+
+double Queries::similarity(std::int64_t q, int m, std::int32_t id, double dot) const {
+  return items_.cosine() ? dot * (inverse_norms_[offset(q, m)] * items_.inverse_norm_of(id, m)) : dot;
+}
+
+float Queries::fused(std::int64_t q, std::int32_t id, const double* similarities, double* terms) const {
+  const int group = items_.group_of(id);
+  const char* present = items_.groups()[static_cast<std::size_t>(group)].present.data();
+  const double f = factor(q, group);
+  const double score =
+      fuse_terms(args_.fusion, args_.missing, weights(q), similarities, present, f, items_.n_modalities(), terms);
+  return f == 0 ? NAN : static_cast<float>(score);
+}
+
 float Queries::score(const kernels::KernelTable& kernels, std::int64_t q, std::int32_t id, double* terms) const {
   if (terms == nullptr && constant(q) && !items_.irregular(id)) {
     return factor(q, items_.group_of(id)) == 0 ? NAN : 0.0F;
   }
-  constexpr int kFew = 16;
   const int n_modalities = items_.n_modalities();
-  double on_stack[kFew];
+  double on_stack[kFewModalities] = {};
   std::vector<double> on_heap;
   double* similarities = on_stack;
-  if (n_modalities > kFew) {
+  if (n_modalities > kFewModalities) {
     on_heap.resize(static_cast<std::size_t>(n_modalities));
     similarities = on_heap.data();
   }
-  const int group = items_.group_of(id);
-  const char* present = items_.groups()[static_cast<std::size_t>(group)].present.data();
   for (int m = 0; m < n_modalities; ++m) {
     similarities[m] = 0;
-    if (!present[m] || weights(q)[m] == 0) continue;
+    if (!counts(q, m, id)) continue;
     const auto& matrix = items_.matrix(m);
-    const double dot =
-        kernels.canonical_dot(args_.queries[static_cast<std::size_t>(m)].row(q), matrix.row(id), matrix.cols);
-    similarities[m] = items_.cosine() ? dot * (inverse_norms_[offset(q, m)] * items_.inverse_norm_of(id, m)) : dot;
+    const float* const query = args_.queries[static_cast<std::size_t>(m)].row(q);
+    similarities[m] = similarity(q, m, id, kernels.canonical_dot(query, matrix.row(id), matrix.cols));
   }
-  const double f = factor(q, group);
-  const double fused =
-      fuse_terms(args_.fusion, args_.missing, weights(q), similarities, present, f, n_modalities, terms);
-  return f == 0 ? NAN : static_cast<float>(fused);
+  return fused(q, id, similarities, terms);
+}
+
+void Queries::score_four(const kernels::KernelTable& kernels, const Pair* pairs, float* scores) const {
+  static_assert(kernels::kDots == 4);
+  const int n_modalities = items_.n_modalities();
+  bool alike = n_modalities <= kFewModalities;
+  for (int i = 0; i < 4; ++i) {
+    for (int m = 0; m < n_modalities; ++m) {
+      alike = alike && counts(pairs[i].query, m, pairs[i].id) == counts(pairs[0].query, m, pairs[0].id);
+    }
+  }
+  if (!alike) {
+    for (int i = 0; i < 4; ++i) scores[i] = score(kernels, pairs[i].query, pairs[i].id);
+    return;
+  }
+  double similarities[4][kFewModalities] = {};
+  for (int m = 0; m < n_modalities; ++m) {
+    if (!counts(pairs[0].query, m, pairs[0].id)) continue;
+    const auto &items = items_.matrix(m), &queries = args_.queries[static_cast<std::size_t>(m)];
+    const float *query_rows[4], *item_rows[4];
+    for (int i = 0; i < 4; ++i) {
+      query_rows[i] = queries.row(pairs[i].query);
+      item_rows[i] = items.row(pairs[i].id);
+    }
+    double dots[4];
+    kernels.canonical_dots(query_rows, item_rows, items.cols, dots);
+    for (int i = 0; i < 4; ++i) similarities[i][m] = similarity(pairs[i].query, m, pairs[i].id, dots[i]);
+  }
+  for (int i = 0; i < 4; ++i) scores[i] = fused(pairs[i].query, pairs[i].id, similarities[i], nullptr);
 }
 
 float Queries::combine(std::int64_t q, int group, const float* similarities, std::int64_t stride) const {

@@ -39,6 +39,14 @@ class Queries {
   /// The canonical score; `terms` as in fuse_terms(). NaN where the item is not ranked.
   float score(const kernels::KernelTable& kernels, std::int64_t q, std::int32_t id, double* terms = nullptr) const;
 
+  /// A query and an item.
+  struct Pair {
+    std::int64_t query;
+    std::int32_t id;
+  };
+  /// Four canonical scores, faster than one by one.
+  void score_four(const kernels::KernelTable& kernels, const Pair* pairs, float* scores) const;
+
   /// Fused value from the screened, weighted similarities of the modalities (product, max, min).
   float combine(std::int64_t q, int group, const float* similarities, std::int64_t stride) const;
 
@@ -60,6 +68,9 @@ class Queries {
   std::size_t offset(std::int64_t q, int m) const {
     return static_cast<std::size_t>(q) * static_cast<std::size_t>(items_.n_modalities()) + static_cast<std::size_t>(m);
   }
+  bool counts(std::int64_t q, int m, std::int32_t id) const;
+  double similarity(std::int64_t q, int m, std::int32_t id, double dot) const;
+  float fused(std::int64_t q, std::int32_t id, const double* similarities, double* terms) const;
   bool in_range(std::int64_t q, const std::vector<float>& largest_norms) const;
 
   const FusedItems& items_;

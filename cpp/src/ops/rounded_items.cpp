@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "isa/dispatch.hpp"
 #include "parallel_for.hpp"
@@ -47,13 +48,11 @@ RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept)
       format_(format),
       centres_(static_cast<std::size_t>(items.n_modalities())),
       centre_norms_(static_cast<std::size_t>(items.n_modalities()), 0.0) {
-  for (int m = 0; m < items.n_modalities(); ++m) {
-    first_steps_.push_back(steps_);
-    steps_ += words_of(items, m, format);
-  }
+  for (int m = 0; m < items.n_modalities(); ++m) steps_ += words_of(items, m, format);
   find_centres();
   std::vector<char> class_of_item;
   choose_classes(class_of_item);
+  order_segments();
   order_items(class_of_item);
 
   if (!kept) return;
@@ -140,7 +139,7 @@ double RoundedItems::size_of(std::int32_t id, int m, RoundedRow& row) const {
   if (format_ == Format::kInt8) {
     return kernels.largest_element(matrix.row(id), scale(id, m), centre(m), matrix.cols);
   }
-  return std::sqrt(row.round(kernels, matrix.row(id), scale(id, m), centre(m), 0, matrix.cols, first_step(m)).lost);
+  return std::sqrt(row.round(kernels, matrix.row(id), scale(id, m), centre(m), 0, matrix.cols, 0).lost);
 }
 
 void RoundedItems::choose_classes(std::vector<char>& class_of_item) {
@@ -208,6 +207,20 @@ void RoundedItems::choose_classes(std::vector<char>& class_of_item) {
   }
 }
 
+/// A sum of products can become one of smaller units, by a multiplication, but not of larger ones.
+void RoundedItems::order_segments() {
+  segments_.resize(static_cast<std::size_t>(items_.n_modalities()));
+  std::iota(segments_.begin(), segments_.end(), 0);
+  std::stable_sort(segments_.begin(), segments_.end(), [&](int a, int b) { return unit(0, a) > unit(0, b); });
+  first_steps_.resize(segments_.size());
+  std::int64_t step = 0;
+  for (const int m : segments_) {
+    first_steps_[static_cast<std::size_t>(m)] = step;
+    segment_steps_.push_back(words_of(items_, m, format_));
+    step += segment_steps_.back();
+  }
+}
+
 void RoundedItems::order_items(const std::vector<char>& class_of_item) {
   const std::size_t n_groups = items_.groups().size();
   std::vector<std::vector<std::int32_t>> runs(n_groups * static_cast<std::size_t>(n_classes_));
@@ -224,6 +237,7 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item) {
     const auto start = static_cast<std::int64_t>(order_.ids.size());
     order_.ids.insert(order_.ids.end(), runs[run].begin(), runs[run].end());
     const auto stop = static_cast<std::int64_t>(order_.ids.size());
+    run_ends_.push_back(stop);
     for (std::int64_t begin = start; begin < stop; begin += tile_items) {
       order_.tiles.push_back({begin, std::min(begin + tile_items, stop), static_cast<int>(run % n_groups)});
       classes_.push_back(static_cast<int>(run / n_groups));
@@ -236,6 +250,34 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item) {
       }
     }
   }
+}
+
+void RoundedItems::find_positions() const {
+  const auto n_runs = static_cast<std::int32_t>(run_ends_.size());
+  positions_.assign(static_cast<std::size_t>(items_.n_items()), {0, n_runs});
+  std::int64_t at = 0;
+  for (std::int32_t run = 0; run < n_runs; ++run) {
+    for (; at < run_ends_[static_cast<std::size_t>(run)]; ++at) {
+      positions_[static_cast<std::size_t>(order_.ids[static_cast<std::size_t>(at)])] = {static_cast<std::int32_t>(at),
+                                                                                        run};
+    }
+  }
+}
+
+/// Positions rise within a run as ids do, so one pass over the ids puts all runs in order.
+void RoundedItems::append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const {
+  std::call_once(positions_made_, [&] { find_positions(); });
+  thread_local std::vector<std::size_t> next;
+  next.assign(run_ends_.size() + 2, 0);
+  for (const std::int32_t id : ids) ++next[static_cast<std::size_t>(positions_[static_cast<std::size_t>(id)].run) + 1];
+  const std::size_t begin = out.size(), n_irregular = next.back();
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  out.resize(begin + ids.size());
+  for (const std::int32_t id : ids) {
+    const Position position = positions_[static_cast<std::size_t>(id)];
+    out[begin + next[static_cast<std::size_t>(position.run)]++] = position.at;
+  }
+  out.resize(out.size() - n_irregular);
 }
 
 void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* norms,

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
+#include <span>
 #include <vector>
 
 #include "aligned.hpp"
@@ -43,12 +45,17 @@ class RoundedItems {
   Format format() const { return format_; }
   const FusedItems& items() const { return items_; }
   const ScanOrder& order() const { return order_; }
+  /// Appends where these items, by rising id, are in the scan, in its order; irregular ones are not.
+  void append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const;
   int n_classes() const { return n_classes_; }
   int class_of(std::size_t tile) const { return classes_[tile]; }
 
-  /// Words of an item: all modalities behind one another, each padded with zeros.
+  /// Words of an item: all modalities behind one another, each padded with zeros, in the order segments() gives.
   std::int64_t steps() const { return steps_; }
   std::int64_t first_step(int m) const { return first_steps_[static_cast<std::size_t>(m)]; }
+  /// Modalities by falling unit.
+  const std::vector<int>& segments() const { return segments_; }
+  kernels::Segments segment_steps() const { return {segment_steps_.data(), static_cast<int>(segment_steps_.size())}; }
   /// Valid until the next call with this scratch.
   RoundedTile tile(std::size_t tile, Scratch& scratch) const;
 
@@ -70,7 +77,9 @@ class RoundedItems {
   double size_of(std::int32_t id, int m, RoundedRow& row) const;
   void find_centres();
   void choose_classes(std::vector<char>& class_of_item);
+  void order_segments();
   void order_items(const std::vector<char>& class_of_item);
+  void find_positions() const;
   std::size_t tile_words(std::size_t tile) const;
   void round_tile(std::size_t tile, std::int32_t* words, double* norms, AlignedVector<std::int32_t>& rows) const;
 
@@ -79,12 +88,21 @@ class RoundedItems {
   ScanOrder order_;
   int n_classes_ = 1;
   std::int64_t steps_ = 0;
-  std::vector<std::int64_t> first_steps_;
+  std::vector<std::int64_t> first_steps_;  // per modality
+  std::vector<int> segments_;
+  std::vector<std::int64_t> segment_steps_;  // in their order
   bool centred_ = false;
   std::vector<std::vector<double>> centres_;  // per modality; empty: none
   std::vector<double> centre_norms_;
-  std::vector<double> units_;  // (classes, modalities)
-  std::vector<int> classes_;   // per tile
+  std::vector<double> units_;           // (classes, modalities)
+  std::vector<int> classes_;            // per tile
+  std::vector<std::int64_t> run_ends_;  // runs of the scan in which ids rise
+  // Made at first use.
+  mutable std::once_flag positions_made_;
+  struct Position {
+    std::int32_t at, run;
+  };
+  mutable std::vector<Position> positions_;  // per item; behind the last run: not in the scan
   // Of kept tiles; empty otherwise.
   std::vector<std::size_t> offsets_;
   std::vector<double> norms_;  // (tiles, 2, modalities): kept, lost

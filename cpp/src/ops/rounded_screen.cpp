@@ -1,7 +1,6 @@
 #include "ops/rounded_screen.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
@@ -13,9 +12,12 @@ namespace {
 using kernels::kPanelHeights;
 using kernels::kPanelWidth;
 
+constexpr std::int64_t kManyDims = 256;
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
-// The canonical score is rounded to float32, half an ulp; the rest is for what float64 rounds here and there.
-constexpr double kRounding = 0x1p-23;
+constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
+// Of the size of a score, in half ulps of float32: the score itself is rounded once, the screened value four times, and
+// the ends of its interval once each. The rest is for what float64 rounds here and there.
+constexpr double kRounding = 0x1p-20;
 
 int height_for(std::int64_t n) { return *std::lower_bound(std::begin(kPanelHeights), std::end(kPanelHeights), n); }
 
@@ -30,13 +32,20 @@ std::int32_t round_threshold(double x) {
 
 }  // namespace
 
-RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items)
+RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters)
     : queries_(queries),
       items_(items),
+      filters_(filters),
       kernels_(kernel_table()),
       screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {}
 
 int RoundedScreen::panel_queries() const { return kMaxHeight; }
+
+/// The bounds of int8 are wide: several times k stay between them, and more where many dimensions make scores alike.
+std::int64_t RoundedScreen::candidates(std::int64_t k) const {
+  const std::int64_t times = items_.format() == Format::kInt16 ? 2 : items_.items().total_dim() < kManyDims ? 4 : 10;
+  return times * k + 64;
+}
 
 RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last) const {
   const auto n = static_cast<std::size_t>(last - first), n_classes = static_cast<std::size_t>(items_.n_classes());
@@ -44,16 +53,27 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   const auto& groups = items_.items().groups();
   const std::int64_t whole = (last - first) / kMaxHeight * kMaxHeight, rest = last - first - whole;
   const std::int64_t rows = whole + (rest > 0 ? height_for(rest) : 0);
-  Packed packed{first, last, {}, {}, {}, {}, {}};
+  Packed packed{.first = first, .last = last};
   packed.units.resize(n * n_classes);
   packed.offsets.resize(n * n_classes);
   packed.lost_norms.resize(n * n_classes * n_modalities);
   packed.constants.resize(n * groups.size());
   packed.panels.resize(n_classes);
+  packed.multipliers.resize(n_classes);
+  QueryUnits units;
   for (std::size_t klass = 0; klass < n_classes; ++klass) {
     packed.panels[klass].resize(static_cast<std::size_t>(rows * items_.steps()));
+    packed.multipliers[klass].resize(static_cast<std::size_t>(rows) * (n_modalities - 1));
     for (std::int64_t q = first; q < last; ++q) {
-      if (queries_.scanned(q)) round_query(q, static_cast<int>(klass), packed);
+      if (queries_.scanned(q)) round_query(q, static_cast<int>(klass), units, packed);
+    }
+  }
+  if (filters_.exclude.given()) {
+    packed.refused_ends.push_back(0);
+    for (std::int64_t q = first; q < last; ++q) {
+      const auto n_excluded = static_cast<std::size_t>(filters_.exclude.row_size(q));
+      items_.append_positions({filters_.exclude.row_indices(q), n_excluded}, packed.refused);
+      packed.refused_ends.push_back(packed.refused.size());
     }
   }
   if (!items_.centred()) return packed;
@@ -73,44 +93,75 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   return packed;
 }
 
-/// All modalities share a unit, for their products share a sum.
-double RoundedScreen::query_unit(std::int64_t q, int klass) const {
-  double largest = 0, squares = 0;
-  for (int m = 0; m < items_.items().n_modalities(); ++m) {
+/// The largest element of every segment needs its 127 units in int8, and the whole query its norm in int16.
+void RoundedScreen::choose_units(std::int64_t q, int klass, QueryUnits& chosen) const {
+  const auto& segments = items_.segments();
+  const std::size_t n = segments.size();
+  chosen.units.assign(n, 0.0);
+  chosen.multiples.assign(n, 1);
+  double squares = 0;
+  for (std::size_t s = 0; s < n; ++s) {
+    const int m = segments[s];
     const auto& matrix = queries_.args().queries[static_cast<std::size_t>(m)];
-    const double unit = items_.unit(klass, m), scale = queries_.scale(q, m) * unit;
-    largest = std::max(largest, kernels_.largest_element(matrix.row(q), scale, nullptr, matrix.cols));
-    squares += queries_.screen_norm(q, m) * queries_.screen_norm(q, m) * unit * unit;
+    const double unit = items_.unit(klass, m), norm = queries_.screen_norm(q, m) * unit;
+    chosen.units[s] = kernels_.largest_element(matrix.row(q), queries_.scale(q, m) * unit, nullptr, matrix.cols) / 127;
+    squares += norm * norm;
   }
-  const double unit = items_.format() == Format::kInt8 ? largest / 127 : std::sqrt(squares) / kMaxNorm;
-  return unit > 0 ? unit : 1;
+  if (items_.format() == Format::kInt16) {
+    const double unit = std::sqrt(squares) / kMaxNorm;
+    return std::fill(chosen.units.begin(), chosen.units.end(), unit > 0 ? unit : 1.0);
+  }
+  const std::vector<double> least = chosen.units;
+  double smallest = std::numeric_limits<double>::infinity();
+  for (const double unit : least) smallest = unit > 0 ? std::min(smallest, unit) : smallest;
+  if (!(smallest < std::numeric_limits<double>::infinity())) smallest = 1;
+  for (double unit = std::max(least.back(), smallest);; unit *= 2) {
+    double largest_sum = 0, multiple = 1;
+    for (std::size_t s = n; s-- > 0;) {
+      const double step = std::max(1.0, std::ceil(least[s] / (unit * multiple)));
+      multiple *= s + 1 < n ? step : 1;
+      if (s + 1 < n) chosen.multiples[s] = static_cast<std::int32_t>(std::min(step, kLargestSum));
+      chosen.units[s] = unit * multiple;
+      largest_sum += multiple * static_cast<double>(4 * items_.segment_steps().steps[s]) * 255 * 127;
+    }
+    if (largest_sum <= kLargestSum) return;
+  }
 }
 
-void RoundedScreen::round_query(std::int64_t q, int klass, Packed& packed) const {
-  const int n_modalities = items_.items().n_modalities();
-  const auto at = static_cast<std::size_t>(q - packed.first) * static_cast<std::size_t>(items_.n_classes()) +
-                  static_cast<std::size_t>(klass);
-  const double unit = query_unit(q, klass);
-  packed.units[at] = unit;
-
-  RoundedRow rounded(items_.format(), items_.steps());
-  for (int m = 0; m < n_modalities; ++m) {
-    const auto& matrix = queries_.args().queries[static_cast<std::size_t>(m)];
-    const double item_unit = items_.unit(klass, m);
-    const auto norms = rounded.round(kernels_, matrix.row(q), queries_.scale(q, m) * item_unit, nullptr, unit,
-                                     matrix.cols, items_.first_step(m));
-    // Where the items are all zero nothing is lost.
-    packed.lost_norms[at * static_cast<std::size_t>(n_modalities) + static_cast<std::size_t>(m)] =
-        item_unit > 0 ? std::sqrt(norms.lost) / item_unit * kUp : 0.0;
-  }
-  std::int32_t sum = 0;
-  for (const std::int8_t byte : rounded.bytes()) sum += byte;
-  packed.offsets[at] = 128 * sum;
-
+void RoundedScreen::round_query(std::int64_t q, int klass, QueryUnits& units, Packed& packed) const {
+  const auto& segments = items_.segments();
+  const auto k = static_cast<std::size_t>(klass);
+  const std::size_t at = static_cast<std::size_t>(q - packed.first) * static_cast<std::size_t>(items_.n_classes()) + k;
   const std::int64_t row = q - packed.first, panel = row / kMaxHeight * kMaxHeight;
   const int height = height_for(std::min<std::int64_t>(kMaxHeight, packed.last - packed.first - panel));
-  std::int32_t* out =
-      &packed.panels[static_cast<std::size_t>(klass)][static_cast<std::size_t>(panel * items_.steps() + row - panel)];
+  choose_units(q, klass, units);
+  packed.units[at] = units.units.back();
+
+  RoundedRow rounded(items_.format(), items_.steps());
+  std::int32_t* multiplier =
+      packed.multipliers[k].data() + panel * static_cast<std::int64_t>(segments.size() - 1) + row - panel;
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    const int m = segments[s];
+    const auto& matrix = queries_.args().queries[static_cast<std::size_t>(m)];
+    const double item_unit = items_.unit(klass, m);
+    const auto norms = rounded.round(kernels_, matrix.row(q), queries_.scale(q, m) * item_unit, nullptr, units.units[s],
+                                     matrix.cols, items_.first_step(m));
+    // Where the items are all zero nothing is lost.
+    packed.lost_norms[at * segments.size() + static_cast<std::size_t>(m)] =
+        item_unit > 0 ? std::sqrt(norms.lost) / item_unit * kUp : 0.0;
+    if (s + 1 == segments.size()) break;
+    *multiplier = units.multiples[s];
+    multiplier += height;
+  }
+  std::int32_t offset = 0;
+  const std::int8_t* byte = rounded.bytes().data();
+  for (std::size_t s = 0; s < segments.size() && !rounded.bytes().empty(); ++s) {
+    if (s > 0) offset *= units.multiples[s - 1];
+    for (std::int64_t j = 0; j < 4 * items_.segment_steps().steps[s]; ++j) offset += 128 * *byte++;
+  }
+  packed.offsets[at] = offset;
+
+  std::int32_t* out = packed.panels[k].data() + panel * items_.steps() + row - panel;
   std::vector<std::int32_t> words(static_cast<std::size_t>(items_.steps()));
   rounded.copy_words(words.data());
   for (const std::int32_t word : words) {
@@ -119,14 +170,16 @@ void RoundedScreen::round_query(std::int64_t q, int klass, Packed& packed) const
   }
 }
 
+std::size_t RoundedScreen::class_slot(std::int64_t q, std::size_t tile, const Packed& packed) const {
+  return static_cast<std::size_t>(q - packed.first) * static_cast<std::size_t>(items_.n_classes()) +
+         static_cast<std::size_t>(items_.class_of(tile));
+}
+
 double RoundedScreen::bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded,
                             const Packed& packed) const {
   const int n_modalities = items_.items().n_modalities(), group = order().tiles[tile].group;
   const auto& present = items_.items().groups()[static_cast<std::size_t>(group)].present;
-  const double* const lost =
-      &packed.lost_norms[(static_cast<std::size_t>(q - packed.first) * static_cast<std::size_t>(items_.n_classes()) +
-                          static_cast<std::size_t>(items_.class_of(tile))) *
-                         static_cast<std::size_t>(n_modalities)];
+  const double* const lost = &packed.lost_norms[class_slot(q, tile, packed) * static_cast<std::size_t>(n_modalities)];
   double sum = 0, size = 0;
   for (int m = 0; m < n_modalities; ++m) {
     if (!present[static_cast<std::size_t>(m)]) continue;
@@ -135,71 +188,104 @@ double RoundedScreen::bound(std::int64_t q, std::size_t tile, const RoundedItems
     sum += lost[m] * kept_items + norm * lost_items;
     size += norm * (kept_items + lost_items + items_.centre_norm(m));
   }
-  return queries_.factor(q, group) * (sum * kUp + size * kRounding) + 0x1p-126;
+  // The last term: slopes may be so small that float32 has no digits left for them.
+  return queries_.factor(q, group) * (sum * kUp + size * kRounding) + 0x1p-110;
 }
 
 std::int32_t RoundedScreen::threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                                       const Candidates& candidates) const {
   const int group = order().tiles[tile].group;
   const double factor = queries_.factor(q, group);
-  if (factor == 0 || !queries_.scanned(q)) return std::numeric_limits<std::int32_t>::max();
-  const auto row = static_cast<std::size_t>(q - packed.first);
-  const auto at = row * static_cast<std::size_t>(items_.n_classes()) + static_cast<std::size_t>(items_.class_of(tile));
-  const double constant = packed.constants[row * items_.items().groups().size() + static_cast<std::size_t>(group)];
-  const double lowest = ((static_cast<double>(candidates.threshold(q)) - bound) / factor - constant) / packed.units[at];
+  if (factor == 0) return std::numeric_limits<std::int32_t>::max();
+  const std::size_t at = class_slot(q, tile, packed);
+  const double lowest =
+      ((static_cast<double>(candidates.threshold(q)) - bound) / factor - constant(q, group, packed)) / packed.units[at];
   return round_threshold(lowest + packed.offsets[at]);
 }
 
-void RoundedScreen::scan_panel(std::size_t tile, std::int64_t begin, const std::int32_t* panel, std::int64_t query,
-                               int height, const Packed& packed, Scratch& scratch, Candidates& candidates) const {
-  std::array<std::int32_t, kMaxHeight * kPanelWidth> sums;
-  std::array<std::int32_t, kMaxHeight * kPanelWidth> lanes;
-  std::array<std::int32_t, kMaxHeight> counts;
-  const Tile& t = order().tiles[tile];
-  const auto klass = static_cast<std::size_t>(items_.class_of(tile));
-  std::int32_t* const thresholds = &scratch.thresholds[static_cast<std::size_t>(query)];
-  if (screen_(height, &packed.panels[klass][static_cast<std::size_t>(query * items_.steps())], panel, items_.steps(),
-              thresholds, {sums.data(), lanes.data(), counts.data()}) == 0) {
-    return;
-  }
-  const std::int64_t n_lanes = t.end - begin;
-  const std::int64_t n_queries = std::min<std::int64_t>(height, packed.last - packed.first - query);
-  for (std::int64_t r = 0; r < n_queries; ++r) {
-    const std::int64_t q = packed.first + query + r;
-    const auto row = static_cast<std::size_t>(query + r);
-    const auto at = row * static_cast<std::size_t>(items_.n_classes()) + klass;
-    const double factor = queries_.factor(q, t.group), bound = scratch.bounds[row];
-    const double constant = packed.constants[row * items_.items().groups().size() + static_cast<std::size_t>(t.group)];
-    for (int i = 0; i < counts[static_cast<std::size_t>(r)]; ++i) {
-      const auto hit = static_cast<std::size_t>(r * kPanelWidth + i);
-      // The threshold may have risen since the panel was screened; beyond the tile are the panel's zeros.
-      if (lanes[hit] >= n_lanes || sums[hit] < thresholds[r]) continue;
-      const double product = packed.units[at] * (sums[hit] - packed.offsets[at]) + constant;
-      if (candidates.push(q, factor * product, bound, order().ids[static_cast<std::size_t>(begin + lanes[hit])])) {
-        thresholds[r] = threshold(q, tile, packed, bound, candidates);
-      }
-    }
+/// What the kernel needs to know of the queries of a block to scan a tile.
+void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
+                                    Scratch& scratch, Candidates& candidates) const {
+  const int group = order().tiles[tile].group;
+  const auto n = static_cast<std::size_t>(packed.last - packed.first);
+  scratch.thresholds.assign(n + kMaxHeight, std::numeric_limits<std::int32_t>::max());
+  scratch.offsets.resize(n + kMaxHeight);
+  scratch.slopes.resize(n + kMaxHeight);
+  scratch.intercepts.resize(n + kMaxHeight);
+  scratch.bounds.resize(n + kMaxHeight);
+  for (std::size_t row = 0; row < n; ++row) {
+    const std::int64_t q = packed.first + static_cast<std::int64_t>(row);
+    if (!queries_.scanned(q)) continue;
+    candidates.catch_up(q);
+    const double factor = queries_.factor(q, group);
+    const std::size_t at = class_slot(q, tile, packed);
+    const double width = bound(q, tile, rounded, packed);
+    scratch.bounds[row] = static_cast<float>(width * (1 + 0x1p-22));
+    scratch.thresholds[row] = threshold(q, tile, packed, width, candidates);
+    scratch.offsets[row] = packed.offsets[at];
+    scratch.slopes[row] = static_cast<float>(factor * packed.units[at]);
+    scratch.intercepts[row] = static_cast<float>(factor * constant(q, group, packed));
   }
 }
 
-void RoundedScreen::scan(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const {
+/// Bits of the items of a tile that the queries of a panel must not get.
+void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height,
+                                 Scratch& scratch) const {
   const Tile& t = order().tiles[tile];
-  const std::int64_t n = packed.last - packed.first;
-  const RoundedItems::RoundedTile rounded = items_.tile(tile, scratch.tile);
-  scratch.bounds.resize(static_cast<std::size_t>(n));
-  scratch.thresholds.assign(static_cast<std::size_t>(n + kMaxHeight), std::numeric_limits<std::int32_t>::max());
-  for (std::int64_t row = 0; row < n; ++row) {
-    const auto at = static_cast<std::size_t>(row);
-    candidates.catch_up(packed.first + row);
-    scratch.bounds[at] = bound(packed.first + row, tile, rounded, packed);
-    scratch.thresholds[at] = threshold(packed.first + row, tile, packed, scratch.bounds[at], candidates);
+  const auto n_panels = static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth);
+  const auto mark = [&](std::int64_t position, std::size_t r) {
+    const auto at = static_cast<std::size_t>(position - t.begin);
+    scratch.refused[at / kPanelWidth * static_cast<std::size_t>(height) + r] |= 1U << (at % kPanelWidth);
+  };
+  scratch.refused.assign(n_panels * static_cast<std::size_t>(height), 0);
+  const std::int64_t n_queries = std::min<std::int64_t>(height, packed.last - packed.first - query);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(n_queries); ++r) {
+    if (filters_.allowed != nullptr) {
+      for (std::int64_t i = t.begin; i < t.end; ++i) {
+        if (filters_.allowed[order().ids[static_cast<std::size_t>(i)]] == 0) mark(i, r);
+      }
+    }
+    if (packed.refused_ends.empty()) continue;
+    const std::int32_t* const all = packed.refused.data();
+    const std::size_t row = static_cast<std::size_t>(query) + r;
+    const std::int32_t* const end = all + packed.refused_ends[row + 1];
+    const auto* position = std::lower_bound(all + packed.refused_ends[row], end, t.begin);
+    for (; position != end && *position < t.end; ++position) mark(*position, r);
   }
+}
+
+void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
+                         Candidates& candidates) const {
+  const Tile& t = order().tiles[tile];
+  const std::int64_t n = packed.last - packed.first, steps = items_.steps();
+  const RoundedItems::RoundedTile& rounded = prepared.tile;
+  prepare_queries(tile, rounded, packed, scratch, candidates);
+  const auto klass = static_cast<std::size_t>(items_.class_of(tile));
+  const std::int32_t *const words = packed.panels[klass].data(), *const multipliers = packed.multipliers[klass].data();
+  const kernels::Segments segments = items_.segment_steps();
   // The tile stays in L2 and a panel of queries in L1, beside the candidates that it finds.
   for (std::int64_t query = 0; query < n; query += kMaxHeight) {
     const int height = height_for(std::min<std::int64_t>(kMaxHeight, n - query));
+    const auto row = static_cast<std::size_t>(query);
+    const kernels::RoundedQueries queries{words + query * steps,    multipliers + query * (segments.n - 1),
+                                          &scratch.thresholds[row], &scratch.offsets[row],
+                                          &scratch.slopes[row],     &scratch.intercepts[row],
+                                          &scratch.bounds[row]};
+    const kernels::CandidateLists lists = candidates.lists(packed.first + query);
+    if (refuses()) mark_refused(tile, packed, query, height, scratch);
+    const std::uint32_t* refused = refuses() ? scratch.refused.data() : nullptr;
     for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
-      const std::int32_t* const panel = rounded.panels + (begin - t.begin) * items_.steps();
-      scan_panel(tile, begin, panel, query, height, packed, scratch, candidates);
+      const kernels::RoundedPanel items{rounded.panels + (begin - t.begin) * steps,
+                                        &order().ids[static_cast<std::size_t>(begin)],
+                                        static_cast<int>(std::min<std::int64_t>(kPanelWidth, t.end - begin)), refused};
+      if (refused != nullptr) refused += height;
+      for (unsigned grown = screen_(height, queries, items, segments, lists); grown != 0; grown &= grown - 1) {
+        const int r = __builtin_ctz(grown);
+        const std::int64_t q = packed.first + query + r;
+        if (!candidates.make_room(q)) continue;
+        scratch.thresholds[row + static_cast<std::size_t>(r)] =
+            threshold(q, tile, packed, scratch.bounds[row + static_cast<std::size_t>(r)], candidates);
+      }
     }
   }
 }

@@ -13,48 +13,79 @@
 
 namespace recfuse {
 
-/// A weighted query v is rounded for every class of items: v = (unit / item unit) * integers + what is lost. Then, with
-/// items y = kept + lost,
-///   |<v, y> - unit * <integers, integers>| <= sum_m |lost_v| |kept_y| + |v| |lost_y|
-/// by Cauchy-Schwarz; sums of integers are exact. Norms are measured in float64 and rounded up, not estimated.
+/// A weighted query v is rounded for every class of items: v = (unit / item unit) * integers + what is lost, with a
+/// unit per modality. Then, with items y = kept + lost,
+///   |<v, y> - sum_m unit * <integers, integers>| <= sum_m |lost_v| |kept_y| + |v| |lost_y|
+/// by Cauchy-Schwarz. Units are whole multiples of one another, so that all products share a sum, which is exact. Norms
+/// are measured in float64 and rounded up, not estimated.
 class RoundedScreen {
  public:
   /// Queries [first, last) of a block, rounded for every class.
   struct Packed {
     std::int64_t first, last;
-    std::vector<AlignedVector<std::int32_t>> panels;  // per class: panels of 14, and a lower one for the rest
-    std::vector<double> units;                        // (queries, classes)
-    std::vector<std::int32_t> offsets;                // (queries, classes): what the 128 in the items' bytes adds
-    std::vector<double> lost_norms;                   // (queries, classes, modalities)
-    std::vector<double> constants;                    // (queries, groups): the product with the centres
+    std::vector<AlignedVector<std::int32_t>> panels;     // per class: panels of 14, and a lower one for the rest
+    std::vector<std::vector<std::int32_t>> multipliers;  // per class: (panels, segments but the first, queries)
+    std::vector<double> units;                           // (queries, classes): of the sums
+    std::vector<std::int32_t> offsets;                   // (queries, classes): what the 128 in the items' bytes adds
+    std::vector<double> lost_norms;                      // (queries, classes, modalities)
+    std::vector<std::int32_t> refused;                   // positions of excluded items, query by query
+    std::vector<std::size_t> refused_ends;               // (queries + 1); empty where nothing is excluded
+    std::vector<double> constants;                       // (queries, groups): the product with the centres
+  };
+
+  struct Prepared {
+    RoundedItems::Scratch room;
+    RoundedItems::RoundedTile tile;
   };
 
   struct Scratch {
-    RoundedItems::Scratch tile;
-    std::vector<std::int32_t> thresholds;  // of the queries of the block, for the tile at hand
-    std::vector<double> bounds;
+    // Of the queries of the block, for the tile at hand: kernels::RoundedQueries says what they are.
+    std::vector<std::int32_t> thresholds, offsets;
+    std::vector<float> slopes, intercepts, bounds;
+    std::vector<std::uint32_t> refused;  // (panels, queries of a panel)
   };
 
-  RoundedScreen(const Queries& queries, const RoundedItems& items);
+  /// Units of a query, per segment: each is a multiple of the next one.
+  struct QueryUnits {
+    std::vector<double> units;
+    std::vector<std::int32_t> multiples;  // of the next one; the last is 1
+  };
+
+  /// Keeps views of all three.
+  RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters);
+
+  /// What the screen does not look at itself.
+  Filters left_to_candidates() const { return {.exclude = {}, .allow = filters_.allow, .allowed = nullptr}; }
 
   const ScanOrder& order() const { return items_.order(); }
   int panel_queries() const;
-  /// The bounds of int8 are wide: several times k stay between them.
-  std::int64_t candidates(std::int64_t k) const { return (items_.format() == Format::kInt8 ? 4 : 2) * k + 64; }
+  std::int64_t candidates(std::int64_t k) const;
+  /// As many as stay in a third cache.
+  std::int64_t chunk_tiles() const { return 32; }
   Packed pack(std::int64_t first, std::int64_t last) const;
-  void scan(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const;
+  void prepare(std::size_t tile, Prepared& prepared) const { prepared.tile = items_.tile(tile, prepared.room); }
+  void scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
+            Candidates& candidates) const;
 
  private:
-  double query_unit(std::int64_t q, int klass) const;
-  void round_query(std::int64_t q, int klass, Packed& packed) const;
+  void choose_units(std::int64_t q, int klass, QueryUnits& units) const;
+  void round_query(std::int64_t q, int klass, QueryUnits& units, Packed& packed) const;
+  double constant(std::int64_t q, int group, const Packed& packed) const {
+    return packed.constants[static_cast<std::size_t>(q - packed.first) * items_.items().groups().size() +
+                            static_cast<std::size_t>(group)];
+  }
+  std::size_t class_slot(std::int64_t q, std::size_t tile, const Packed& packed) const;
   double bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed) const;
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                          const Candidates& candidates) const;
-  void scan_panel(std::size_t tile, std::int64_t begin, const std::int32_t* panel, std::int64_t query, int height,
-                  const Packed& packed, Scratch& scratch, Candidates& candidates) const;
+  bool refuses() const { return filters_.exclude.given() || filters_.allowed != nullptr; }
+  void mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height, Scratch& scratch) const;
+  void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
+                       Scratch& scratch, Candidates& candidates) const;
 
   const Queries& queries_;
   const RoundedItems& items_;
+  const Filters& filters_;
   const kernels::KernelTable& kernels_;
   decltype(kernels::KernelTable::screen_int8) screen_;
 };

@@ -5,24 +5,31 @@
 namespace recfuse {
 namespace {
 
-constexpr std::int64_t kMaxQueriesPerBlock = 2048;
-constexpr std::int64_t kTilesPerWorker = 8;            // with fewer, workers that divide the items wait for one another
-constexpr std::int64_t kMaxCandidateBytes = 64 << 20;  // per worker
+constexpr std::int64_t kBlockQueries = 512;
+constexpr std::int64_t kMaxCandidateBytes = 32 << 20;  // of all blocks at once
+constexpr std::int64_t kBlocksPerWorker = 4;           // at once, where all items stay in cache anyway
+constexpr std::int64_t kMaxSharedQueries = 64;         // of a block whose items are divided
 
 }  // namespace
 
-SearchCut cut_search(std::int64_t n_queries, int num_threads, std::int64_t n_tiles, int panel_queries,
-                     std::int64_t room) {
-  const std::int64_t n = std::max<std::int64_t>(n_queries, 1);
-  const std::int64_t most =
-      std::clamp<std::int64_t>(kMaxCandidateBytes / Candidates::bytes_per_query(room), 1, kMaxQueriesPerBlock);
-  const std::int64_t workers = plan_workers(n, num_threads);
-  const bool own = n >= workers * panel_queries && n_tiles < kTilesPerWorker * workers;
-  if (!own) return {std::min(most, n), false};
-  const std::int64_t rounds = (n + most * workers - 1) / (most * workers);
-  // Whole panels of queries, evenly over the workers.
-  const std::int64_t even = (n + rounds * workers - 1) / (rounds * workers);
-  return {std::min(most, (even + panel_queries - 1) / panel_queries * panel_queries), true};
+SearchCut cut_search(std::int64_t first, std::int64_t last, int num_threads, int panel_queries, std::int64_t room,
+                     bool one_chunk) {
+  const std::int64_t n = std::max<std::int64_t>(last - first, 1), workers = plan_workers(n, num_threads);
+  const std::int64_t most = std::max<std::int64_t>(1, kMaxCandidateBytes / Candidates::bytes_per_query(room));
+  SearchCut cut{.by_queries = n >= workers * panel_queries, .n_blocks = 0, .blocks_at_once = 1, .blocks = {}};
+  // Whole panels of queries, evenly over the blocks, and those evenly over the workers.
+  const std::int64_t n_panels = (n + panel_queries - 1) / panel_queries;
+  const std::int64_t largest = std::min(cut.by_queries ? kBlockQueries : kMaxSharedQueries, most);
+  const std::int64_t rounds = cut.by_queries ? workers : 1;
+  cut.n_blocks = std::min(n_panels, ((n + largest - 1) / largest + rounds - 1) / rounds * rounds);
+  for (std::int64_t b = 0; b <= cut.n_blocks; ++b) {
+    // The larger blocks first: the first one is the size of all candidates.
+    const std::int64_t panels = (b * n_panels + cut.n_blocks - 1) / cut.n_blocks;
+    cut.blocks.push_back(std::min(last, first + panels * panel_queries));
+  }
+  const std::int64_t at_once = one_chunk ? kBlocksPerWorker * workers : most / (cut.blocks[1] - cut.blocks[0]);
+  cut.blocks_at_once = std::clamp<std::int64_t>(at_once / workers * workers, workers, std::max(workers, cut.n_blocks));
+  return cut;
 }
 
 void ExactScores::consider(std::int64_t q, std::int32_t id, ExactTopk& best) const {

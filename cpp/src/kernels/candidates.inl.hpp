@@ -35,6 +35,28 @@ float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int3
   return value;
 }
 
+float least_lower_end(float kth, std::int64_t n, const float* values, const float* bounds) {
+  float least = __builtin_inff();
+  std::int64_t i = 0;
+#if defined(__AVX512F__)
+  const __m512 reached = _mm512_set1_ps(kth);
+  __m512 lanes = _mm512_set1_ps(least);
+  for (; i < n; i += 16) {
+    const auto inside = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
+    const __m512 v = _mm512_maskz_loadu_ps(inside, values + i), b = _mm512_maskz_loadu_ps(inside, bounds + i);
+    const __mmask16 best = _mm512_mask_cmp_ps_mask(inside, v, reached, _CMP_GE_OQ);
+    lanes = _mm512_mask_min_ps(lanes, best, lanes, _mm512_sub_ps(v, b));
+  }
+  float of_lane[16];
+  _mm512_storeu_ps(of_lane, lanes);
+  for (const float x : of_lane) least = x < least ? x : least;
+#endif
+  for (; i < n; ++i) {
+    if (values[i] >= kth && values[i] - bounds[i] < least) least = values[i] - bounds[i];
+  }
+  return least;
+}
+
 std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids) {
   std::int64_t kept = 0;
 #if defined(__AVX512F__)

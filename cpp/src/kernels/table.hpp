@@ -142,6 +142,9 @@ struct KernelTable {
   /// keys is room for n.
   float (*kth_largest)(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys);
 
+  /// The least value - bound of the candidates whose value is at least `kth`.
+  float (*least_lower_end)(float kth, std::int64_t n, const float* values, const float* bounds);
+
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
   std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);
 

@@ -23,6 +23,7 @@ Candidates::Candidates(const Queries& queries, const Filters& filters, std::int6
     : queries_(queries),
       filters_(filters),
       shared_(shared),
+      kernels_(kernel_table()),
       room_(room),
       values_(static_cast<std::size_t>(max_queries * (room + kernels::kSpareCandidates))),
       bounds_(values_.size()),
@@ -98,8 +99,10 @@ void Candidates::score_best() {
 void Candidates::settle() {
   score_best();
   for (std::int64_t q = first_; q < last_; ++q) {
-    catch_up(q);
-    drop_hopeless(q);
+    if (shared_ != nullptr) {
+      catch_up(q);
+      drop_hopeless(q);
+    }
     await_score(q, -std::numeric_limits<float>::infinity());
   }
   score_pending();
@@ -193,18 +196,14 @@ void Candidates::drop_refused(std::int64_t q) {
 /// they reach in the screen, and hardly another; -inf where there are fewer.
 float Candidates::drop_hopeless(std::int64_t q) {
   const std::int64_t k = queries_.args().k, count = counts_[row(q)];
-  const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(count);
+  const std::size_t begin = first_entry(q);
   float kth = -std::numeric_limits<float>::infinity();
   if (count >= k) {
-    kth = kernel_table().kth_largest(&values_[begin], count, k, keys_.data());
-    float least = std::numeric_limits<float>::infinity();
-    for (std::size_t i = begin; i < end; ++i) {
-      if (values_[i] >= kth) least = std::min(least, values_[i] - bounds_[i]);
-    }
-    raise_threshold(q, least);
+    kth = kernels_.kth_largest(&values_[begin], count, k, keys_.data());
+    raise_threshold(q, kernels_.least_lower_end(kth, count, &values_[begin], &bounds_[begin]));
   }
   counts_[row(q)] = admitted_[row(q)] = static_cast<std::int32_t>(
-      kernel_table().keep_reaching(threshold(q), count, &values_[begin], &bounds_[begin], &ids_[begin]));
+      kernels_.keep_reaching(threshold(q), count, &values_[begin], &bounds_[begin], &ids_[begin]));
   return kth;
 }
 
@@ -234,12 +233,12 @@ void Candidates::score_pending() {
     std::array<float, kernels::kDots> scores;
     for (std::size_t j = 0; j < pairs.size(); ++j)
       pairs[j] = {first_ + by_item_[i + j].row, ids_[entry(by_item_[i + j])]};
-    queries_.score_four(kernel_table(), pairs.data(), scores.data());
+    queries_.score_four(kernels_, pairs.data(), scores.data());
     for (std::size_t j = 0; j < pairs.size(); ++j) set_score(entry(by_item_[i + j]), scores[j]);
   }
   for (; i < by_item_.size(); ++i) {
     const std::size_t at = entry(by_item_[i]);
-    set_score(at, queries_.score(kernel_table(), first_ + by_item_[i].row, ids_[at]));
+    set_score(at, queries_.score(kernels_, first_ + by_item_[i].row, ids_[at]));
   }
   n_scored_ += static_cast<std::int64_t>(pending_.size());
   pending_.clear();

@@ -115,6 +115,7 @@ class Candidates {
   const Queries& queries_;
   const Filters& filters_;
   SharedThresholds* shared_;
+  const kernels::KernelTable& kernels_;
   std::int64_t room_;
   std::int64_t first_ = 0, last_ = 0;
   // (queries, room): the score is within bound of value; a bound of 0 says that value is the score.

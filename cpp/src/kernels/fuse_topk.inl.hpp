@@ -116,10 +116,17 @@ void pack_panel(const float* const* rows, const float* scales, int n_rows, int w
   }
 }
 
+// Rows that are not neighbours surprise the memory; of long ones it guesses the rest.
+constexpr std::int64_t kRowsAhead = 6, kBytesAhead = 1024;
+
 void score_rows(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                 std::int64_t n_rows, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n_rows; ++i) {
     const float* row = items + (ids == nullptr ? i : ids[i]) * stride;
+    if (ids != nullptr && i + kRowsAhead < n_rows && ids[i + kRowsAhead] - ids[i] != kRowsAhead) {
+      const char* const ahead = reinterpret_cast<const char*>(items + ids[i + kRowsAhead] * stride);
+      for (std::int64_t byte = 0; byte < 4 * n && byte < kBytesAhead; byte += 64) __builtin_prefetch(ahead + byte);
+    }
     // Four partial sums hide the latency of the additions.
     Floats s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
     std::int64_t k = 0;

@@ -62,9 +62,10 @@ SearchPlan FusedIndex::plan() const { return state_->screen.plan(); }
 void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts) const {
   const FusedItems& items = state_->items;
   validate(args, items.args(), out, parts);
-  std::vector<char> allowed(static_cast<std::size_t>(args.has_allow_ids ? items.n_items() : 0), 0);
-  for (const std::int32_t id : args.allow_ids) allowed[static_cast<std::size_t>(id)] = 1;
-  const bool few_allowed = args.has_allow_ids && static_cast<double>(args.allow_ids.size()) <=
+  std::vector<std::int32_t> allowed(args.allow_ids.begin(), args.allow_ids.end());
+  if (!std::is_sorted(allowed.begin(), allowed.end())) std::sort(allowed.begin(), allowed.end());
+  allowed.erase(std::unique(allowed.begin(), allowed.end()), allowed.end());
+  const bool few_allowed = args.has_allow_ids && static_cast<double>(allowed.size()) <=
                                                      kSparseAllowList * static_cast<double>(items.n_items());
   ScreenChoice::Handle rounded = few_allowed ? nullptr : state_->screen.rounded_for(args);
   if (!rounded) {
@@ -72,7 +73,9 @@ void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<d
     const ScanOrder order = items.scan_order(FloatScreen::tile_items(items.total_dim()), &allowed);
     return search_in_float32(items, order, args, out, parts);
   }
-  const char* const flags = args.has_allow_ids ? allowed.data() : nullptr;
+  std::vector<char> is_allowed(static_cast<std::size_t>(args.has_allow_ids ? items.n_items() : 0), 0);
+  for (const std::int32_t id : allowed) is_allowed[static_cast<std::size_t>(id)] = 1;
+  const char* const flags = args.has_allow_ids ? is_allowed.data() : nullptr;
   const std::int64_t n = args.queries[0].rows;
   std::int64_t first = 0;
   if (rounded->format() == Format::kInt8 && !state_->screen.tried(args)) {

@@ -77,11 +77,12 @@ void FusedItems::measure_norms() {
   });
 }
 
-ScanOrder FusedItems::scan_order(std::int64_t tile_items, const std::vector<char>* allowed) const {
+ScanOrder FusedItems::scan_order(std::int64_t tile_items, const std::vector<std::int32_t>* allowed) const {
   ScanOrder order;
   std::vector<std::vector<std::int32_t>> by_group(groups_.size());
-  for (std::int32_t id = 0; id < n_items(); ++id) {
-    if (allowed != nullptr && !(*allowed)[static_cast<std::size_t>(id)]) continue;
+  const std::int64_t n = allowed == nullptr ? n_items() : static_cast<std::int64_t>(allowed->size());
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int32_t id = allowed == nullptr ? static_cast<std::int32_t>(i) : (*allowed)[static_cast<std::size_t>(i)];
     if (irregular_[static_cast<std::size_t>(id)]) {
       order.irregular_ids.push_back(id);
     } else {

@@ -51,8 +51,8 @@ class FusedItems {
   /// Whether the item leaves the range of the screen, or has an infinity or a NaN.
   bool irregular(std::int32_t id) const { return irregular_[static_cast<std::size_t>(id)] != 0; }
 
-  /// The scan of all items, or of those in `allowed` (a flag per item).
-  ScanOrder scan_order(std::int64_t tile_items, const std::vector<char>* allowed) const;
+  /// The scan of all items, or of those in `allowed` (rising ids).
+  ScanOrder scan_order(std::int64_t tile_items, const std::vector<std::int32_t>* allowed) const;
 
   /// Interleaves tile items [begin, end) of the scan, at most nr, all modalities behind one another.
   void pack(const kernels::KernelTable& kernels, const ScanOrder& order, const Tile& tile, std::int64_t begin,

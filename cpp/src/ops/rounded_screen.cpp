@@ -228,29 +228,35 @@ void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::Rounde
   }
 }
 
-/// Bits of the items of a tile that the queries of a panel must not get.
+/// A bit for every item of a tile that no query may get.
+void RoundedScreen::mark_disallowed(std::size_t tile, Scratch& scratch) const {
+  const Tile& t = order().tiles[tile];
+  scratch.disallowed.assign(static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth), 0);
+  if (filters_.allowed == nullptr) return;
+  for (std::int64_t i = 0; i < t.end - t.begin; ++i) {
+    const bool refused = filters_.allowed[order().ids[static_cast<std::size_t>(t.begin + i)]] == 0;
+    scratch.disallowed[static_cast<std::size_t>(i / kPanelWidth)] |= static_cast<std::uint32_t>(refused)
+                                                                     << (i % kPanelWidth);
+  }
+}
+
+/// A bit for every item of a tile that a query of the panel must not get.
 void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height,
                                  Scratch& scratch) const {
   const Tile& t = order().tiles[tile];
-  const auto n_panels = static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth);
-  const auto mark = [&](std::int64_t position, std::size_t r) {
-    const auto at = static_cast<std::size_t>(position - t.begin);
-    scratch.refused[at / kPanelWidth * static_cast<std::size_t>(height) + r] |= 1U << (at % kPanelWidth);
-  };
-  scratch.refused.assign(n_panels * static_cast<std::size_t>(height), 0);
-  const std::int64_t n_queries = std::min<std::int64_t>(height, packed.last - packed.first - query);
-  for (std::size_t r = 0; r < static_cast<std::size_t>(n_queries); ++r) {
-    if (filters_.allowed != nullptr) {
-      for (std::int64_t i = t.begin; i < t.end; ++i) {
-        if (filters_.allowed[order().ids[static_cast<std::size_t>(i)]] == 0) mark(i, r);
-      }
-    }
-    if (packed.refused_ends.empty()) continue;
-    const std::int32_t* const all = packed.refused.data();
+  const auto width = static_cast<std::size_t>(height);
+  scratch.refused.clear();
+  for (const std::uint32_t word : scratch.disallowed) scratch.refused.insert(scratch.refused.end(), width, word);
+  if (packed.refused_ends.empty()) return;
+  const auto n_queries = static_cast<std::size_t>(std::min<std::int64_t>(height, packed.last - packed.first - query));
+  for (std::size_t r = 0; r < n_queries; ++r) {
     const std::size_t row = static_cast<std::size_t>(query) + r;
-    const std::int32_t* const end = all + packed.refused_ends[row + 1];
-    const auto* position = std::lower_bound(all + packed.refused_ends[row], end, t.begin);
-    for (; position != end && *position < t.end; ++position) mark(*position, r);
+    const std::int32_t* const end = packed.refused.data() + packed.refused_ends[row + 1];
+    const auto* position = std::lower_bound(packed.refused.data() + packed.refused_ends[row], end, t.begin);
+    for (; position != end && *position < t.end; ++position) {
+      const auto at = static_cast<std::size_t>(*position - t.begin);
+      scratch.refused[at / kPanelWidth * width + r] |= 1U << (at % kPanelWidth);
+    }
   }
 }
 
@@ -260,6 +266,7 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
   const std::int64_t n = packed.last - packed.first, steps = items_.steps();
   const RoundedItems::RoundedTile& rounded = prepared.tile;
   prepare_queries(tile, rounded, packed, scratch, candidates);
+  if (refuses()) mark_disallowed(tile, scratch);
   const auto klass = static_cast<std::size_t>(items_.class_of(tile));
   const std::int32_t *const words = packed.panels[klass].data(), *const multipliers = packed.multipliers[klass].data();
   const kernels::Segments segments = items_.segment_steps();

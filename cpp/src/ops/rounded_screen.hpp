@@ -42,7 +42,8 @@ class RoundedScreen {
     // Of the queries of the block, for the tile at hand: kernels::RoundedQueries says what they are.
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;
-    std::vector<std::uint32_t> refused;  // (panels, queries of a panel)
+    std::vector<std::uint32_t> disallowed;  // (panels of the tile)
+    std::vector<std::uint32_t> refused;     // (panels of the tile, queries of a panel)
   };
 
   /// Units of a query, per segment: each is a multiple of the next one.
@@ -79,6 +80,7 @@ class RoundedScreen {
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                          const Candidates& candidates) const;
   bool refuses() const { return filters_.exclude.given() || filters_.allowed != nullptr; }
+  void mark_disallowed(std::size_t tile, Scratch& scratch) const;
   void mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height, Scratch& scratch) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
                        Scratch& scratch, Candidates& candidates) const;

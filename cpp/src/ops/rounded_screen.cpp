@@ -41,9 +41,11 @@ RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, 
 
 int RoundedScreen::panel_queries() const { return kMaxHeight; }
 
-/// The bounds of int8 are wide: several times k stay between them, and more where many dimensions make scores alike.
+/// The bounds of int8 are wide: several times k stay between them, and many more where many dimensions make scores
+/// alike; those that there is no room for must be scored on the way.
 std::int64_t RoundedScreen::candidates(std::int64_t k) const {
-  const std::int64_t times = items_.format() == Format::kInt16 ? 2 : items_.items().total_dim() < kManyDims ? 4 : 10;
+  if (items_.format() == Format::kInt16) return 2 * k + 64;
+  const std::int64_t times = items_.items().total_dim() < kManyDims ? 4 : std::clamp<std::int64_t>(3072 / k, 10, 24);
   return times * k + 64;
 }
 

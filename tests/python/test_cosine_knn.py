@@ -24,6 +24,7 @@ VALUES = {
     "large counts": lambda rng, n: rng.integers(40_000, 46_000, n),
     "reals": lambda rng, n: rng.random(n) + 0.1,
     "signed": lambda rng, n: rng.integers(-3, 4, n),  # with stored zeros
+    "signed reals": lambda rng, n: (rng.random(n) + 0.1) * rng.choice([-1, 1], n),
     "wild": lambda rng, n: 10.0 ** rng.uniform(-38, 38, n),
 }
 
@@ -34,6 +35,17 @@ def random_matrix(rng, values, shape=(40, 30), density=0.2) -> sp.csr_array:
     return sp.csr_array((data, (rows, columns)), shape=shape)
 
 
+def busy_matrix(rng, data, n_rows=2600, n_columns=60) -> sp.csr_array:
+    """Rows of very different size: the columns are full among the large rows, thin among the rest.
+
+    `data` draws n values. Large enough that columns are added as blocks of bytes where that pays.
+    """
+    full = 0.9 / (1 + np.arange(n_rows) / 200)[:, None]
+    rows, columns = np.nonzero(rng.random((n_rows, n_columns)) < rng.permutation(full))
+    shape = (n_rows, n_columns)
+    return sp.csr_array((data(rng, len(rows)).astype(np.float32), (rows, columns)), shape=shape)
+
+
 def parts(csr: sp.csr_array):
     return csr.indptr, csr.indices, csr.data
 
@@ -41,7 +53,7 @@ def parts(csr: sp.csr_array):
 def fast_reference(matrix, k, rows, *, shrinkage=0.0):
     """Neighbours of some rows of a larger matrix; SciPy's product adds in index order, too."""
     wide = matrix.astype(np.float64)
-    squared = np.array([np.cumsum(np.append(0, wide.data[a:b] ** 2))[-1] for a, b in spans(wide)])
+    squared = squared_norms(wide)
     for row in rows:
         dots = wide[[row]] @ wide.T
         others = dots.indices
@@ -52,8 +64,11 @@ def fast_reference(matrix, k, rows, *, shrinkage=0.0):
         yield list(zip(others[order].tolist(), scores[order].tolist(), strict=True))
 
 
-def spans(csr):
-    return zip(csr.indptr[:-1], csr.indptr[1:], strict=True)
+def squared_norms(csr):
+    """One after the other, as the definition has it."""
+    sums = np.zeros(csr.shape[0])
+    np.add.at(sums, np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr)), csr.data**2)
+    return sums
 
 
 @pytest.mark.parametrize("shape", [(36, 24), (15, 120)], ids=str)
@@ -100,6 +115,59 @@ def test_many_rows(rng, values):
     rows = range(0, 2500, 125)
     expected = list(fast_reference(matrix, 20, rows, shrinkage=1.0))
     assert [reference.from_csr(got)[row] for row in rows] == expected
+
+
+BYTES = {
+    "ones": VALUES["ones"],
+    "counts": VALUES["counts"],
+    "up to 127": lambda rng, n: rng.integers(1, 128, n),
+    "up to 128": lambda rng, n: rng.integers(1, 129, n),  # some columns cannot be bytes
+    "quarters": lambda rng, n: rng.integers(1, 40, n) / 4,
+    "up to 46,000": lambda rng, n: rng.choice([1, 2, 3, 46_000], n, p=[0.4, 0.3, 0.299, 0.001]),
+}
+
+
+@pytest.mark.parametrize("values", BYTES)
+@pytest.mark.parametrize(("shrinkage", "k"), [(0.0, 20), (3.0, 600)])
+def test_busy_columns(rng, isa, values, shrinkage, k):
+    matrix = busy_matrix(rng, BYTES[values])
+    matrix = sp.vstack([matrix, matrix[:300]], format="csr")  # ties
+    _core.set_isa(isa)
+    got = recfuse.cosine_knn(matrix, k, shrinkage=shrinkage, num_threads=2)
+    rows = list(range(0, matrix.shape[0], 91))
+    expected = list(fast_reference(matrix, k, rows, shrinkage=shrinkage))
+    assert reference.from_csr(got[rows]) == expected
+    alone = recfuse.cosine_knn(matrix, k, shrinkage=shrinkage, num_threads=1)
+    assert_same_bytes(parts(alone), parts(got))
+
+
+@pytest.mark.parametrize("values", ["ones", "counts", "large counts", "signed reals"])
+def test_few_of_many_rows_are_met(rng, isa, values):
+    """Marks lead to the few sums that were added to, in more rows than 16 bits number."""
+    n_rows, n_columns = 70_000, 30_000
+    columns = rng.integers(0, n_columns, (n_rows, 2))
+    columns[: n_rows // 50, 0] = rng.integers(0, 20, n_rows // 50)  # some columns are popular
+    columns.sort(axis=1)
+    columns[:, 1] += columns[:, 0] == columns[:, 1]
+    data = VALUES[values](rng, columns.size).astype(np.float32)
+    shape = (n_rows, n_columns + 1)
+    matrix = sp.csr_array((data, (np.repeat(np.arange(n_rows), 2), columns.ravel())), shape=shape)
+    matrix = sp.vstack([matrix, matrix[:2000]], format="csr")
+    _core.set_isa(isa)
+    got = recfuse.cosine_knn(matrix, 30)
+    rows = np.concatenate([np.arange(0, 1400, 100), np.arange(0, 72_000, 6001)]).tolist()
+    assert reference.from_csr(got[rows]) == list(fast_reference(matrix, 30, rows))
+
+
+@pytest.mark.parametrize("values", ["counts", "reals"])
+def test_more_equal_rows_than_are_candidates(values):
+    """All neighbours tie: what is kept before the exact scores must not be cut short."""
+    n_rows, value = 10_000, {"counts": 2, "reals": 0.3}[values]
+    matrix = sp.csr_array(np.full((n_rows, 1), value, np.float32))
+    got = reference.from_csr(recfuse.cosine_knn(matrix, 3))
+    for row in (0, 1, 2, 3, 4, 9_999):
+        score = float(np.float32(1)) if values == "counts" else got[row][0][1]
+        assert got[row] == [(i, score) for i in range(4) if i != row][:3]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ namespace recfuse::kernels::RECFUSE_ISA_NAME {
 namespace {
 #include "transpose.inl.hpp"
 // What is above is used below.
+#include "byte_blocks.inl.hpp"
 #include "candidates.inl.hpp"
 #include "ceilings.inl.hpp"
+#include "earlier_rows.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "rescore.inl.hpp"
 #include "rounded_screen.inl.hpp"
@@ -53,6 +55,13 @@ const KernelTable table{
     .add_corated = add_corated,
     .screen_counts = screen_counts,
     .screen_reals = screen_reals,
+    .add_earlier_counts = add_earlier_counts,
+    .add_earlier_reals = add_earlier_reals,
+    .screen_earlier_counts = screen_earlier_counts,
+    .screen_earlier_reals = screen_earlier_reals,
+    .add_blocks = add_blocks,
+    .block_slot = block_slot,
+    .block_cost = kBlockCost,
     .multiply_add_chains = multiply_add_chains,
     .int8_chains = kInt8Chains,
     .read_floats = read_floats,

@@ -94,6 +94,59 @@ struct SumBound {
 
 constexpr int kDots = 4;  // that canonical_dots computes at once
 
+/// How an entry of PackedLists lies in its word: the number of its row in the low bits, then the value, if any.
+enum class EntryKind { kId16, kId32, kId16Value16, kId24Value8, kId32Value32, kId32Real };
+
+/// Per column of a sparse matrix the numbers of its rows, ascending, with their values.
+struct PackedLists {
+  EntryKind kind;
+  const void* entries;
+  const std::uint32_t* begins;  // of the lists, without the entries that are in blocks
+};
+
+/// A row of that matrix, and where its own entries stand in the lists: before them are the rows with smaller numbers.
+struct RowEntries {
+  const std::int32_t* columns;
+  const float* values;
+  const std::uint32_t* places;
+  std::int64_t n;
+};
+
+constexpr int kTouchedIds = 16;  // share a mark
+constexpr int kBlockIds = 256;   // in a block of bytes
+
+/// Sums by id, and a mark for every kTouchedIds of them that something was added to (or null: look at all).
+struct EarlierCounts {
+  std::uint32_t* sums;
+  const std::uint32_t* blocks;  // or null: to be added to the sums
+  std::uint8_t* touched;
+};
+struct EarlierReals {
+  double* sums;
+  std::uint32_t* support;  // or null: the number of terms
+  std::uint8_t* touched;
+};
+
+/// What the sum of a pair must reach: (norm * the other's + shrinkage) times the lower threshold of the two.
+template <class T>
+struct PairBound {
+  T norm;
+  T shrinkage;
+  float threshold;
+  std::uint32_t least;  // as in SumBound
+};
+
+constexpr int kSpareHits = 16;  // room behind hits that a screen may write to
+
+/// Where a screen puts the ids that pass, base added, their sums, and nearly their scores.
+template <class T>
+struct PairHits {
+  std::int32_t* ids;
+  T* dots;
+  float* scores;
+  std::int64_t base;
+};
+
 struct KernelTable {
   // Sizes of the register block of `screen_panel`: mr queries times nr items.
   int mr;
@@ -191,6 +244,28 @@ struct KernelTable {
   /// The same in float64; without support, the sum must be above 0. Norms null: the slope is 0.
   std::int64_t (*screen_reals)(const double* sums, const std::uint32_t* support, const double* norms, std::int64_t n,
                                const SumBound<double>& bound, std::int32_t* hits);
+
+  /// A row times those with smaller numbers: sums[id] += value * value' for every entry of its columns' lists that
+  /// stands before its own, columns ascending; marks what it touches, unless touched is null. In whole units, where
+  /// every sum stays below 2^31, or in float64.
+  void (*add_earlier_counts)(const PackedLists& lists, const RowEntries& row, float scale, std::uint32_t* sums,
+                             std::uint8_t* touched);
+  void (*add_earlier_reals)(const PackedLists& lists, const RowEntries& row, double* sums, std::uint32_t* support,
+                            std::uint8_t* touched);
+  /// Finds the ids below n whose sum reaches the bound and returns how many; clears everything but the blocks. The
+  /// support, or without it the sum, must be at least bound.least; a real sum without support must be above 0.
+  std::int64_t (*screen_earlier_counts)(const EarlierCounts& sums, const float* norms, const float* thresholds,
+                                        std::int64_t n, const PairBound<float>& bound,
+                                        const PairHits<std::uint32_t>& hits);
+  std::int64_t (*screen_earlier_reals)(const EarlierReals& sums, const double* norms, const float* thresholds,
+                                       std::int64_t n, const PairBound<double>& bound, const PairHits<double>& hits);
+
+  /// out[i] = sum_j weights[j] * block which[j] of kBlockIds bytes, none above 127 like the weights; the byte of id i
+  /// lies at block_slot(i). block_cost: how many scattered additions take as long.
+  void (*add_blocks)(const std::uint8_t* blocks, const std::uint32_t* which, const std::uint8_t* weights,
+                     std::int64_t n, std::uint32_t* out);
+  int (*block_slot)(int id);
+  int block_cost;
 
   /// The machine's ceilings (ceilings.hpp): operations in registers, reads of n floats, scattered increments.
   std::int64_t (*multiply_add_chains)(std::int64_t steps, float* sink);

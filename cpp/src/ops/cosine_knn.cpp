@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "isa/dispatch.hpp"
+#include "ops/pair_search.hpp"
 #include "ops/postings.hpp"
 #include "ops/sparse_search.hpp"
 #include "ops/sparse_sums.hpp"
@@ -13,6 +15,10 @@
 namespace recfuse {
 namespace {
 
+// Pairs of rows are met once where k is small: a threshold then holds back most of them. Beyond this share of the rows,
+// keeping the k best of all rows at the same time would take more room than it saves time.
+constexpr std::int64_t kPairsLeastRows = 4;
+
 double largest(const std::vector<double>& x) { return x.empty() ? 0.0 : *std::max_element(x.begin(), x.end()); }
 
 PostingValues values_for(bool countable, const ValueTraits& traits) {
@@ -20,17 +26,44 @@ PostingValues values_for(bool countable, const ValueTraits& traits) {
   return traits.all_ones ? PostingValues::kNone : PostingValues::kWhole;
 }
 
-/// One call: norms, the transpose, and how inner products are added up.
+/// What an inner product needs to know, whoever adds it up.
+struct Facts {
+  ValueTraits traits;
+  std::vector<double> squared;  // |row|^2
+  bool counting;
+
+  explicit Facts(const CosineKnnArgs& args)
+      : traits(traits_of(args.matrix, args.num_threads)),
+        squared(squared_norms(args.matrix, args.num_threads)),
+        counting(counts_suffice(args)) {}
+
+ private:
+  /// Whether sums of whole numbers, exact in any order and half as wide, give what the score needs.
+  bool counts_suffice(const CosineKnnArgs& args) const {
+    if (!traits.positive || !traits.whole) return false;
+    if (!traits.all_ones && (args.norm == Norm::kCorated || args.min_support > 1)) return false;
+    // Cauchy-Schwarz: no inner product exceeds the largest squared norm.
+    const double units = static_cast<double>(traits.scale) * static_cast<double>(traits.scale);
+    return largest(squared) * units < 0x1p31;
+  }
+};
+
+/// Nearly exact scores decide there which pairs are worth an exact one, so float32 must hold them.
+bool by_pairs(const CosineKnnArgs& args) {
+  return args.norm == Norm::kFull && args.shrinkage < 1e30 && args.k <= args.matrix.rows / kPairsLeastRows &&
+         args.matrix.nnz() < std::int64_t{1} << 32;
+}
+
+/// Row by row: norms, the transpose, and how inner products are added up.
 class NeighbourSearch {
  public:
-  explicit NeighbourSearch(const CosineKnnArgs& args);
+  NeighbourSearch(const CosineKnnArgs& args, Facts facts);
 
   void run(const TopkOut& out) const;
 
  private:
   template <class MakeSums>
   void run_with(const MakeSums& make_sums, const TopkOut& out) const;
-  bool counts_suffice(const ValueTraits& traits) const;
   DotLimit limit(std::int64_t row, const ExactTopk& best) const;
 
   float score(const CountSums& sums, std::int64_t row, std::int32_t id) const {
@@ -59,27 +92,18 @@ class NeighbourSearch {
   std::vector<float> screen_norms_;
 };
 
-NeighbourSearch::NeighbourSearch(const CosineKnnArgs& args)
+NeighbourSearch::NeighbourSearch(const CosineKnnArgs& args, Facts facts)
     : args_(args),
       kernels_(kernel_table()),
-      traits_(traits_of(args.matrix)),
-      row_norms_(squared_norms(args.matrix)),
-      counting_(counts_suffice(traits_)),
+      traits_(facts.traits),
+      row_norms_(std::move(facts.squared)),
+      counting_(facts.counting),
       postings_(args.matrix, values_for(counting_, traits_), traits_.scale) {
   for (std::int64_t number = 0; number < postings_.n_rows(); ++number) {
     squared_.push_back(row_norms_[at(postings_.row(number))]);
     norms_.push_back(std::sqrt(squared_.back()));
     screen_norms_.push_back(static_cast<float>(norms_.back()));
   }
-}
-
-/// Whether sums of whole numbers, exact in any order and half as wide, give what the score needs.
-bool NeighbourSearch::counts_suffice(const ValueTraits& traits) const {
-  if (!traits.positive || !traits.whole) return false;
-  if (!traits.all_ones && (args_.norm == Norm::kCorated || args_.min_support > 1)) return false;
-  // Cauchy-Schwarz: no inner product exceeds the largest squared norm.
-  const double units = static_cast<double>(traits.scale) * static_cast<double>(traits.scale);
-  return largest(row_norms_) * units < 0x1p31;
 }
 
 /// score >= t, written as a limit on the inner product: dot >= t * (norm * norm' + shrinkage).
@@ -123,7 +147,9 @@ void NeighbourSearch::run(const TopkOut& out) const {
 
 void cosine_knn(const CosineKnnArgs& args, const TopkOut& out) {
   validate(args, out);
-  NeighbourSearch(args).run(out);
+  Facts facts(args);
+  if (by_pairs(args)) return PairSearch(args, facts.traits, facts.squared, facts.counting).run(out);
+  NeighbourSearch(args, std::move(facts)).run(out);
 }
 
 }  // namespace recfuse

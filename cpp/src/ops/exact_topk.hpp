@@ -17,6 +17,8 @@ class ExactTopk {
   /// A score that any further item must reach; -inf before k are known. Lags behind until tighten().
   float worst_score() const;
   void tighten() { shrink(); }
+  /// In any order; after tighten() at most k.
+  const std::vector<std::uint64_t>& keys() const { return keys_; }
   /// Forgets everything but k.
   void clear();
   /// Descending, at most k.

@@ -4,36 +4,70 @@
 #include <cmath>
 #include <numeric>
 
+#include "parallel_for.hpp"
+
 namespace recfuse {
 namespace {
 
 constexpr float kLargestScale = 16;  // half stars and the like; finer values are summed as reals
 
-}  // namespace
+constexpr std::int64_t kRun = 1 << 16;  // values, or rows, that a thread takes at a time
 
-std::vector<double> squared_norms(const CsrView& csr) {
-  std::vector<double> norms(static_cast<std::size_t>(csr.rows));
-  for (std::int64_t row = 0; row < csr.rows; ++row) {
-    double sum = 0;
-    for (std::int64_t e = csr.indptr[row]; e < csr.indptr[row + 1]; ++e) {
-      const double v = csr.values[e];
-      sum += v * v;
-    }
-    norms[static_cast<std::size_t>(row)] = sum;
-  }
-  return norms;
+std::int64_t runs_of(std::int64_t n) { return (n + kRun - 1) / kRun; }
+
+bool is_whole(float v) {
+  // float32 has no fractions from 2^23 on; below it, conversion is quicker than std::floor without SSE4.
+  return std::abs(v) >= 0x1p23F || v == static_cast<float>(static_cast<std::int32_t>(v));
 }
 
-ValueTraits traits_of(const CsrView& csr) {
+ValueTraits traits_of_run(const float* begin, const float* end) {
   ValueTraits traits;
-  const float* const begin = csr.values + csr.indptr[0];
-  const float* const end = csr.values + csr.indptr[csr.rows];
-  traits.positive = std::all_of(begin, end, [](float v) { return v > 0; });
+  for (const float* v = begin; v != end; ++v) {
+    traits.positive &= *v > 0;
+    traits.largest = std::max(traits.largest, *v);
+  }
   for (const float* v = begin; traits.whole && v != end; ++v) {
-    while (*v * traits.scale != std::floor(*v * traits.scale) && traits.scale <= kLargestScale) traits.scale *= 2;
+    while (!is_whole(*v * traits.scale) && traits.scale <= kLargestScale) traits.scale *= 2;
     traits.whole = traits.scale <= kLargestScale;
   }
   traits.all_ones = traits.whole && std::all_of(begin, end, [&](float v) { return v * traits.scale == 1; });
+  return traits;
+}
+
+}  // namespace
+
+std::vector<double> squared_norms(const CsrView& csr, int num_threads) {
+  constexpr std::int64_t kRows = 256;
+  std::vector<double> norms(static_cast<std::size_t>(csr.rows));
+  parallel_for((csr.rows + kRows - 1) / kRows, num_threads, [&](std::int64_t run, int) {
+    for (std::int64_t row = run * kRows; row < std::min(csr.rows, (run + 1) * kRows); ++row) {
+      double sum = 0;
+      for (std::int64_t e = csr.indptr[row]; e < csr.indptr[row + 1]; ++e) {
+        const double v = csr.values[e];
+        sum += v * v;
+      }
+      norms[static_cast<std::size_t>(row)] = sum;
+    }
+  });
+  return norms;
+}
+
+ValueTraits traits_of(const CsrView& csr, int num_threads) {
+  const float* const begin = csr.values + csr.indptr[0];
+  const std::int64_t n = csr.nnz();
+  std::vector<ValueTraits> runs(static_cast<std::size_t>(runs_of(n)));
+  parallel_for(runs_of(n), num_threads, [&](std::int64_t run, int) {
+    runs[static_cast<std::size_t>(run)] = traits_of_run(begin + run * kRun, begin + std::min(n, (run + 1) * kRun));
+  });
+  ValueTraits traits;
+  for (const ValueTraits& run : runs) {
+    traits.positive &= run.positive;
+    traits.whole &= run.whole;
+    traits.scale = std::max(traits.scale, run.scale);
+    traits.largest = std::max(traits.largest, run.largest);
+  }
+  // Ones in a finer unit than their run's are none.
+  for (const ValueTraits& run : runs) traits.all_ones &= run.all_ones && run.scale == traits.scale;
   return traits;
 }
 

@@ -16,12 +16,13 @@ struct ValueTraits {
   bool whole = true;     // every value times `scale` is a whole number
   bool all_ones = true;  // and that number is 1
   float scale = 1;       // a power of two
+  float largest = 0;     // value
 };
 
-ValueTraits traits_of(const CsrView& csr);
+ValueTraits traits_of(const CsrView& csr, int num_threads);
 
 /// |row|^2 in float64, in ascending column order.
-std::vector<double> squared_norms(const CsrView& csr);
+std::vector<double> squared_norms(const CsrView& csr, int num_threads);
 
 enum class PostingValues { kNone, kWhole, kReal };
 

@@ -136,4 +136,7 @@ def _cosine_knn(case: CosineKnn, inputs: Inputs, num_threads: int) -> Ready:
 
 CASE = CosineKnn
 QUICK = [CosineKnn(n_users=8_000, n_items=3_000, nnz=400_000, k=50)]
-FULL = [CosineKnn(n_users=138_000, n_items=27_000, nnz=20_000_000, k=100)]
+FULL = [
+    CosineKnn(n_users=138_000, n_items=27_000, nnz=20_000_000, k=100),
+    CosineKnn(n_users=359_000, n_items=292_000, nnz=17_500_000, k=100),
+]

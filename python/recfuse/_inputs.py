@@ -30,6 +30,8 @@ __all__ = [
 
 Float32 = NDArray[np.float32]
 
+_BLOCK_ELEMENTS = 1 << 20  # converted at a time
+
 
 def as_matrix(x: Any, name: str) -> Float32:
     """Return `x` as a C-contiguous float32 matrix; no copy where it is one already.
@@ -50,11 +52,16 @@ def _as_float32(array: NDArray[Any], name: str) -> Float32:
     """Return the values as float32; one that is finite and would be infinite there is refused."""
     if array.dtype == np.float32:
         return array
-    with np.errstate(over="ignore"):
-        cast = array.astype(np.float32)
-    lost = np.isinf(cast) & np.isfinite(array)
-    if lost.any():
-        raise ValueError(f"{name} must fit into float32; got {array[lost].flat[0]}")
+    cast = np.empty(array.shape, np.float32)
+    # A block at a time: of a matrix in a file, no more than that is in memory twice.
+    rows = max(1, _BLOCK_ELEMENTS // max(1, array[:1].size))
+    for first in range(0, len(array), rows):
+        block, out = array[first : first + rows], cast[first : first + rows]
+        with np.errstate(over="ignore"):
+            out[...] = block
+        lost = np.isinf(out) & np.isfinite(block)
+        if lost.any():
+            raise ValueError(f"{name} must fit into float32; got {block[lost].flat[0]}")
     return cast
 
 

@@ -244,6 +244,8 @@ def cosine_knn(
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
+    if indptr[-1] <= np.iinfo(np.int32).max:  # or SciPy would widen the ids, too
+        indptr = indptr.astype(np.int32)
     return sp.csr_array((scores[found], ids[found], indptr), shape=(n_rows, n_rows))
 
 

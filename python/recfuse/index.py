@@ -33,8 +33,9 @@ class FusedIndex:
     Parameters
     ----------
     items : mapping modality -> array-like of shape (n_items, dim_m)
-        C-contiguous float32 matrices are used in place (memory-mapped ones too) and must not be
-        changed while the index is in use; anything else is converted.
+        C-contiguous float32 matrices are used in place (memory-mapped ones too, of any size) and
+        must not be changed while the index is in use; anything else is converted, for which it
+        must fit into memory.
     metric : {'cosine', 'dot'}, default='cosine'
         Similarity ``s_m`` of a modality.
     present : mapping modality -> array-like of bool of shape (n_items,), optional

@@ -29,8 +29,8 @@ class peak:
 
 def limit_data(n_bytes):
     'private memory beyond what there is is refused; mapped files do not count'
-    n_bytes += status("VmData")
-    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + n_bytes, hard))
 """
 
 

@@ -11,7 +11,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._inputs import as_csr, as_ids, in_place, is_sparse
-from recfuse.index import _presence
+from recfuse._merge import best_of
+from recfuse._modalities import presence_flags
 
 __all__ = ["search_in_blocks"]
 
@@ -39,7 +40,7 @@ def search_in_blocks(
     if rows is None:
         return search(items, present, exclude=exclude, allow=allow)
     n_items = len(next(iter(items.values())))
-    _presence(present, items)  # for its checks
+    presence_flags(present, items)  # for its checks
     if exclude is not None:
         exclude = _checked_filter(exclude, "exclude", n_items, op)
     if is_sparse(allow):
@@ -56,7 +57,11 @@ def search_in_blocks(
             allow=_columns(allow, first, last),
         )
         ids = np.where(ids < 0, ids, ids + np.int32(first))
-        best = (ids, scores) if best is None else _merged(best, (ids, scores))
+        if best is not None:
+            ids = np.concatenate([best[0], ids], axis=1)
+            scores = np.concatenate([best[1], scores], axis=1)
+            ids, scores = best_of(ids, scores, k=best[0].shape[1])
+        best = ids, scores
     assert best is not None
     return best
 
@@ -107,11 +112,3 @@ def _columns(chosen: Any, first: int, last: int) -> Any:
     if chosen is None or isinstance(chosen, sp.csr_array):
         return None if chosen is None else chosen[:, first:last]
     return chosen[(chosen >= first) & (chosen < last)] - first
-
-
-def _merged(a: Result, b: Result) -> Result:
-    """Return the best of two lists per query; all ids of `b` are larger than those of `a`."""
-    ids, scores = (np.concatenate(pair, axis=1) for pair in zip(a, b, strict=True))
-    # The padding, -1, comes last: as an unsigned id it is the largest.
-    order = np.lexsort((ids.view(np.uint32), -scores), axis=-1)[:, : a[0].shape[1]]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)

@@ -119,10 +119,13 @@ def fuse_topk(
     *,
     metric: str = "cosine",
     fusion: str = "sum",
+    normalise: str | None = None,
     missing: str = "renormalise",
     present: Mapping[str, ArrayLike] | None = None,
     exclude: Any = None,
     allow: Any = None,
+    depth: int = 1000,
+    rank_constant: float = 60.0,
     device: str = "auto",
     num_threads: int = 0,
 ) -> tuple[Ids, Scores]:
@@ -134,15 +137,18 @@ def fuse_topk(
     Parameters
     ----------
     queries, items : mapping modality -> array-like of shape (n, dim_m)
-        Items in files of any size as in `topk`.
+        Items in files of any size as in `topk`; converted at once for 'rrf' and `normalise`.
     weights : mapping modality -> float or array-like of shape (n_queries,)
     k : int
     metric : {'cosine', 'dot'}, default='cosine'
-    fusion : {'sum', 'average', 'product', 'max', 'min'}, default='sum'
+    fusion : {'sum', 'average', 'product', 'max', 'min', 'rrf'}, default='sum'
+    normalise : {'zscore', 'minmax'} or None, default=None
     missing : {'renormalise', 'zero'}, default='renormalise'
     present : mapping modality -> array-like of bool of shape (n_items,), optional
     exclude, allow, device, num_threads
         As in `topk`.
+    depth, rank_constant
+        Of 'rrf', as in `FusedIndex.topk`.
 
     Returns
     -------
@@ -168,9 +174,21 @@ def fuse_topk(
         index = FusedIndex(
             block, metric=metric, present=mask, device=device, num_threads=num_threads
         )
-        result = index.topk(queries, k, weights=weights, fusion=fusion, missing=missing, **filters)
+        result = index.topk(
+            queries,
+            k,
+            weights=weights,
+            fusion=fusion,
+            normalise=normalise,
+            missing=missing,
+            depth=depth,
+            rank_constant=rank_constant,
+            **filters,
+        )
         return result[0], result[1]
 
+    if normalise is not None or fusion == "rrf":  # these want to know all items
+        return search(items, present, exclude=exclude, allow=allow)
     return search_in_blocks(search, "fuse_topk", items, present, exclude=exclude, allow=allow)
 
 

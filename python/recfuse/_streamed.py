@@ -14,12 +14,12 @@ from recfuse._inputs import as_csr, as_ids, in_place, is_sparse
 from recfuse._merge import best_of
 from recfuse._modalities import presence_flags
 
-__all__ = ["search_in_blocks"]
+__all__ = ["BLOCK_BYTES", "search_in_blocks"]
 
 Result = tuple[NDArray[np.int32], NDArray[np.float32]]
 Search = Callable[..., Result]  # items, present, exclude=, allow=
 
-_BLOCK_BYTES = 64 << 20  # of converted items that are in memory together
+BLOCK_BYTES = 64 << 20  # of converted items that are in memory together
 
 
 def search_in_blocks(
@@ -73,9 +73,9 @@ def _block_rows(items: Any) -> int | None:
     n_items = {len(x) for x in items.values()}
     to_convert = (x for x in items.values() if _is_mapped(x) and not in_place(x))
     row_bytes = 4 * sum(int(x.shape[1]) for x in to_convert)
-    if len(n_items) != 1 or n_items.pop() * row_bytes <= _BLOCK_BYTES:
+    if len(n_items) != 1 or n_items.pop() * row_bytes <= BLOCK_BYTES:
         return None
-    return max(1, _BLOCK_BYTES // row_bytes)
+    return max(1, BLOCK_BYTES // row_bytes)
 
 
 def _is_matrix(x: Any) -> bool:

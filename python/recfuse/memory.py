@@ -12,6 +12,7 @@ import numpy as np
 
 from recfuse._available import available_bytes
 from recfuse._inputs import as_int, as_num_threads
+from recfuse._streamed import BLOCK_BYTES
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
 
@@ -102,7 +103,9 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
     **sizes
         'topk', 'fuse_topk', 'FusedIndex'
             ``n_queries``, ``n_items``, ``dims`` (an int, a sequence, or a mapping modality -> int),
-            ``k``; ``dtype`` of queries and items, 'float32' by default.
+            ``k``; ``dtype`` of queries and items, 'float32' by default; but for 'FusedIndex',
+            ``mapped``: whether the items lie in a file, so that another type is converted in
+            blocks.
         'cosine_knn'
             ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (small multiples of
             1 / 16) or 'real' (default); ``norm`` as in `cosine_knn`.
@@ -162,9 +165,24 @@ _HUGE_FLOATS, _STRIP_FLOATS, _MICRO_ROWS = 1 << 22, 4096, 256
 
 
 def _plan_topk(
-    *, n_queries: int, n_items: int, dims: Any, k: int, dtype: Any = "float32", num_threads: int = 0
+    *,
+    n_queries: int,
+    n_items: int,
+    dims: Any,
+    k: int,
+    dtype: Any = "float32",
+    mapped: bool = False,
+    num_threads: int = 0,
 ) -> Plan:
-    return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=False)
+    n, d = _size(n_items, "n_items"), sum(_dims(dims))
+    if not mapped or np.dtype(dtype) == np.float32 or 4 * n * d <= BLOCK_BYTES:
+        return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=False)
+    # Blocks of the file are converted, searched and forgotten; their lists are merged.
+    rows = max(1, BLOCK_BYTES // (4 * d))
+    buffers, blocks = _plan_search(n_queries, rows, dims, k, dtype, num_threads, again=False)
+    buffers[0] = Buffer("items", np.dtype(dtype).itemsize * n * d, "input")
+    buffers.append(Buffer("lists, being merged", 32 * n_queries * k, "kept"))
+    return buffers, {**blocks, "items converted at a time": rows}
 
 
 def _plan_index(

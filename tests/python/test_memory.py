@@ -28,11 +28,16 @@ print(json.dumps([p.n_bytes, plan.peak_bytes]))
 CONVERSION = """
 rng = np.random.default_rng(0)
 items, queries = rng.random((400_000, 64)), rng.random((300, 64))
+if {path!r}:
+    items.tofile({path!r})
+    items = np.memmap({path!r}, items.dtype, "r", shape=items.shape)
+    items.sum()  # its pages are counted, wherever they lie
 recfuse.topk(queries, items[:2000], 1)
 with peak() as p:
     recfuse.topk(queries, items, 10, num_threads=2)
 plan = recfuse.plan_memory(
-    "topk", n_queries=300, n_items=400_000, dims=64, k=10, num_threads=2, dtype=items.dtype
+    "topk", n_queries=300, n_items=400_000, dims=64, k=10, num_threads=2, dtype=items.dtype,
+    mapped=bool({path!r}),
 )
 print(json.dumps([p.n_bytes, plan.peak_bytes]))
 """
@@ -107,7 +112,16 @@ def test_a_search_takes_what_was_planned(isa, q, n, dims, k, threads, calls):
 
 
 def test_a_conversion_takes_what_was_planned():
-    assert_near(*measure(CONVERSION))
+    assert_near(*measure(CONVERSION.format(path="")))
+
+
+def test_a_conversion_in_blocks_takes_what_was_planned(tmp_path):
+    measured, planned = measure(CONVERSION.format(path=str(tmp_path / "items")))
+    assert_near(measured, planned)
+    whole = recfuse.plan_memory(
+        "topk", n_queries=300, n_items=400_000, dims=64, k=10, num_threads=2, dtype="float64"
+    )
+    assert planned < 0.8 * whole.peak_bytes
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,13 @@ def test_a_file_is_searched_in_place(tmp_path, call, n_queries):
 @pytest.mark.parametrize("call", [TOPK, FUSED])
 def test_a_file_of_another_type_is_converted_in_blocks(tmp_path, call):
     path, shape, dtype, part, n_queries = str(tmp_path / "items"), (300_000, 64), "float64", 2, 300
-    code = SEARCH.replace("limit_data", "recfuse._streamed._BLOCK_BYTES = 1 << 24\nlimit_data")
+    code = SEARCH.replace("limit_data", "recfuse._streamed.BLOCK_BYTES = 1 << 24\nlimit_data")
     assert measure(code.format(**locals())) == [True, True, 10]
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(_streamed, "_BLOCK_BYTES", 4 * 9 * 7)
+    monkeypatch.setattr(_streamed, "BLOCK_BYTES", 4 * 9 * 7)
     calls = []
     best_of = _streamed.best_of
     monkeypatch.setattr(_streamed, "best_of", lambda *a, **k: calls.append(1) or best_of(*a, **k))
@@ -117,14 +117,14 @@ def test_a_score_of_minus_infinity_is_no_padding(tmp_path, small_blocks):
     ],
 )
 def test_wrong_filters_of_blocks(rng, tmp_path, monkeypatch, arguments, error, message):
-    monkeypatch.setattr(_streamed, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(_streamed, "BLOCK_BYTES", 100)
     files = mapped(tmp_path, "a", normal(rng, 61, 5).astype(np.float64))
     with pytest.raises(error, match=message):
         recfuse.topk(normal(rng, 2, 5), files, 3, **arguments)
 
 
 def test_a_wrong_presence_of_blocks(rng, tmp_path, monkeypatch):
-    monkeypatch.setattr(_streamed, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(_streamed, "BLOCK_BYTES", 100)
     items = {"a": mapped(tmp_path, "a", normal(rng, 61, 5).astype(np.float64))}
     with pytest.raises(ValueError, match=r"present\['a'\] must have shape \(61,\); got \(70,\)"):
         recfuse.fuse_topk(items, items, {"a": 1}, 3, present={"a": np.ones(70, bool)})

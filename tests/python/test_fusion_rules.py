@@ -7,6 +7,9 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 import recfuse
 import reference
@@ -252,6 +255,35 @@ def test_rank_fusion(rng, metric, k, depth, constant):
         **rule,
     )
     assert_same_bytes(got, (ids, scores))
+
+
+@given(st.data())
+def test_rank_fusion_of_any_shape(data):
+    n_items, n_modalities = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 4))
+    names = [f"m{m}" for m in range(n_modalities)]
+    values = st.integers(-2, 2).map(float)
+    shapes = [((n_items, 2), "items"), ((2, 2), "queries")]
+    items, queries = (
+        {m: data.draw(npst.arrays(np.float64, shape, elements=values), label) for m in names}
+        for shape, label in shapes
+    )
+    weights = data.draw(npst.arrays(np.float64, (2, n_modalities), elements=values))
+    weights[(weights == 0).all(axis=1), 0] = 1
+    k, depth = data.draw(st.integers(1, 25)), data.draw(st.integers(1, 25))
+    by_name = {m: weights[:, i] for i, m in enumerate(names)}
+    rule = {"weights": by_name, "fusion": "rrf", "depth": depth, "rank_constant": 2}
+    ids, scores, terms = recfuse.FusedIndex(items).topk(queries, k, contributions=True, **rule)
+    pairs = [(queries[m], items[m]) for m in names]
+    lists = [
+        reference.rank(reference.similarities(q, x, "cosine"), min(depth, n_items))[0]
+        for q, x in pairs
+    ]
+    expected = reference_rules.rank_fusion_scores(lists, weights, 2.0, n_items)
+    assert_same_bytes((ids, scores), reference.rank(expected, k))
+    total = np.zeros(ids.shape)
+    for m in range(n_modalities):
+        total = total + terms[:, :, m]
+    assert_same_bytes((np.where(ids < 0, -np.inf, total).astype(np.float32),), (scores,))
 
 
 def test_rank_fusion_in_parts_with_ties_and_filters(rng, monkeypatch):

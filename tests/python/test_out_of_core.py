@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
 
 import recfuse
 from helpers import assert_same_bytes, normal, random_modalities, random_pattern
@@ -156,6 +159,64 @@ def test_csr_in_files_is_used_in_place(rng, tmp_path):
         for m in (in_files, matrix)
     ]
     assert_same_bytes(*((m.user_factors_, m.item_factors_) for m in models))
+
+
+# What was planned, and no room for a copy of the file: 8 bytes an entry.
+SPARSE = """
+import scipy.sparse as sp
+rows, per_row = 50_000, 120
+starts = np.arange(rows) * 53 % ({cols} - 7 * per_row)
+indices = (np.arange(per_row) * 7 + starts[:, None]).astype(np.int32)
+np.ones(indices.size, np.float32).tofile({folder!r} + "/values")
+indices.tofile({folder!r} + "/indices")
+indptr = np.arange(0, indices.size + 1, per_row, dtype=np.int32)
+files = [
+    np.memmap({folder!r} + "/" + name, dtype, "r")
+    for name, dtype in (("values", np.float32), ("indices", np.int32))
+]
+matrix = sp.csr_array((*files, indptr), shape=(rows, {cols}))
+sizes = dict(nnz=indices.size, num_threads=1)
+del indices, starts
+als = recfuse.AlternatingLeastSquares(8, iterations=1, num_threads=1)
+als.fit(matrix[:50])
+recfuse.cosine_knn(matrix[:50], 1)
+plan = recfuse.plan_memory({op!r}, **sizes, **{more})
+assert plan.input_bytes > 47_000_000
+limit_data(plan.peak_bytes + 16_000_000)
+result = {call}
+print(json.dumps(True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("op", "cols", "more", "call"),
+    [
+        ("als", 1000, {"n_users": 50_000, "n_items": 1000, "factors": 8}, "als.fit(matrix)"),
+        (
+            "cosine_knn",
+            2_000_000,  # short columns
+            {"n_rows": 50_000, "n_cols": 2_000_000, "k": 1, "values": "ones"},
+            "recfuse.cosine_knn(matrix, 1, num_threads=1)",
+        ),
+    ],
+)
+def test_interactions_in_a_file_are_not_copied(tmp_path, op, cols, more, call):
+    assert measure(SPARSE.format(folder=str(tmp_path), op=op, cols=cols, more=more, call=call))
+
+
+@given(st.data())
+def test_blocks_of_any_size(data):
+    n_items, dim = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 4))
+    values = st.integers(-2, 2).map(float)
+    items = data.draw(npst.arrays(np.float64, (n_items, dim), elements=values))
+    queries = data.draw(npst.arrays(np.float64, (3, dim), elements=values))
+    k, rows = data.draw(st.integers(1, 45)), data.draw(st.integers(1, n_items - 1))
+    allow = data.draw(st.none() | st.lists(st.integers(0, n_items - 1), max_size=20))
+    expected = recfuse.topk(queries, items, k, allow=allow)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_streamed, "BLOCK_BYTES", 4 * dim * rows)
+        patch.setattr(_streamed, "_is_mapped", lambda _: True)
+        assert_same_bytes(recfuse.topk(queries, items, k, allow=allow), expected)
 
 
 def test_available_bytes(tmp_path):

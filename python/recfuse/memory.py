@@ -154,10 +154,11 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
 Plan = tuple[list[Buffer], dict[str, int]]
 
 # Of cpp/src/ops: search, candidates, float_screen, rounded_items, screen_choice.
-_QUERIES_PER_BLOCK, _CANDIDATE_BYTES, _PANEL_QUERIES = 2048, 64 << 20, 14
-_TILES_PER_WORKER, _SPARE_CANDIDATES = 8, 16
+_BLOCK_QUERIES, _SHARED_QUERIES, _PANEL_QUERIES, _BLOCKS_PER_WORKER = 512, 64, 14, 4
+_CANDIDATE_BYTES, _SPARE_CANDIDATES, _MANY_DIMS = 32 << 20, 48, 256
+_FLOAT_CHUNK, _ROUNDED_CHUNK = 8, 32  # tiles
 _FLOAT_TILE, _ROUNDED_TILE, _PANEL_ITEMS = 1 << 18, 256 << 10, 32
-_MANY_QUERIES, _LEAST_ITEMS = 256, 1024
+_FEW_QUERIES, _MANY_QUERIES, _LEAST_ITEMS = 6, 256, 1024
 _MOST_THREADS = 512  # of parallel_for
 # Of als_side, als_solve.
 _EXACT_FACTORS = {"implicit": 24, "explicit": 64}
@@ -199,13 +200,19 @@ def _plan_search(
     m, d, item_size = len(widths), sum(widths), np.dtype(dtype).itemsize
     workers = _workers(num_threads)
     rounded = n >= _LEAST_ITEMS and (again or q >= _MANY_QUERIES) and _screens_integers()
-    steps = sum(-(-width // 4) for width in widths)  # of an item's bytes, in words
-    room = (4 if rounded else 2) * min(k, n) + 64
+    steps = sum(_ceil(width, 4) for width in widths)  # of an item's bytes, in words
+    times = 2 if not rounded else 4 if d < _MANY_DIMS else 10
+    room = times * min(k, n) + 64
     if rounded:
         tile = _clamp(_ROUNDED_TILE // max(4 * steps, 1) // 64 * 64, 64, 4096)
     else:
         tile = _clamp(_FLOAT_TILE // max(d, 1) // 64 * 64, 64, 512)
-    block, own = _cut(q, workers, -(-n // tile), 12 * (room + _SPARE_CANDIDATES))
+    n_tiles = _ceil(n, tile)
+    chunk = _ROUNDED_CHUNK if rounded else _FLOAT_CHUNK
+    list_bytes = 12 * (room + _SPARE_CANDIDATES)
+    block, blocks_at_once, by_queries = _cut(q, workers, list_bytes, one_chunk=n_tiles <= chunk)
+    lists = block * (blocks_at_once if by_queries else min(workers, max(n_tiles, 1)))
+    tiles_at_once = min(chunk if by_queries else workers, n_tiles)
     buffers = [
         Buffer("items", item_size * n * d, "input"),
         Buffer("queries", item_size * q * d, "input"),
@@ -214,12 +221,13 @@ def _plan_search(
         Buffer("order of the scan, being sorted", 4 * n, "build"),
         Buffer("ids and scores", 8 * q * k, "search"),
         Buffer("norms and factors of the queries", (16 * m + 10) * q, "search"),
-        Buffer("candidates", workers * block * (12 * (room + _SPARE_CANDIDATES) + 12), "search"),
+        Buffer("candidates", lists * (list_bytes + 12), "search"),
+        # Of a block at a time per worker, and no more of a list than bounds leave.
+        Buffer("candidates to be scored", workers * block * 16 * min(2 * k, room), "search"),
     ]
     if np.dtype(dtype) != np.float32:
         buffers.append(Buffer("items in float32", 4 * n * d, "kept"))
         buffers.append(Buffer("queries in float32", 4 * q * d, "search"))
-    blocks_at_once = workers if own else 1
     if rounded:
         words = 4 * (tile + _PANEL_ITEMS) * steps
         buffers += [
@@ -228,26 +236,30 @@ def _plan_search(
             Buffer("queries, rounded", blocks_at_once * block * (4 * steps + 8 * m + 24), "search"),
         ]
         if again:
-            copy = 4 * steps * (-(-n // _PANEL_ITEMS) * _PANEL_ITEMS)
+            copy = 4 * steps * _ceil(n, _PANEL_ITEMS) * _PANEL_ITEMS
             buffers.append(Buffer("items in int8", copy, "kept"))
         else:
-            buffers.append(Buffer("tiles, rounded on the way", workers * words, "search"))
-    else:
+            buffers.append(Buffer("tiles, rounded on the way", tiles_at_once * words, "search"))
+    elif q > _FEW_QUERIES:
         buffers.append(Buffer("queries, packed", blocks_at_once * block * 4 * d, "search"))
-        buffers.append(Buffer("tiles, packed on the way", workers * 4 * tile * d, "search"))
+        buffers.append(Buffer("tiles, packed on the way", tiles_at_once * 4 * tile * d, "search"))
     blocks = {"workers": workers, "queries per block": block, "items per tile": tile}
     return buffers, blocks
 
 
-def _cut(q: int, workers: int, n_tiles: int, candidate_bytes: int) -> tuple[int, bool]:
-    """Return how many queries are scanned together, and whether each worker has its own block."""
-    q = max(q, 1)
-    most = _clamp(_CANDIDATE_BYTES // candidate_bytes, 1, _QUERIES_PER_BLOCK)
-    if q < workers * _PANEL_QUERIES or n_tiles >= _TILES_PER_WORKER * workers:
-        return min(most, q), False
-    rounds = -(-q // (most * workers))
-    even = -(-q // (rounds * workers))
-    return min(most, -(-even // _PANEL_QUERIES) * _PANEL_QUERIES), True
+def _cut(q: int, workers: int, list_bytes: int, *, one_chunk: bool) -> tuple[int, int, bool]:
+    """Return queries per block, blocks at once, and whether workers divide queries, not items."""
+    q, workers = max(q, 1), min(workers, max(q, 1))
+    most = max(1, _CANDIDATE_BYTES // list_bytes)
+    by_queries = q >= workers * _PANEL_QUERIES
+    panels = _ceil(q, _PANEL_QUERIES)
+    rounds = workers if by_queries else 1
+    largest = min(most, _BLOCK_QUERIES if by_queries else _SHARED_QUERIES)
+    n_blocks = min(panels, _ceil(_ceil(q, largest), rounds) * rounds)
+    block = min(q, _ceil(panels, n_blocks) * _PANEL_QUERIES)
+    at_once = (_BLOCKS_PER_WORKER * workers if one_chunk else most // block) // workers * workers
+    at_once = min(n_blocks, _clamp(at_once, workers, max(workers, n_blocks)))
+    return block, at_once if by_queries else 1, by_queries
 
 
 @functools.cache
@@ -305,7 +317,7 @@ def _plan_als(
     _check_name(objective, ("implicit", "explicit"), "objective")
     workers = _workers(num_threads)
     rows = users + items
-    width = -(-(f + bool(biases)) // 16) * 16
+    width = _ceil(f + bool(biases), 16) * 16
     stride = width + 16 if width % 256 == 0 else width
     square = width * stride
     exactly = solver == "cholesky" or (solver == "auto" and f <= _EXACT_FACTORS[objective])
@@ -368,3 +380,7 @@ def _check_name(value: Any, names: tuple[str, ...], argument: str) -> None:
 
 def _clamp(x: int, low: int, high: int) -> int:
     return max(low, min(x, high))
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)

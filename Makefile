@@ -7,16 +7,16 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Folders too: their time changes when a file is removed.
 sources := CMakeLists.txt pyproject.toml README.md LICENSE \
   $(shell find cpp bindings cmake python -name __pycache__ -prune -o ! -name '*.so' -print)
-cxx_files := $(shell find cpp bindings tests -name '*.cpp' -o -name '*.hpp')
+cxx_files := $(shell find cpp bindings tests benchmarks/instructions.cpp -name '*.cpp' -o -name '*.hpp')
 requirements := $(VENV)/requirements
 installed := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # setting up comes first; the builds use every core by themselves
-.PHONY: help demo test test-cpp lint format types check bench sanitize cross clean
+.PHONY: help demo test build-cpp test-cpp instructions lint format types check bench sanitize cross clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
 
 demo: $(requirements)-demo $(installed) ## set up, build, and run the main job on real films
 	@$(BIN)/recfuse demo
@@ -24,10 +24,15 @@ demo: $(requirements)-demo $(installed) ## set up, build, and run the main job o
 test: $(requirements)-dev $(installed) test-cpp ## set up, build, and run every test
 	@$(BIN)/pytest --doctest-modules --pyargs recfuse tests/python
 
-test-cpp: $(requirements)-dev ## the C++ tests alone
+build-cpp: $(requirements)-dev
 	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON >/dev/null
 	@cmake --build build/cpp -- --quiet
+
+test-cpp: build-cpp ## the C++ tests alone
 	@ctest --test-dir build/cpp --output-on-failure --no-tests=error
+
+instructions: build-cpp ## count the instructions of small calls, against the last counts (valgrind)
+	@$(BIN)/python benchmarks/instructions.py build/cpp/benchmarks/recfuse_instructions
 
 lint: $(requirements)-dev ## format and style of all files, changing nothing
 	@$(BIN)/ruff check --quiet .

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recfuse.backend import doctor
 from recfuse.index import FusedIndex
+from recfuse.memory import MemoryPlan, plan_memory
 from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "Interactions",
     "ItemNeighbours",
     "LabelledModel",
+    "MemoryPlan",
     "MultimodalRecommender",
     "OnnxEncoder",
     "Popularity",
@@ -59,6 +61,7 @@ __all__ = [
     "features",
     "fuse_topk",
     "load",
+    "plan_memory",
     "topk",
 ]
 

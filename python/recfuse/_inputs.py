@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from recfuse._available import available_bytes
 from recfuse.interactions import Interactions
 
 __all__ = [
@@ -25,10 +26,14 @@ __all__ = [
     "check_keys",
     "check_name",
     "csr_parts",
+    "in_place",
     "is_sparse",
 ]
 
 Float32 = NDArray[np.float32]
+
+_BLOCK_ELEMENTS = 1 << 20  # converted at a time
+_UNASKED_BYTES = 64 << 20  # a copy of so many is made without a look at what is available
 
 
 def as_matrix(x: Any, name: str) -> Float32:
@@ -43,18 +48,37 @@ def as_matrix(x: Any, name: str) -> Float32:
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {array.shape}")
-    return np.require(_as_float32(array, name), np.float32, ["C", "A"])
+    return array if in_place(array) else _converted(array, name)
+
+
+def in_place(array: NDArray[Any]) -> bool:
+    """Whether the compiled modules can read this array where it is."""
+    flags = array.flags
+    return bool(array.dtype == np.float32 and flags.c_contiguous and flags.aligned)
 
 
 def _as_float32(array: NDArray[Any], name: str) -> Float32:
-    """Return the values as float32; one that is finite and would be infinite there is refused."""
-    if array.dtype == np.float32:
-        return array
-    with np.errstate(over="ignore"):
-        cast = array.astype(np.float32)
-    lost = np.isinf(cast) & np.isfinite(array)
-    if lost.any():
-        raise ValueError(f"{name} must fit into float32; got {array[lost].flat[0]}")
+    return array if array.dtype == np.float32 else _converted(array, name)
+
+
+def _converted(array: NDArray[Any], name: str) -> Float32:
+    """Return a float32 copy; a value that is finite and would be infinite there is refused."""
+    n_bytes = 4 * array.size
+    if n_bytes > _UNASKED_BYTES and n_bytes > available_bytes():
+        raise MemoryError(
+            f"{name} must be C-contiguous float32, which is used in place, or fit into memory as "
+            f"such ({n_bytes:,} bytes); got {array.dtype} and {available_bytes():,} bytes"
+        )
+    cast = np.empty(array.shape, np.float32)
+    # A block at a time: of a matrix in a file, no more than that is in memory twice.
+    rows = max(1, _BLOCK_ELEMENTS // max(1, array[:1].size))
+    for first in range(0, len(array), rows):
+        block, out = array[first : first + rows], cast[first : first + rows]
+        with np.errstate(over="ignore"):
+            out[...] = block
+        lost = np.isinf(out) & np.isfinite(block)
+        if lost.any():
+            raise ValueError(f"{name} must fit into float32; got {block[lost].flat[0]}")
     return cast
 
 

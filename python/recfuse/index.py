@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,18 @@ from recfuse._inputs import (
     as_modalities,
     as_num_threads,
     check_ids,
-    check_keys,
     check_name,
     csr_parts,
 )
+from recfuse._modalities import (
+    check_shapes,
+    check_widths,
+    first_of,
+    presence_flags,
+    weight_rows,
+)
+from recfuse._normalised import normalised_topk
+from recfuse._rank_fusion import rank_fusion
 from recfuse.backend import resolve_backend
 
 __all__ = ["FusedIndex"]
@@ -33,8 +41,9 @@ class FusedIndex:
     Parameters
     ----------
     items : mapping modality -> array-like of shape (n_items, dim_m)
-        C-contiguous float32 matrices are used in place (memory-mapped ones too) and must not be
-        changed while the index is in use; anything else is converted.
+        C-contiguous float32 matrices are used in place (memory-mapped ones too, of any size) and
+        must not be changed while the index is in use; anything else is converted, for which it
+        must fit into memory.
     metric : {'cosine', 'dot'}, default='cosine'
         Similarity ``s_m`` of a modality.
     present : mapping modality -> array-like of bool of shape (n_items,), optional
@@ -68,7 +77,7 @@ class FusedIndex:
         num_threads: int = 0,
     ) -> None:
         matrices = as_modalities(items, "items")
-        mask = _presence(present, matrices)
+        mask = presence_flags(present, matrices)
         self._build(matrices, mask, metric, device, num_threads)
 
     def _build(
@@ -81,25 +90,53 @@ class FusedIndex:
         op: str = "fuse_topk",
     ) -> None:
         check_name(metric, "metric")
-        handle = resolve_backend(device).ops.FusedIndex(
-            list(items.values()),
-            present,
-            metric=metric,
-            names=list(items) if op == "fuse_topk" else [],
-            op=op,
-            num_threads=as_num_threads(num_threads),
-        )
+        handle = _compiled(items, present, metric, device, num_threads, op)
         # Only now: a change that is refused leaves the index as it was.
         self._handle, self._items, self._present = handle, items, present
         self._metric, self._device, self._num_threads = metric, device, num_threads
+        self._made: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the compiled handle out: it is made again from the arrays."""
-        return {k: v for k, v in vars(self).items() if k != "_handle"}
+        """Leave out what is made again from the arrays."""
+        return {k: v for k, v in vars(self).items() if k not in ("_handle", "_made")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         names = ("_items", "_present", "_metric", "_device", "_num_threads")
         self._build(*(state[name] for name in names))
+
+    def _made_once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def _alone(self, name: str) -> Any:
+        """Return the compiled index of one modality."""
+        if len(self._items) == 1:
+            return self._handle
+        flags = self._presence_of(name)
+        mask = None if flags is None else flags[:, None].astype(np.uint8)
+        return self._made_once(
+            f"{name} alone",
+            lambda: _compiled(
+                {name: self._items[name]}, mask, self._metric, self._device, self._num_threads
+            ),
+        )
+
+    def _with_constant(self) -> Any:
+        """Return the compiled index with one more modality, which is 1 for every item."""
+        ones = np.ones((self.n_items, 1), np.uint8)
+        mask = None if self._present is None else np.hstack([self._present, ones])
+        items = {**self._items, "": ones.astype(np.float32)}
+        return self._made_once(
+            "with constant",
+            lambda: _compiled(items, mask, self._metric, self._device, self._num_threads),
+        )
+
+    def _presence_of(self, name: str) -> NDArray[np.bool_] | None:
+        if self._present is None:
+            return None
+        flags: NDArray[np.bool_] = self._present[:, self.modalities.index(name)] != 0
+        return flags
 
     @property
     def modalities(self) -> list[str]:
@@ -118,10 +155,13 @@ class FusedIndex:
         *,
         weights: Mapping[str, ArrayLike] | None = None,
         fusion: str = "sum",
+        normalise: str | None = None,
         missing: str = "renormalise",
         exclude: Any = None,
         allow: Any = None,
         contributions: bool = False,
+        depth: int = 1000,
+        rank_constant: float = 60.0,
     ) -> tuple[Any, ...]:
         r"""Find the k best items of every query.
 
@@ -140,17 +180,35 @@ class FusedIndex:
         ``missing='zero'`` a missing similarity counts as 0 instead, and the weights stay: every
         item is ranked, those that have none with 0.
 
+        With `normalise` a query puts its similarities of every modality on one scale before they
+        are added: :math:`z_m = (s_m - \mu_m) / \sigma_m`, with mean and deviation over all items
+        that have the modality ('zscore'), or :math:`z_m = (s_m - \min s_m) / (\max s_m - \min
+        s_m)` ('minmax'); 0 where they are all alike (a deviation of up to
+        1e-7 of the lengths is rounding). ``fusion='rrf'`` adds up ranks instead [2]_:
+        :math:`\sum_m w_m / (c + rank_m)` over the modalities that have the item among their
+        `depth` best, the best having rank 1.
+
         Parameters
         ----------
         queries : mapping modality -> array-like of shape (n_queries, dim_m)
         k : int
         weights : mapping modality -> float or array-like of shape (n_queries,), optional
             Finite, not all 0 for a query; 1 for every modality by default.
-        fusion : {'sum', 'average', 'product', 'max', 'min'}, default='sum'
+        fusion : {'sum', 'average', 'product', 'max', 'min', 'rrf'}, default='sum'
+        normalise : {'zscore', 'minmax'} or None, default=None
+            For 'sum' and 'average'. Filters do not change the scale. Items or queries that are not
+            finite do not count for means, and such a query is not put on a scale. Keeps a second
+            compiled index; one search per combination of modalities that items have, and for
+            'minmax' one more with twice the queries.
         missing : {'renormalise', 'zero'}, default='renormalise'
         exclude : sparse of shape (n_queries, n_items), optional
         allow : array-like of int, or sparse of shape (n_queries, n_items), optional
         contributions : bool, default=False
+        depth : int, default=1000
+            Of the lists that 'rrf' merges, those of admitted items: what is not among the `depth`
+            best of any modality is not ranked, and `missing` plays no part.
+        rank_constant : float, default=60.0
+            The c of 'rrf', at least 0.
 
         Returns
         -------
@@ -159,9 +217,10 @@ class FusedIndex:
         scores : ndarray of shape (n_queries, k), float32
             -inf for padding.
         parts : ndarray of shape (n_queries, k, n_modalities), float64
-            With `contributions` only: the terms of every score. Those of 'sum' and 'average' add
-            up, in order, to the score before its rounding to float32. 0 for padding; NaN for a
-            modality that takes no part in 'product', 'max', 'min'.
+            With `contributions` only: the terms of every score. Those of 'sum', 'average' and
+            'rrf' add up, in order, to the score before its rounding to float32 (with `normalise`,
+            but for roundings in float64). 0 for padding; NaN for a modality that takes no part in
+            'product', 'max', 'min'.
 
         Raises
         ------
@@ -171,19 +230,32 @@ class FusedIndex:
         References
         ----------
         .. [1] E. A. Fox, J. A. Shaw, "Combination of Multiple Searches", TREC-2, 1994.
+        .. [2] G. V. Cormack, C. L. A. Clarke, S. Büttcher, "Reciprocal Rank Fusion outperforms
+           Condorcet and individual rank learning methods", SIGIR 2009.
         """
         matrices = as_modalities(queries, "queries", self.modalities)
-        n_queries = len(next(iter(matrices.values())))
-        return self._search(
-            list(matrices.values()),
-            _weights(weights, self.modalities, n_queries),
-            k,
-            fusion=fusion,
-            missing=missing,
-            exclude=exclude,
-            allow=allow,
-            contributions=contributions,
-        )
+        of_queries = weight_rows(weights, self.modalities, len(first_of(matrices)))
+        filters = {"exclude": exclude, "allow": allow}
+        if normalise is None and fusion != "rrf":
+            return self._search(
+                list(matrices.values()),
+                of_queries,
+                k,
+                fusion=fusion,
+                missing=missing,
+                contributions=contributions,
+                **filters,
+            )
+        check_shapes(matrices, self._items)
+        if normalise is None:
+            check_name(missing, "missing")
+            lists = rank_fusion(
+                self, matrices, of_queries, k, depth=depth, rank_constant=rank_constant, **filters
+            )
+        else:
+            rule = {"normalise": normalise, "fusion": fusion, "missing": missing}
+            lists = normalised_topk(self, matrices, of_queries, k, **rule, **filters)
+        return lists if contributions else lists[:2]
 
     def _search(
         self,
@@ -196,12 +268,13 @@ class FusedIndex:
         exclude: Any,
         allow: Any,
         contributions: bool,
+        handle: Any = None,
     ) -> tuple[Any, ...]:
         check_name(fusion, "fusion")
         check_name(missing, "missing")
         if isinstance(k, (int, np.integer)) and k > np.iinfo(np.int32).max:
             raise ValueError(f"k must be at most 2147483647; got {k}")
-        result: tuple[Any, ...] = self._handle.topk(
+        result: tuple[Any, ...] = (handle or self._handle).topk(
             list(queries),
             weights,
             as_int(k, "k"),
@@ -244,10 +317,10 @@ class FusedIndex:
             As `topk`.
         """
         matrices = as_modalities(queries, "queries", self.modalities)
-        n_queries = len(_first(matrices))
+        n_queries = len(first_of(matrices))
         result = self._handle.score_pairs(
             list(matrices.values()),
-            _weights(weights, self.modalities, n_queries),
+            weight_rows(weights, self.modalities, n_queries),
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
             missing=missing,
@@ -282,9 +355,11 @@ class FusedIndex:
     ) -> None:
         """Append items; their ids continue those of the index."""
         new = as_modalities(items, "items", self.modalities)
-        _check_widths(new, self._items)
+        check_widths(new, self._items)
         joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
-        self._rebuild(joined, self._joined_presence(_presence(present, new), len(_first(new))))
+        self._rebuild(
+            joined, self._joined_presence(presence_flags(present, new), len(first_of(new)))
+        )
 
     def update(
         self,
@@ -296,18 +371,18 @@ class FusedIndex:
         """Replace the items `ids`, row i of `items` becoming item ``ids[i]``."""
         rows = self._known_ids(ids)
         new = as_modalities(items, "items", self.modalities)
-        if len(_first(new)) != len(rows):
+        if len(first_of(new)) != len(rows):
             raise ValueError(
-                f"update: items must have one row per id ({len(rows)}); got {len(_first(new))}"
+                f"update: items must have one row per id ({len(rows)}); got {len(first_of(new))}"
             )
         if len(np.unique(rows)) != len(rows):
             values, counts = np.unique(rows, return_counts=True)
             raise ValueError(f"update: ids must not repeat; got {values[counts > 1][0]} twice")
-        _check_widths(new, self._items)
+        check_widths(new, self._items)
         replaced = {name: matrix.copy() for name, matrix in self._items.items()}
         for name, matrix in new.items():
             replaced[name][rows] = matrix
-        mask = _presence(present, new)
+        mask = presence_flags(present, new)
         if mask is not None or self._present is not None:
             all_present = self._full_presence()
             all_present[rows] = 1 if mask is None else mask
@@ -342,66 +417,19 @@ class FusedIndex:
         return np.concatenate([self._full_presence(), added])
 
 
-def _first(items: dict[str, Scores]) -> Scores:
-    return next(iter(items.values()))
-
-
-def _check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
-    """Raise ValueError unless all new items have the columns and the number of rows they must."""
-    for name, matrix in new.items():
-        expected = (len(_first(new)), items[name].shape[1])
-        if matrix.shape != expected:
-            raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
-
-
-def _presence(
-    present: Mapping[str, ArrayLike] | None, items: dict[str, Scores]
-) -> NDArray[np.uint8] | None:
-    """Return flags (n_items, n_modalities), or None where every item has everything."""
-    if present is None:
-        return None
-    if not isinstance(present, Mapping):
-        raise TypeError(
-            f"present must be a mapping modality -> array; got {type(present).__name__}"
-        )
-    unknown = [name for name in present if name not in items]
-    if unknown:
-        raise ValueError(f"present must name modalities of {list(items)}; got {unknown}")
-    flags = np.ones((len(_first(items)), len(items)), np.uint8)
-    for column, name in enumerate(items):
-        if name not in present:
-            continue
-        mask = np.asarray(present[name])
-        if mask.dtype != np.bool_:
-            raise TypeError(f"present[{name!r}] must be boolean; got dtype {mask.dtype}")
-        if mask.shape != (len(flags),):
-            raise ValueError(f"present[{name!r}] must have shape ({len(flags)},); got {mask.shape}")
-        flags[:, column] = mask
-    return flags
-
-
-def _weights(
-    weights: Mapping[str, ArrayLike] | None, modalities: list[str], n_queries: int
-) -> NDArray[np.float64]:
-    """Return weights of shape (1 or n_queries, n_modalities), in the order of the modalities."""
-    if weights is None:
-        return np.ones((1, len(modalities)))
-    if not isinstance(weights, Mapping):
-        raise TypeError(
-            f"weights must be a mapping modality -> weight; got {type(weights).__name__}"
-        )
-    check_keys(weights, "weights", modalities)
-    columns = []
-    for name in modalities:
-        column = np.asarray(weights[name])
-        if column.dtype.kind not in "fiu":
-            raise TypeError(f"weights[{name!r}] must be real; got dtype {column.dtype}")
-        if column.shape not in ((), (n_queries,)):
-            raise ValueError(
-                f"weights[{name!r}] must be a number or have shape ({n_queries},); "
-                f"got shape {column.shape}"
-            )
-        columns.append(column.astype(np.float64))
-    return np.ascontiguousarray(
-        np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, len(modalities))
+def _compiled(
+    items: dict[str, Scores],
+    present: NDArray[np.uint8] | None,
+    metric: str,
+    device: str,
+    num_threads: int,
+    op: str = "fuse_topk",
+) -> Any:
+    return resolve_backend(device).ops.FusedIndex(
+        list(items.values()),
+        present,
+        metric=metric,
+        names=list(items) if op == "fuse_topk" else [],
+        op=op,
+        num_threads=as_num_threads(num_threads),
     )

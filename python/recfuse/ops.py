@@ -20,6 +20,7 @@ from recfuse._inputs import (
     check_structure,
     csr_parts,
 )
+from recfuse._streamed import search_in_blocks
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
 
@@ -50,7 +51,8 @@ def topk(
     queries : array-like of shape (n_queries, dim)
         Any real dtype; converted to float32.
     items : array-like of shape (n_items, dim)
-        C-contiguous float32 is used in place, memory-mapped or not; anything else is converted.
+        C-contiguous float32 is used in place, memory-mapped or not, so a file may be larger than
+        memory; anything else is converted, and what is mapped a block at a time.
     k : int
         Length of the lists, at least 1.
     metric : {'dot', 'cosine'}, default='dot'
@@ -90,19 +92,23 @@ def topk(
     >>> ids.tolist(), scores.tolist()
     ([[2, 0]], [[3.0, 2.0]])
     """
-    index = FusedIndex.__new__(FusedIndex)
-    index._build({"": as_matrix(items, "items")}, None, metric, device, num_threads, op="topk")
-    ids, scores = index._search(
-        [as_matrix(queries, "queries")],
-        np.ones((1, 1)),
-        k,
-        fusion="sum",
-        missing="renormalise",
-        exclude=exclude,
-        allow=allow,
-        contributions=False,
-    )
-    return ids, scores
+
+    def search(block: Mapping[str, Any], _: None, **filters: Any) -> tuple[Ids, Scores]:
+        index = FusedIndex.__new__(FusedIndex)
+        matrix = as_matrix(block[""], "items")
+        index._build({"": matrix}, None, metric, device, num_threads, op="topk")
+        ids, scores = index._search(
+            [as_matrix(queries, "queries")],
+            np.ones((1, 1)),
+            k,
+            fusion="sum",
+            missing="renormalise",
+            **filters,
+            contributions=False,
+        )
+        return ids, scores
+
+    return search_in_blocks(search, "topk", {"": items}, exclude=exclude, allow=allow)
 
 
 def fuse_topk(
@@ -113,10 +119,13 @@ def fuse_topk(
     *,
     metric: str = "cosine",
     fusion: str = "sum",
+    normalise: str | None = None,
     missing: str = "renormalise",
     present: Mapping[str, ArrayLike] | None = None,
     exclude: Any = None,
     allow: Any = None,
+    depth: int = 1000,
+    rank_constant: float = 60.0,
     device: str = "auto",
     num_threads: int = 0,
 ) -> tuple[Ids, Scores]:
@@ -128,14 +137,18 @@ def fuse_topk(
     Parameters
     ----------
     queries, items : mapping modality -> array-like of shape (n, dim_m)
+        Items in files of any size as in `topk`; converted at once for 'rrf' and `normalise`.
     weights : mapping modality -> float or array-like of shape (n_queries,)
     k : int
     metric : {'cosine', 'dot'}, default='cosine'
-    fusion : {'sum', 'average', 'product', 'max', 'min'}, default='sum'
+    fusion : {'sum', 'average', 'product', 'max', 'min', 'rrf'}, default='sum'
+    normalise : {'zscore', 'minmax'} or None, default=None
     missing : {'renormalise', 'zero'}, default='renormalise'
     present : mapping modality -> array-like of bool of shape (n_items,), optional
     exclude, allow, device, num_threads
         As in `topk`.
+    depth, rank_constant
+        Of 'rrf', as in `FusedIndex.topk`.
 
     Returns
     -------
@@ -156,13 +169,27 @@ def fuse_topk(
     >>> ids.tolist(), scores.tolist()
     ([[0, 2]], [[0.75, 0.25]])
     """
-    index = FusedIndex(
-        items, metric=metric, present=present, device=device, num_threads=num_threads
-    )
-    result = index.topk(
-        queries, k, weights=weights, fusion=fusion, missing=missing, exclude=exclude, allow=allow
-    )
-    return result[0], result[1]
+
+    def search(block: Any, mask: Any, **filters: Any) -> tuple[Ids, Scores]:
+        index = FusedIndex(
+            block, metric=metric, present=mask, device=device, num_threads=num_threads
+        )
+        result = index.topk(
+            queries,
+            k,
+            weights=weights,
+            fusion=fusion,
+            normalise=normalise,
+            missing=missing,
+            depth=depth,
+            rank_constant=rank_constant,
+            **filters,
+        )
+        return result[0], result[1]
+
+    if normalise is not None or fusion == "rrf":  # these want to know all items
+        return search(items, present, exclude=exclude, allow=allow)
+    return search_in_blocks(search, "fuse_topk", items, present, exclude=exclude, allow=allow)
 
 
 def cosine_knn(
@@ -244,6 +271,8 @@ def cosine_knn(
     )
     found = ids >= 0
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
+    if indptr[-1] <= np.iinfo(np.int32).max:  # or SciPy would widen the ids, too
+        indptr = indptr.astype(np.int32)
     return sp.csr_array((scores[found], ids[found], indptr), shape=(n_rows, n_rows))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,11 +16,12 @@ import pytest
 TOOLS = Path(__file__).parents[1] / "tools"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+def load(name: str, folder: Path = TOOLS) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their module
     spec.loader.exec_module(module)
     return module
 
@@ -135,3 +138,54 @@ def test_flags_of_this_machine_are_seen(tmp_path: Path) -> None:
 def test_a_folder_without_objects_is_no_proof(tmp_path: Path) -> None:
     write(tmp_path, "build.ninja", "")
     assert "no object" in "\n".join(check_isa_symbols.problems(tmp_path))
+
+
+# --- benchmarks/instructions.py
+
+
+@pytest.fixture
+def instructions() -> ModuleType:
+    return load("instructions", TOOLS.parents[1] / "benchmarks")
+
+
+def counts(folder: Path, **changed: object) -> Path:
+    here = {"machine": platform.machine(), "isa": "avx2", "compiler": "c", "libc": "l"}
+    file = folder / "counts.json"
+    file.write_text(json.dumps({**here, "instructions": {"a": 1000, "b": 1000}, **changed}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("new", "code", "word"),
+    [
+        ({"a": 1000, "b": 1020}, 0, "1.0200\n"),
+        ({"a": 1000, "b": 1021}, 1, "1.0210   REGRESSION\n"),
+        ({"a": 900, "b": 1000}, 0, "0.9000   better: --update\n"),
+        ({"a": 1000, "c": 5}, 0, "new: --update\n"),
+    ],
+)
+def test_more_instructions_are_a_regression(
+    instructions: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    new: dict[str, int],
+    code: int,
+    word: str,
+) -> None:
+    here = {"machine": platform.machine(), "isa": "avx2", "compiler": "c", "libc": "l"}
+    monkeypatch.setattr(instructions.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(instructions.shutil, "which", lambda _: "/bin/valgrind")
+    monkeypatch.setattr(instructions, "environment", lambda _: (here, list(new)))
+    monkeypatch.setattr(instructions, "count_all", lambda *_: new)
+    assert instructions.main(["p", f"--baseline={counts(tmp_path)}"]) == code
+    assert word in capsys.readouterr().out + "\n"
+    # Of another compiler, nothing is said.
+    arguments = ["p", f"--baseline={counts(tmp_path, compiler='d')}"]
+    assert instructions.main(arguments) == 0
+    assert (
+        capsys.readouterr().out
+        == "not compared with the baseline: compiler is c, in the baseline d\n"
+    )
+    assert instructions.main([*arguments, "--update"]) == 0
+    assert json.loads((tmp_path / "counts.json").read_text())["instructions"] == new

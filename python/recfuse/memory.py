@@ -1,0 +1,386 @@
+"""What an op will allocate, told before it runs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recfuse._available import available_bytes
+from recfuse._inputs import as_int, as_num_threads
+from recfuse._streamed import BLOCK_BYTES
+from recfuse.backend import resolve_backend
+from recfuse.index import FusedIndex
+
+__all__ = ["Buffer", "MemoryPlan", "plan_memory"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Something that lies in memory while an op runs.
+
+    Attributes
+    ----------
+    name : str
+    n_bytes : int
+        All threads together.
+    phase : str
+        'input' for what the caller has, 'kept' for what lasts from the first phase to the last (and
+        of a handle between calls), otherwise the phase of the op that needs it and frees it.
+    """
+
+    name: str
+    n_bytes: int
+    phase: str
+
+
+@dataclass(frozen=True, repr=False)
+class MemoryPlan:
+    """The answer of `plan_memory`; its representation is a table.
+
+    Attributes
+    ----------
+    op : str
+    buffers : tuple of Buffer
+        Without those of no bytes.
+    blocks : dict of str to int
+        How the op cuts its work: workers, queries and items that are looked at together.
+    """
+
+    op: str
+    buffers: tuple[Buffer, ...]
+    blocks: dict[str, int] = field(default_factory=dict)
+
+    def bytes_of(self, phase: str) -> int:
+        """Return the bytes of all buffers of a phase."""
+        return sum(buffer.n_bytes for buffer in self.buffers if buffer.phase == phase)
+
+    @property
+    def input_bytes(self) -> int:
+        """What the caller passes: used in place, so it may be mapped from a file of any size."""
+        return self.bytes_of("input")
+
+    @property
+    def kept_bytes(self) -> int:
+        """What lasts as long as the op or the handle."""
+        return self.bytes_of("kept")
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that is allocated at one time, beyond the inputs."""
+        phases = {buffer.phase for buffer in self.buffers} - {"input", "kept"}
+        return self.kept_bytes + max(map(self.bytes_of, phases), default=0)
+
+    @property
+    def fits(self) -> bool:
+        """Whether this process can allocate `peak_bytes` now (limits and cgroups counted)."""
+        return self.peak_bytes <= available_bytes()
+
+    def __repr__(self) -> str:
+        rows = [(b.phase, b.name, f"{b.n_bytes:,}") for b in self.buffers]
+        rows.append(("", "peak, beyond the inputs", f"{self.peak_bytes:,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [f"MemoryPlan({self.op}), bytes"]
+        lines += [
+            f"  {phase:<{widths[0]}}  {name:<{widths[1]}}  {n_bytes:>{widths[2]}}"
+            for phase, name, n_bytes in rows
+        ]
+        lines += [f"  {name}: {size:,}" for name, size in self.blocks.items()]
+        return "\n".join(lines)
+
+
+def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
+    """Tell what an op will allocate, buffer by buffer, without running it.
+
+    Parameters
+    ----------
+    op : {'topk', 'fuse_topk', 'FusedIndex', 'cosine_knn', 'als'}
+        'FusedIndex' is an index that is searched again and again, 'als' a fit.
+    **sizes
+        'topk', 'fuse_topk', 'FusedIndex'
+            ``n_queries``, ``n_items``, ``dims`` (an int, a sequence, or a mapping modality -> int),
+            ``k``; ``dtype`` of queries and items, 'float32' by default; but for 'FusedIndex',
+            ``mapped``: whether the items lie in a file, so that another type is converted in
+            blocks.
+        'cosine_knn'
+            ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (small multiples of
+            1 / 16) or 'real' (default); ``norm`` as in `cosine_knn`.
+        'als'
+            ``n_users``, ``n_items``, ``nnz``, ``factors``; ``solver``, ``objective``, ``biases``
+            as in `AlternatingLeastSquares`.
+        all
+            ``num_threads``, 0 by default: that of `doctor`.
+
+    Returns
+    -------
+    MemoryPlan
+        Of this machine: its threads and its instruction set. The peak is held to measurements by a
+        test: an op takes at most 5 % and 4 MB more; the plan is at most 25 % and 32 MB above what
+        it takes where every list is full. Filters, contributions, presence flags and whatever else
+        the allocator keeps for later are not counted.
+
+    Raises
+    ------
+    TypeError
+        If a size is missing, unknown, or no integer.
+    ValueError
+        If `op` or a name is unknown, or a size is out of range.
+
+    Examples
+    --------
+    >>> import recfuse
+    >>> plan = recfuse.plan_memory("topk", n_queries=1, n_items=10**6, dims=64, k=10, num_threads=1)
+    >>> plan.input_bytes, plan.kept_bytes
+    (256000256, 17000000)
+    """
+    if op not in _PLANS:
+        raise ValueError(f"plan_memory: op must be one of {', '.join(_PLANS)}; got {op!r}")
+    make = _PLANS[op]
+    known = inspect.signature(make).parameters
+    for name in sizes:
+        if name not in known:
+            raise TypeError(f"plan_memory: sizes of {op!r} must be of {list(known)}; got {name!r}")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in sizes:
+            raise TypeError(f"plan_memory: {op!r} must be given {name}; got {list(sizes)}")
+    buffers, blocks = make(**sizes)
+    return MemoryPlan(op, tuple(b for b in buffers if b.n_bytes > 0), blocks)
+
+
+Plan = tuple[list[Buffer], dict[str, int]]
+
+# Of cpp/src/ops: search, candidates, float_screen, rounded_items, screen_choice.
+_BLOCK_QUERIES, _SHARED_QUERIES, _PANEL_QUERIES, _BLOCKS_PER_WORKER = 512, 64, 14, 4
+_CANDIDATE_BYTES, _SPARE_CANDIDATES, _MANY_DIMS = 32 << 20, 48, 256
+_FLOAT_CHUNK, _ROUNDED_CHUNK = 8, 32  # tiles
+_FLOAT_TILE, _ROUNDED_TILE, _PANEL_ITEMS = 1 << 18, 256 << 10, 32
+_FEW_QUERIES, _MANY_QUERIES, _LEAST_ITEMS = 6, 256, 1024
+_MOST_THREADS = 512  # of parallel_for
+# Of als_side, als_solve.
+_EXACT_FACTORS = {"implicit": 24, "explicit": 64}
+_HUGE_FLOATS, _STRIP_FLOATS, _MICRO_ROWS = 1 << 22, 4096, 256
+
+
+def _plan_topk(
+    *,
+    n_queries: int,
+    n_items: int,
+    dims: Any,
+    k: int,
+    dtype: Any = "float32",
+    mapped: bool = False,
+    num_threads: int = 0,
+) -> Plan:
+    n, d = _size(n_items, "n_items"), sum(_dims(dims))
+    if not mapped or np.dtype(dtype) == np.float32 or 4 * n * d <= BLOCK_BYTES:
+        return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=False)
+    # Blocks of the file are converted, searched and forgotten; their lists are merged.
+    rows = max(1, BLOCK_BYTES // (4 * d))
+    buffers, blocks = _plan_search(n_queries, rows, dims, k, dtype, num_threads, again=False)
+    buffers[0] = Buffer("items", np.dtype(dtype).itemsize * n * d, "input")
+    buffers.append(Buffer("lists, being merged", 32 * n_queries * k, "kept"))
+    return buffers, {**blocks, "items converted at a time": rows}
+
+
+def _plan_index(
+    *, n_queries: int, n_items: int, dims: Any, k: int, dtype: Any = "float32", num_threads: int = 0
+) -> Plan:
+    return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=True)
+
+
+def _plan_search(
+    n_queries: Any, n_items: Any, dims: Any, k: Any, dtype: Any, num_threads: Any, *, again: bool
+) -> Plan:
+    q, n, k = _size(n_queries, "n_queries"), _size(n_items, "n_items"), _size(k, "k", least=1)
+    widths = _dims(dims)
+    m, d, item_size = len(widths), sum(widths), np.dtype(dtype).itemsize
+    workers = _workers(num_threads)
+    rounded = n >= _LEAST_ITEMS and (again or q >= _MANY_QUERIES) and _screens_integers()
+    steps = sum(_ceil(width, 4) for width in widths)  # of an item's bytes, in words
+    times = 2 if not rounded else 4 if d < _MANY_DIMS else 10
+    room = times * min(k, n) + 64
+    if rounded:
+        tile = _clamp(_ROUNDED_TILE // max(4 * steps, 1) // 64 * 64, 64, 4096)
+    else:
+        tile = _clamp(_FLOAT_TILE // max(d, 1) // 64 * 64, 64, 512)
+    n_tiles = _ceil(n, tile)
+    chunk = _ROUNDED_CHUNK if rounded else _FLOAT_CHUNK
+    list_bytes = 12 * (room + _SPARE_CANDIDATES)
+    block, blocks_at_once, by_queries = _cut(q, workers, list_bytes, one_chunk=n_tiles <= chunk)
+    lists = block * (blocks_at_once if by_queries else min(workers, max(n_tiles, 1)))
+    tiles_at_once = min(chunk if by_queries else workers, n_tiles)
+    buffers = [
+        Buffer("items", item_size * n * d, "input"),
+        Buffer("queries", item_size * q * d, "input"),
+        Buffer("norms of the items, flags", (12 * m + 1) * n, "kept"),
+        Buffer("order of the scan", 4 * n, "kept"),
+        Buffer("order of the scan, being sorted", 4 * n, "build"),
+        Buffer("ids and scores", 8 * q * k, "search"),
+        Buffer("norms and factors of the queries", (16 * m + 10) * q, "search"),
+        Buffer("candidates", lists * (list_bytes + 12), "search"),
+        # Of a block at a time per worker, and no more of a list than bounds leave.
+        Buffer("candidates to be scored", workers * block * 16 * min(2 * k, room), "search"),
+    ]
+    if np.dtype(dtype) != np.float32:
+        buffers.append(Buffer("items in float32", 4 * n * d, "kept"))
+        buffers.append(Buffer("queries in float32", 4 * q * d, "search"))
+    if rounded:
+        words = 4 * (tile + _PANEL_ITEMS) * steps
+        buffers += [
+            Buffer("order of the rounded scan", 4 * n, "kept" if again else "search"),
+            Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
+            Buffer("queries, rounded", blocks_at_once * block * (4 * steps + 8 * m + 24), "search"),
+        ]
+        if again:
+            copy = 4 * steps * _ceil(n, _PANEL_ITEMS) * _PANEL_ITEMS
+            buffers.append(Buffer("items in int8", copy, "kept"))
+        else:
+            buffers.append(Buffer("tiles, rounded on the way", tiles_at_once * words, "search"))
+    elif q > _FEW_QUERIES:
+        buffers.append(Buffer("queries, packed", blocks_at_once * block * 4 * d, "search"))
+        buffers.append(Buffer("tiles, packed on the way", tiles_at_once * 4 * tile * d, "search"))
+    blocks = {"workers": workers, "queries per block": block, "items per tile": tile}
+    return buffers, blocks
+
+
+def _cut(q: int, workers: int, list_bytes: int, *, one_chunk: bool) -> tuple[int, int, bool]:
+    """Return queries per block, blocks at once, and whether workers divide queries, not items."""
+    q, workers = max(q, 1), min(workers, max(q, 1))
+    most = max(1, _CANDIDATE_BYTES // list_bytes)
+    by_queries = q >= workers * _PANEL_QUERIES
+    panels = _ceil(q, _PANEL_QUERIES)
+    rounds = workers if by_queries else 1
+    largest = min(most, _BLOCK_QUERIES if by_queries else _SHARED_QUERIES)
+    n_blocks = min(panels, _ceil(_ceil(q, largest), rounds) * rounds)
+    block = min(q, _ceil(panels, n_blocks) * _PANEL_QUERIES)
+    at_once = (_BLOCKS_PER_WORKER * workers if one_chunk else most // block) // workers * workers
+    at_once = min(n_blocks, _clamp(at_once, workers, max(workers, n_blocks)))
+    return block, at_once if by_queries else 1, by_queries
+
+
+@functools.cache
+def _screens_integers() -> bool:
+    """Whether this machine's instruction set has an integer screen: a small index tells."""
+    probe = FusedIndex({"": np.zeros((_LEAST_ITEMS, 1), np.float32)}, device="cpu")
+    return bool(probe.plan()["screen"] != "float32")
+
+
+def _plan_cosine_knn(
+    *,
+    n_rows: int,
+    n_cols: int,
+    nnz: int,
+    k: int,
+    values: str = "real",
+    norm: str = "full",
+    num_threads: int = 0,
+) -> Plan:
+    rows, cols, e = _size(n_rows, "n_rows"), _size(n_cols, "n_cols"), _size(nnz, "nnz")
+    k = min(_size(k, "k", least=1), max(rows, 1))
+    _check_name(values, ("ones", "whole", "real"), "values")
+    _check_name(norm, ("full", "corated"), "norm")
+    workers = _workers(num_threads)
+    counting = values == "ones" or (values == "whole" and norm == "full")
+    value_size = {"ones": 0, "whole": 2}[values] if counting else 4
+    sum_size = 4 if counting else 8 if norm == "full" else 32
+    buffers = [
+        Buffer("matrix", 8 * e + 4 * (rows + 1), "input"),
+        Buffer("indptr in int64", 8 * (rows + 1), "kept"),
+        Buffer("transpose", ((2 if rows <= 65536 else 4) + value_size) * e + 8 * cols, "search"),
+        Buffer("norms and numbers of the rows", 32 * rows, "search"),
+        Buffer("work of the rows, sorted", 20 * rows, "search"),
+        Buffer("sums", workers * sum_size * rows, "search"),
+        Buffer("ids and scores, padded", 8 * rows * k, "kept"),
+        Buffer("ids and scores as CSR", 9 * rows * k + 12 * rows, "result"),
+    ]
+    return buffers, {"workers": workers}
+
+
+def _plan_als(
+    *,
+    n_users: int,
+    n_items: int,
+    nnz: int,
+    factors: int,
+    solver: str = "auto",
+    objective: str = "implicit",
+    biases: bool = False,
+    num_threads: int = 0,
+) -> Plan:
+    users, items, e = _size(n_users, "n_users"), _size(n_items, "n_items"), _size(nnz, "nnz")
+    f = _size(factors, "factors", least=1)
+    _check_name(solver, ("auto", "cholesky", "cg"), "solver")
+    _check_name(objective, ("implicit", "explicit"), "objective")
+    workers = _workers(num_threads)
+    rows = users + items
+    width = _ceil(f + bool(biases), 16) * 16
+    stride = width + 16 if width % 256 == 0 else width
+    square = width * stride
+    exactly = solver == "cholesky" or (solver == "auto" and f <= _EXACT_FACTORS[objective])
+    strip = max(_STRIP_FLOATS // width, 64)
+    gathered = stride * max(strip, _MICRO_ROWS) if exactly else min(_HUGE_FLOATS, e * stride)
+    buffers = [
+        Buffer("user_items", 8 * e + 4 * (users + 1), "input"),
+        Buffer("indptr in int64", 8 * (users + 1), "kept"),
+        Buffer("item_users, the transpose", 8 * e + 8 * (items + 1), "kept"),
+        Buffer("factors", 4 * rows * stride, "kept"),
+        Buffer("order of the rows, biases", 8 * rows, "kept"),
+        Buffer("starting factors", 4 * f * rows, "start"),
+        Buffer("Gram matrices and their parts", (48 + 24 * workers) * square, "steps"),
+        Buffer("gathered rows", 4 * workers * gathered, "steps"),
+        Buffer("systems", 4 * workers * (square + 7 * width), "steps"),
+        Buffer("user_factors_, item_factors_", 4 * f * rows, "result"),
+    ]
+    blocks = {"workers": workers, "entries gathered at once": gathered // stride}
+    return buffers, blocks
+
+
+_PLANS: dict[str, Callable[..., Plan]] = {
+    "topk": _plan_topk,
+    "fuse_topk": _plan_topk,
+    "FusedIndex": _plan_index,
+    "cosine_knn": _plan_cosine_knn,
+    "als": _plan_als,
+}
+
+
+def _size(value: Any, name: str, *, least: int = 0) -> int:
+    size = as_int(value, f"plan_memory: {name}")
+    if size < least:
+        raise ValueError(f"plan_memory: {name} must be at least {least}; got {size}")
+    return size
+
+
+def _dims(dims: Any) -> list[int]:
+    """Return the columns of every modality."""
+    if isinstance(dims, Mapping):
+        dims = list(dims.values())
+    several = dims if isinstance(dims, Sequence) else [dims]
+    if len(several) == 0:
+        raise ValueError("plan_memory: dims must have at least 1 modality; got 0")
+    return [_size(width, "dims", least=1) for width in several]
+
+
+def _workers(num_threads: Any) -> int:
+    threads = as_num_threads(num_threads)
+    if threads < 0:
+        raise ValueError(f"plan_memory: num_threads must be at least 0; got {threads}")
+    default: int = resolve_backend("cpu").ops.default_num_threads()
+    return min(threads or default, _MOST_THREADS)
+
+
+def _check_name(value: Any, names: tuple[str, ...], argument: str) -> None:
+    if value not in names:
+        raise ValueError(f"plan_memory: {argument} must be one of {names}; got {value!r}")
+
+
+def _clamp(x: int, low: int, high: int) -> int:
+    return max(low, min(x, high))
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)

@@ -14,11 +14,16 @@ template <class Backend>
 class BoundFusedIndex {
  public:
   BoundFusedIndex(std::vector<FloatMatrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
-                  const std::vector<std::string>& names, const std::string& op, int num_threads)
+                  const std::vector<std::string>& names, const std::string& op, std::int64_t most_kept_bytes,
+                  int num_threads)
       : items_(std::move(items)) {
     const auto x = views(items_);
-    FusedItemsArgs args{
-        .items = x, .metric = metric_named(metric, op), .num_threads = num_threads, .names = names, .op = op};
+    FusedItemsArgs args{.items = x,
+                        .metric = metric_named(metric, op),
+                        .num_threads = num_threads,
+                        .names = names,
+                        .op = op,
+                        .most_kept_bytes = most_kept_bytes};
     if (present) args.present = view(*present);
     const py::gil_scoped_release nogil;
     index_ = std::make_unique<typename Backend::FusedIndex>(args);
@@ -93,8 +98,9 @@ void bind_fuse_topk(py::module_& m) {
   using namespace py::literals;
   py::class_<Index>(m, "FusedIndex")
       .def(py::init<std::vector<FloatMatrix>, std::optional<Array<std::uint8_t>>, const std::string&,
-                    const std::vector<std::string>&, const std::string&, int>(),
-           "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "num_threads"_a)
+                    const std::vector<std::string>&, const std::string&, std::int64_t, int>(),
+           "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "most_kept_bytes"_a,
+           "num_threads"_a)
       .def("topk", &Index::topk, "queries"_a.noconvert(), "weights"_a.noconvert(), "k"_a, py::kw_only(), "fusion"_a,
            "missing"_a, "exclude"_a.noconvert(), "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "contributions"_a,
            "num_threads"_a)

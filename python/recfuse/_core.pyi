@@ -17,6 +17,7 @@ class FusedIndex:
         metric: str,
         names: list[str],  # of the modalities, for messages
         op: str,  # likewise
+        most_kept_bytes: int,  # of a rounded copy of the items
         num_threads: int,
     ) -> None: ...
     # ids, scores (n_queries, k) and, with contributions, float64 (n_queries, k, n_modalities)

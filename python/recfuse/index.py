@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recfuse._available import available_bytes
 from recfuse._inputs import (
     as_csr,
     as_filters,
@@ -34,6 +35,8 @@ __all__ = ["FusedIndex"]
 
 Scores = NDArray[np.float32]
 
+_SMALL_BYTES = 256 << 20
+
 
 class FusedIndex:
     """Items of several modalities, ready for exact fused top-k search.
@@ -43,7 +46,8 @@ class FusedIndex:
     items : mapping modality -> array-like of shape (n_items, dim_m)
         C-contiguous float32 matrices are used in place (memory-mapped ones too, of any size) and
         must not be changed while the index is in use; anything else is converted, for which it
-        must fit into memory.
+        must fit into memory. An index that is asked often keeps a rounded copy, a quarter of their
+        size, if that is no more than a quarter of the memory available when it is made.
     metric : {'cosine', 'dot'}, default='cosine'
         Similarity ``s_m`` of a modality.
     present : mapping modality -> array-like of bool of shape (n_items,), optional
@@ -417,6 +421,14 @@ class FusedIndex:
         return np.concatenate([self._full_presence(), added])
 
 
+def most_kept_bytes(item_bytes: int) -> int:
+    """Return how large a rounded copy of items an index may keep: a quarter of what is available.
+
+    A copy that is small anyway is kept without looking.
+    """
+    return item_bytes if item_bytes <= _SMALL_BYTES else available_bytes() // 4
+
+
 def _compiled(
     items: dict[str, Scores],
     present: NDArray[np.uint8] | None,
@@ -431,5 +443,6 @@ def _compiled(
         metric=metric,
         names=list(items) if op == "fuse_topk" else [],
         op=op,
+        most_kept_bytes=most_kept_bytes(sum(matrix.nbytes for matrix in items.values())),
         num_threads=as_num_threads(num_threads),
     )

@@ -14,7 +14,7 @@ from recfuse._available import available_bytes
 from recfuse._inputs import as_int, as_num_threads
 from recfuse._streamed import BLOCK_BYTES
 from recfuse.backend import resolve_backend
-from recfuse.index import FusedIndex
+from recfuse.index import FusedIndex, most_kept_bytes
 
 __all__ = ["Buffer", "MemoryPlan", "plan_memory"]
 
@@ -199,7 +199,8 @@ def _plan_search(
     widths = _dims(dims)
     m, d, item_size = len(widths), sum(widths), np.dtype(dtype).itemsize
     workers = _workers(num_threads)
-    rounded = n >= _LEAST_ITEMS and (again or q >= _MANY_QUERIES) and _screens_integers()
+    kept = again and (d + 3 * m) * n <= most_kept_bytes(4 * n * d)
+    rounded = n >= _LEAST_ITEMS and (kept or q >= _MANY_QUERIES) and _screens_integers()
     steps = sum(_ceil(width, 4) for width in widths)  # of an item's bytes, in words
     times = 2 if not rounded else 4 if d < _MANY_DIMS else 10
     room = times * min(k, n) + 64
@@ -235,7 +236,7 @@ def _plan_search(
             Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
             Buffer("queries, rounded", blocks_at_once * block * (4 * steps + 8 * m + 24), "search"),
         ]
-        if again:
+        if kept:
             copy = 4 * steps * _ceil(n, _PANEL_ITEMS) * _PANEL_ITEMS
             buffers.append(Buffer("items in int8", copy, "kept"))
         else:

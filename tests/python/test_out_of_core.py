@@ -68,6 +68,39 @@ def test_a_file_of_another_type_is_converted_in_blocks(tmp_path, call):
     assert measure(code.format(**locals())) == [True, True, 10]
 
 
+KEPT = """
+recfuse.index._SMALL_BYTES = 0
+rng = np.random.default_rng(0)
+(rng.random((400_000, 64), np.float32) - np.float32(0.5)).tofile({path!r})
+items = np.memmap({path!r}, np.float32, "r", shape=(400_000, 64))
+queries = dict(a=rng.random(({n_queries}, 64), np.float32) - np.float32(0.5))
+kept = recfuse.FusedIndex(dict(a=items))
+expected = [kept.topk(queries, 10) for _ in range(4)][-1]
+n_bytes = kept.plan()["rounded_bytes"]
+del kept
+limit_data(items.nbytes // 4)
+index = recfuse.FusedIndex(dict(a=items))
+got = [index.topk(queries, 10) for _ in range(4)][-1]
+plan = index.plan()
+print(json.dumps([
+    all(g.tobytes() == e.tobytes() for g, e in zip(got, expected)),
+    n_bytes >= items.nbytes // 4 or plan["screen"] == "float32",
+    plan["rounded_bytes"],
+    "too much of the memory" in plan["reason"] or plan["screen"] == "float32",
+]))
+"""
+
+
+@pytest.mark.parametrize("n_queries", [20, 300])
+def test_an_index_keeps_no_copy_that_takes_too_much(tmp_path, n_queries):
+    assert measure(KEPT.format(path=str(tmp_path / "items"), n_queries=n_queries)) == [
+        True,
+        True,
+        0,
+        True,
+    ]
+
+
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(_streamed, "BLOCK_BYTES", 4 * 9 * 7)

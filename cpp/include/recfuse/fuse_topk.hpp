@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,6 +27,8 @@ struct FusedItemsArgs {
   int num_threads = 0;
   std::span<const std::string> names = {};  // of the modalities, for messages; may be empty
   std::string op = "fuse_topk";             // what messages begin with
+  // The index keeps a rounded copy of the items, a quarter of their size, if it is asked often and this allows it.
+  std::int64_t most_kept_bytes = std::numeric_limits<std::int64_t>::max();
 };
 
 struct FuseTopkArgs {

@@ -49,9 +49,15 @@ std::string ScreenChoice::why_float32(std::int64_t n_queries) const {
   if (forced_ != Forced::kNothing) return "";
   if (items_.n_items() < kLeastItems)
     return "rounding fewer than " + std::to_string(kLeastItems) + " items saves nothing";
-  if (n_queries >= kManyQueries || (n_calls_ > 1 && n_asked_ >= kQueriesToKeep)) return "";
+  if (n_queries >= kManyQueries || (n_calls_ > 1 && n_asked_ >= kQueriesToKeep && may_keep())) return "";
   return "rounding pays for " + std::to_string(kManyQueries) + " queries in one call, or " +
          std::to_string(kQueriesToKeep) + " in several";
+}
+
+/// Of the copy: an int8 per element, rows in whole words.
+bool ScreenChoice::may_keep() const {
+  const std::int64_t row_bytes = items_.total_dim() + 3 * items_.n_modalities();
+  return items_.n_items() <= items_.args().most_kept_bytes / row_bytes;
 }
 
 ScreenChoice::Handle ScreenChoice::in_int16() {
@@ -67,7 +73,7 @@ ScreenChoice::Handle ScreenChoice::rounded_for(const FuseTopkArgs& args) {
   if (!is_linear(args.fusion) || !why_float32(n_queries).empty()) return nullptr;
   if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16();
   // An index that is asked once keeps nothing: its tiles are rounded as the scan reaches them.
-  const bool keep = n_calls_ > 1;
+  const bool keep = n_calls_ > 1 && may_keep();
   if (!int8_ || (keep && !int8_->kept())) int8_ = std::make_shared<RoundedItems>(items_, Format::kInt8, keep);
   return int8_;
 }
@@ -103,6 +109,7 @@ SearchPlan ScreenChoice::plan() const {
   } else {
     plan.reason = scored_per_query_ < 0 ? "not tried yet" : "it leaves few items to score";
   }
+  if (!may_keep()) plan.reason += "; a copy of the items would take too much of the memory available";
   return plan;
 }
 

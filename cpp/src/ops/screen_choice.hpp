@@ -35,6 +35,7 @@ class ScreenChoice {
   enum class Forced { kNothing, kFloat32, kInt8, kInt16 };
 
   std::string why_float32(std::int64_t n_queries) const;
+  bool may_keep() const;
   Handle in_int16();
 
   const FusedItems& items_;

@@ -14,14 +14,25 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 #endif
 
-void implicit_entries(const float* values, std::int64_t n, float alpha, float* scales, float* targets) {
-  for (std::int64_t j = 0; j < n; ++j) {
-    scales[j] = extra_confidence(values[j], alpha);
+void implicit_entries(const float* values, std::int64_t n, float alpha, float* weights, float* targets) {
+  const Floats scale = broadcast(alpha), one = broadcast(1.0F);
+  std::int64_t j = 0;
+  for (; j + kFloats <= n; j += kFloats) {
+    const Floats value = load(values + j);
+    const Floats weight = multiply(scale, absolute(value));
+    store(weights + j, weight);
+    store(targets + j, where_positive(value, add(one, weight)));
+  }
+  for (; j < n; ++j) {
+    weights[j] = extra_confidence(values[j], alpha);
     targets[j] = preference(values[j]) * confidence(values[j], alpha);
   }
+}
+
+void square_roots(std::int64_t n, float* x) {
   std::int64_t j = 0;
-  for (; j + kFloats <= n; j += kFloats) store(scales + j, square_root(load(scales + j)));
-  for (; j < n; ++j) scales[j] = __builtin_sqrtf(scales[j]);
+  for (; j + kFloats <= n; j += kFloats) store(x + j, square_root(load(x + j)));
+  for (; j < n; ++j) x[j] = __builtin_sqrtf(x[j]);
 }
 
 constexpr std::int64_t kPrefetchRows = 8;

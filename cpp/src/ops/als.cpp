@@ -59,7 +59,7 @@ struct AlsSolver::State {
   }
 
   void solve(const AlsSide& others, AlsSide& side, int num_threads) {
-    const SharedGram gram(params, side, others, num_threads);
+    const SharedGram gram(params, others, num_threads);
     float64_rows += solve_side(params, mean, gram, others, side, num_threads);
   }
 };
@@ -117,7 +117,7 @@ void AlsSolver::fold_in(const CsrView& user_items, const MatrixView<float>& fact
   validate_penalties(side.penalties, params);
   {
     const std::lock_guard lock(s.fold_in_mutex);
-    if (!s.fold_in_gram) s.fold_in_gram.emplace(params, side, s.items, num_threads);
+    if (!s.fold_in_gram) s.fold_in_gram.emplace(params, s.items, num_threads);
   }
   solve_side(params, s.mean, *s.fold_in_gram, s.items, side, num_threads);
   copy_out(side, factors, biases);

@@ -7,13 +7,6 @@
 
 namespace recfuse {
 
-/// What a row's system is made from.
-struct RowEntries {
-  const std::int32_t* ids;
-  const float* values;
-  std::int64_t n;
-};
-
 /// Solves the rows of `side` in place, from `mean`, the factors of `others`, and `gram`, made from these.
 /// Returns how many rows were solved in float64 because float32 could not hold a pivot.
 std::int64_t solve_side(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others,

@@ -1,0 +1,14 @@
+// One half-step by conjugate gradients.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/als_gram.hpp"
+
+namespace recfuse {
+
+/// As solve_side, by params.cg_steps steps from each row's present factors; `side` keeps zeros of empty rows.
+std::int64_t solve_by_cg(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others,
+                         AlsSide& side, int num_threads);
+
+}  // namespace recfuse

@@ -288,12 +288,15 @@ void multiply_elements(const float* a, const float* b, std::int64_t n, float* ou
 }
 
 float dot_product(const float* a, const float* b, std::int64_t n) {
-  Floats sums[kPassRows] = {zero(), zero(), zero(), zero()};
+  Floats even = zero(), odd = zero();
   for (std::int64_t c = 0; c < n; c += kPair) {
-    sums[0] = multiply_add(load(a + c), load(b + c), sums[0]);
-    sums[1] = multiply_add(load(a + c + kFloats), load(b + c + kFloats), sums[1]);
+    even = multiply_add(load(a + c), load(b + c), even);
+    odd = multiply_add(load(a + c + kFloats), load(b + c + kFloats), odd);
   }
-  float four[kPassRows];
-  sum_four(sums, four);
-  return four[0] + four[1];
+  alignas(64) float lanes[kFloats];
+  store(lanes, add(even, odd));
+  for (int half = kFloats / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[half + i];
+  }
+  return lanes[0];
 }

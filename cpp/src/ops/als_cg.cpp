@@ -67,14 +67,15 @@ Coordinates::Coordinates(const AlsParams& params, const SharedGram& gram, const 
 class CgHalfStep {
  public:
   CgHalfStep(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others, AlsSide& side,
-             int num_threads)
+             AlignedVector<float>& table, int num_threads)
       : params_(params),
         mean_(mean),
         gram_(gram),
         others_(others),
         side_(side),
         num_threads_(num_threads),
-        coordinates_(params, gram, others) {
+        coordinates_(params, gram, others),
+        table_(table) {
     if (coordinates_.found) turn_others();
   }
 
@@ -117,7 +118,7 @@ class CgHalfStep {
   const bool rounded_ = params_.cg_steps <= kMostRoundedSteps;
   const std::int64_t packed_width_ = packed_width(layout_);
   const std::int64_t words_ = rounded_ ? packed_width_ / 2 : packed_width_;
-  AlignedVector<float> table_;  // the others' factors as a pass reads them
+  AlignedVector<float>& table_;  // the others' factors as a pass reads them
   std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<std::int64_t> float64_rows_{0};
 };
@@ -140,7 +141,7 @@ CgHalfStep::Worker& CgHalfStep::worker(int i) {
 void CgHalfStep::turn_others() {
   constexpr std::int64_t kChunk = 512;  // rows
   const FactorTable& from = others_.factors;
-  table_.resize(static_cast<std::size_t>(from.rows * words_));
+  table_.resize(std::max(table_.size(), static_cast<std::size_t>(from.rows * words_)));
   parallel_for((from.rows + kChunk - 1) / kChunk, num_threads_, [&](std::int64_t chunk, int) {
     AlignedVector<float> rows(static_cast<std::size_t>(kernels::kTurnedRows * layout_.stride), 0.0F), turned = rows;
     const std::int64_t end = std::min(from.rows, (chunk + 1) * kChunk);
@@ -327,8 +328,8 @@ std::int64_t CgHalfStep::run() {
 }  // namespace
 
 std::int64_t solve_by_cg(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others,
-                         AlsSide& side, int num_threads) {
-  return CgHalfStep(params, mean, gram, others, side, num_threads).run();
+                         AlsSide& side, AlignedVector<float>& table, int num_threads) {
+  return CgHalfStep(params, mean, gram, others, side, table, num_threads).run();
 }
 
 }  // namespace recfuse

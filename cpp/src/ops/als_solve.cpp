@@ -174,14 +174,14 @@ std::int64_t HalfStep::run() {
 }  // namespace
 
 std::int64_t solve_side(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others,
-                        AlsSide& side, int num_threads) {
+                        AlsSide& side, AlignedVector<float>& scratch, int num_threads) {
   for (std::int64_t row = 0; row < side.interactions.rows; ++row) {
     if (side.interactions.row_size(row) > 0) continue;
     std::fill_n(side.factors.row(row), params.factors, 0.0F);
     if (params.biases) side.biases[static_cast<std::size_t>(row)] = 0.0F;
   }
   if (chosen_solver(params) == LinearSolver::kCg && !params.double_precision) {
-    return solve_by_cg(params, mean, gram, others, side, num_threads);
+    return solve_by_cg(params, mean, gram, others, side, scratch, num_threads);
   }
   return HalfStep(params, mean, gram, others, side, num_threads).run();
 }

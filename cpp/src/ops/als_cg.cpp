@@ -21,6 +21,7 @@ constexpr std::int64_t kKeptWords = 1 << 17;     // 512 KiB of a row's gathered 
 constexpr std::int64_t kMicroRows = 256;         // added in float32; beyond, in float64
 constexpr std::int64_t kHugeChunk = 1 << 14;     // entries of a huge row that one thread takes
 constexpr double kSmallestEigenvalue = 0x1p-24;  // of the largest, for the preconditioner: float32 holds no less
+constexpr float kSmallestEnergy = 0x1p-50F;      // of the first: beyond, steps follow the rounding of float32
 
 std::int64_t packed_width(const kernels::RowLayout& layout) { return (layout.width + 31) / 32 * 32; }
 
@@ -229,7 +230,8 @@ bool CgHalfStep::conjugate_gradients(std::int64_t row, Worker& w, const Pass& pa
   pass(true, w.x.data(), w.residual.data());
   kernels_.multiply_elements(w.inverse.data(), w.residual.data(), width, w.direction.data());
   float energy = dot(w.residual, w.direction);
-  for (std::int64_t step = 0; step < params_.cg_steps && energy > 0; ++step) {
+  const float least = kSmallestEnergy * energy;
+  for (std::int64_t step = 0; step < params_.cg_steps && energy > least; ++step) {
     kernels_.multiply_elements(w.diagonal.data(), w.direction.data(), width, w.product.data());
     pass(false, w.direction.data(), w.product.data());
     const float curvature = dot(w.direction, w.product);

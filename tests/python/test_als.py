@@ -211,16 +211,53 @@ def problems(draw):
     return rng, matrix, convention, draw(st.integers(1, 20))
 
 
-@given(problems(), st.sampled_from(["cholesky", "cg"]))
-def test_the_objective_never_increases(problem, solver_name):
+def losses_of(problem, steps=6, **options):
     rng, matrix, convention, factors = problem
-    solver, _, _ = started(rng, matrix, convention, factors=factors, solver=solver_name)
+    solver, _, _ = started(rng, matrix, convention, factors=factors, **options)
     losses = []
-    for _ in range(6):
+    for _ in range(steps):
         solver.step()
         losses.append(solver.loss())
+    return np.array(losses)
+
+
+@given(problems(), st.sampled_from([("cholesky", 3), ("cg", 5)]))
+def test_the_objective_never_increases(problem, how):
+    losses = losses_of(problem, solver=how[0], cg_steps=how[1])
     # Near a minimum the loss moves less than its own rounding, 2^-24 of its terms.
     assert (np.diff(losses) <= 1e-6 * np.abs(losses[:-1]) + 1e-6).all()
+
+
+@given(problems(), st.integers(1, 4))
+def test_factors_rounded_to_bfloat16_move_the_objective_little(problem, cg_steps):
+    """By 2^-16 of itself, as sampled entries tell; where it would be more, nothing is rounded."""
+    losses = losses_of(problem, solver="cg", cg_steps=cg_steps)
+    assert (np.diff(losses) <= 2.0**-14 * np.abs(losses[:-1]) + 1e-6).all()
+
+
+def test_what_rounding_would_spoil_is_not_rounded(rng):
+    """More factors than the matrix has rank, so that all that is left of the loss is noise."""
+    matrix = interactions(rng, 24, 20)
+    convention = Objective(alpha=40.0, regularization=1e-3)
+    few, many = (
+        losses_of((np.random.default_rng(1), matrix, convention, 20), 40, solver="cg", cg_steps=n)
+        for n in (4, 5)
+    )
+    assert few[-1] <= 1.05 * many[-1]
+
+
+@pytest.mark.parametrize("factors", [1, 16, 31, 33, 64, 65, 100, 128, 130, 257])
+def test_few_steps_agree_with_float32_but_for_rounding(rng, isa, factors):
+    """Every width of a pass over rounded factors: four steps with them, five without."""
+    matrix = interactions(rng, 50, 40)
+    losses = [
+        losses_of((np.random.default_rng(1), matrix, convention, factors), 4, solver="cg",
+                  cg_steps=n)
+        for convention in (Objective(regularization=5.0), Objective("explicit", regularization=5.0))
+        for n in (4, 5)
+    ]  # fmt: skip
+    for few, many in zip(losses[::2], losses[1::2], strict=True):
+        np.testing.assert_allclose(few, many, rtol=1e-3)
 
 
 def test_three_preconditioned_steps_are_nearly_exact(rng):

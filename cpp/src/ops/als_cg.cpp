@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "isa/dispatch.hpp"
-#include "ops/als_eigen.hpp"
+#include "ops/als_coordinates.hpp"
 #include "ops/als_entries.hpp"
 #include "ops/als_solve.hpp"
 #include "ops/ordered_sum.hpp"
@@ -15,55 +15,14 @@ namespace recfuse {
 namespace {
 
 // So few steps leave more error than rounding the other side's factors to bfloat16 does, and half the bytes are half
-// the time; who asks for more wants the solution itself.
+// the time of what is bound by memory; who asks for more wants the solution itself.
 constexpr std::int64_t kMostRoundedSteps = 4;
-constexpr std::int64_t kKeptWords = 1 << 17;     // 512 KiB of a row's gathered factors: longer rows gather in each pass
-constexpr std::int64_t kMicroRows = 256;         // added in float32; beyond, in float64
-constexpr std::int64_t kHugeChunk = 1 << 14;     // entries of a huge row that one thread takes
-constexpr double kSmallestEigenvalue = 0x1p-24;  // of the largest, for the preconditioner: float32 holds no less
-constexpr float kSmallestEnergy = 0x1p-50F;      // of the first: beyond, steps follow the rounding of float32
+constexpr std::int64_t kKeptWords = 1 << 17;  // 512 KiB of a row's gathered factors: longer rows gather in each pass
+constexpr std::int64_t kMicroRows = 256;      // added in float32; beyond, in float64
+constexpr std::int64_t kHugeChunk = 1 << 14;  // entries of a huge row that one thread takes
+constexpr float kSmallestEnergy = 0x1p-50F;   // of the first: beyond, steps follow the rounding of float32
 
 std::int64_t packed_width(const kernels::RowLayout& layout) { return (layout.width + 31) / 32 * 32; }
-
-AlignedVector<float> as_matrix(const std::vector<double>& square, std::int64_t n, const kernels::RowLayout& layout,
-                               bool transpose) {
-  AlignedVector<float> matrix(static_cast<std::size_t>(layout.width * layout.stride), 0.0F);
-  for (std::int64_t r = 0; r < n; ++r) {
-    for (std::int64_t c = 0; c < n; ++c) {
-      const std::int64_t at = transpose ? c * n + r : r * n + c;
-      matrix[static_cast<std::size_t>(r * layout.stride + c)] =
-          static_cast<float>(square[static_cast<std::size_t>(at)]);
-    }
-  }
-  return matrix;
-}
-
-/// The coordinates in which the Gram matrix is diagonal: a system is then this diagonal, the penalty and the row's own
-/// entries, and the diagonal part is its preconditioner. Without a Gram matrix, the coordinates as they are.
-struct Coordinates {
-  Coordinates(const AlsParams& params, const SharedGram& gram, const AlsSide& others);
-
-  bool turned() const { return !there.empty(); }
-
-  bool found = true;  // false: the Gram matrix is not finite
-  std::vector<double> eigenvalues;
-  double least = 0;  // eigenvalue, for the preconditioner
-  AlignedVector<float> there, back;
-};
-
-Coordinates::Coordinates(const AlsParams& params, const SharedGram& gram, const AlsSide& others) {
-  if (gram.exact.empty()) return;
-  const kernels::RowLayout& layout = others.factors.layout;
-  const std::int64_t n = unknowns(params);
-  Eigen eigen = eigen_of(gram.exact.data(), n, layout.stride);
-  found = !eigen.values.empty();
-  if (!found) return;
-  there = as_matrix(eigen.vectors, n, layout, true);
-  back = as_matrix(eigen.vectors, n, layout, false);
-  eigenvalues = std::move(eigen.values);
-  for (double& value : eigenvalues) value = std::max(value, 0.0);
-  least = kSmallestEigenvalue * *std::max_element(eigenvalues.begin(), eigenvalues.end());
-}
 
 class CgHalfStep {
  public:
@@ -75,7 +34,7 @@ class CgHalfStep {
         others_(others),
         side_(side),
         num_threads_(num_threads),
-        coordinates_(params, gram, others),
+        coordinates_(params, gram, others.factors.layout),
         table_(table) {
     if (coordinates_.found) turn_others();
   }
@@ -116,7 +75,8 @@ class CgHalfStep {
   const kernels::KernelTable& kernels_ = kernel_table();
   const kernels::RowLayout layout_ = others_.factors.layout;
   const std::int64_t unknowns_ = unknowns(params_);
-  const bool rounded_ = params_.cg_steps <= kMostRoundedSteps;
+  const bool rounded_ = coordinates_.found && params_.cg_steps <= kMostRoundedSteps && side_.interactions.nnz() > 0 &&
+                        rounding_is_harmless(params_, mean_, coordinates_, others_, side_);
   const std::int64_t packed_width_ = packed_width(layout_);
   const std::int64_t words_ = rounded_ ? packed_width_ / 2 : packed_width_;
   AlignedVector<float>& table_;  // the others' factors as a pass reads them
@@ -149,9 +109,9 @@ void CgHalfStep::turn_others() {
     for (std::int64_t i = chunk * kChunk; i < end; i += kernels::kTurnedRows) {
       const std::int64_t n = std::min<std::int64_t>(kernels::kTurnedRows, end - i);
       const float* ready = from.row(i);
-      if (coordinates_.turned()) {
+      if (!coordinates_.eigenvalues.empty()) {
         std::copy_n(from.row(i), n * layout_.stride, rows.data());
-        kernels_.multiply_rows(rows.data(), coordinates_.there.data(), layout_, turned.data());
+        coordinates_.turn(rows.data(), turned.data());
         ready = turned.data();
       }
       float* out = table_.data() + i * words_;
@@ -170,27 +130,17 @@ void CgHalfStep::turn_others() {
 /// w.turned: where the rows order[first .. end) start, in the coordinates of the systems.
 void CgHalfStep::load_starts(std::size_t first, std::size_t end, Worker& w) const {
   for (std::size_t at = first; at < end; ++at) {
-    const std::int64_t row = side_.order[at];
     float* start = w.start.data() + static_cast<std::int64_t>(at - first) * layout_.stride;
-    std::copy_n(side_.factors.row(row), params_.factors, start);
-    if (params_.biases) start[params_.factors] = side_.biases[static_cast<std::size_t>(row)];
+    side_.copy_unknowns(side_.order[at], params_, start);
   }
-  if (coordinates_.turned()) {
-    kernels_.multiply_rows(w.start.data(), coordinates_.there.data(), layout_, w.turned.data());
-  } else {
-    w.turned = w.start;
-  }
+  coordinates_.turn(w.start.data(), w.turned.data());
 }
 
 void CgHalfStep::store(std::size_t first, std::size_t end, const std::vector<char>& solved, Worker& w) {
-  const float* solution = w.turned.data();
-  if (coordinates_.turned()) {
-    kernels_.multiply_rows(w.turned.data(), coordinates_.back.data(), layout_, w.start.data());
-    solution = w.start.data();
-  }
+  coordinates_.turn_back(w.turned.data(), w.start.data());
   for (std::size_t at = first; at < end; ++at) {
     const std::int64_t row = side_.order[at];
-    const float* x = solution + static_cast<std::int64_t>(at - first) * layout_.stride;
+    const float* x = w.start.data() + static_cast<std::int64_t>(at - first) * layout_.stride;
     if (solved[at - first] != 0 && std::all_of(x, x + unknowns_, [](float value) { return std::isfinite(value); })) {
       side_.assign(row, params_, x);
       continue;
@@ -206,7 +156,7 @@ void CgHalfStep::set_diagonal(std::int64_t row, Worker& w) const {
   for (std::int64_t j = 0; j < unknowns_; ++j) {
     const auto at = static_cast<std::size_t>(j);
     double diagonal = penalty, near = penalty;
-    if (coordinates_.turned()) {
+    if (!coordinates_.eigenvalues.empty()) {
       diagonal += coordinates_.eigenvalues[at];
       near = std::max(diagonal, coordinates_.least);
     } else if (!gram_.squares.empty()) {

@@ -54,6 +54,11 @@ AlsSide::AlsSide(const CsrView& csr, const AlsParams& params, const char* row_no
   schedule(params);
 }
 
+void AlsSide::copy_unknowns(std::int64_t row, const AlsParams& params, float* out) const {
+  std::copy_n(factors.row(row), params.factors, out);
+  if (params.biases) out[params.factors] = biases[static_cast<std::size_t>(row)];
+}
+
 void AlsSide::assign(std::int64_t row, const AlsParams& params, const float* solution) {
   std::copy_n(solution, params.factors, factors.row(row));
   if (params.biases) biases[static_cast<std::size_t>(row)] = solution[params.factors];

@@ -295,8 +295,11 @@ def test_bad_parameters(likes):
         ({"regularization": "0.1"}, TypeError, r"regularization must be a number; got '0\.1'"),
         ({"alpha": None}, TypeError, "alpha must be a number; got None"),
         ({"num_threads": -1}, ValueError, "als: num_threads must be at least 0; got -1"),
-        ({"solver": "block"}, NotImplementedError, "als: solver 'block' is not available yet"),
-        ({"solver": "qr"}, ValueError, "als: solver must be one of 'auto', 'cholesky', 'cg'"),
+        (
+            {"solver": "qr"},
+            ValueError,
+            "als: solver must be one of 'auto', 'cholesky', 'cg', 'block'",
+        ),
         ({"device": "tpu"}, ValueError, "device must be 'auto', 'cpu' or 'cuda'; got 'tpu'"),
     ):
         wrong = model(**bad)

@@ -47,6 +47,8 @@ const KernelTable table{
     .solve_factored = solve_factored,
     .round_rows = round_rows,
     .normal_pass = normal_pass,
+    .add_row_products = add_row_products,
+    .add_weighted_rows = add_weighted_rows,
     .multiply_rows = multiply_rows,
     .add_scaled = add_scaled,
     .multiply_elements = multiply_elements,

@@ -241,6 +241,31 @@ void normal_pass(const PassSource& source, std::int64_t n, const float* targets,
   pass<false, false>(source, n, targets, weights, x, nullptr, y);
 }
 
+void add_row_products(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* out) {
+  for (std::int64_t j = 0; j < n; j += kPassRows) {
+    Floats sums[kPassRows];
+    for (int i = 0; i < kPassRows; ++i) {
+      const float* row = rows + (j + i < n ? j + i : n - 1) * layout.stride;
+      sums[i] = zero();
+      for (std::int64_t c = 0; c < layout.width; c += kFloats)
+        sums[i] = multiply_add(load(row + c), load(x + c), sums[i]);
+    }
+    float dots[kPassRows];
+    sum_four(sums, dots);
+    for (std::int64_t i = 0; i < kPassRows && j + i < n; ++i) out[j + i] += dots[i];
+  }
+}
+
+void add_weighted_rows(const float* rows, const RowLayout& layout, std::int64_t n, const float* weights, float* sum) {
+  for (std::int64_t c = 0; c < layout.width; c += kFloats) {
+    Floats total = load(sum + c);
+    for (std::int64_t j = 0; j < n; ++j) {
+      total = multiply_add(broadcast(weights[j]), load(rows + j * layout.stride + c), total);
+    }
+    store(sum + c, total);
+  }
+}
+
 template <int kVectors>
 inline __attribute__((always_inline)) void multiply_rows_tile(const float* rows, const float* matrix,
                                                               const RowLayout& layout, float* out) {

@@ -187,6 +187,11 @@ struct KernelTable {
   void (*normal_pass)(const PassSource& source, std::int64_t n, const float* targets, const float* weights,
                       const float* x, float* copy, float* y);
 
+  /// out[j] += <rows[j], x>, and sum += sum_j weights[j] rows[j].
+  void (*add_row_products)(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* out);
+  void (*add_weighted_rows)(const float* rows, const RowLayout& layout, std::int64_t n, const float* weights,
+                            float* sum);
+
   /// out[i] = rows[i] * matrix for kTurnedRows rows.
   void (*multiply_rows)(const float* rows, const float* matrix, const RowLayout& layout, float* out);
 

@@ -6,9 +6,7 @@
 #include <memory>
 
 #include "isa/dispatch.hpp"
-#include "ops/als_coordinates.hpp"
 #include "ops/als_entries.hpp"
-#include "ops/als_solve.hpp"
 #include "ops/ordered_sum.hpp"
 
 namespace recfuse {
@@ -26,17 +24,9 @@ std::int64_t packed_width(const kernels::RowLayout& layout) { return (layout.wid
 
 class CgHalfStep {
  public:
-  CgHalfStep(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others, AlsSide& side,
-             AlignedVector<float>& table, int num_threads)
-      : params_(params),
-        mean_(mean),
-        gram_(gram),
-        others_(others),
-        side_(side),
-        num_threads_(num_threads),
-        coordinates_(params, gram, others.factors.layout),
-        table_(table) {
-    if (coordinates_.found) turn_others();
+  CgHalfStep(const HalfStepInput& input, AlignedVector<float>& table)
+      : input_(input), coordinates_(input.params, input.gram, input.others.factors.layout), table_(table) {
+    if (coordinates_.found) copy_others();
   }
 
   std::int64_t run();
@@ -45,9 +35,9 @@ class CgHalfStep {
   /// Scratch of one thread. Vectors have packed_width_ elements.
   struct Worker {
     Worker(const kernels::RowLayout& layout, std::int64_t width);
+    TurnScratch turn;
     EntryTerms terms;
     AlignedVector<float> rows;
-    AlignedVector<float> start, turned;  // kTurnedRows rows
     AlignedVector<float> x, residual, direction, product, preconditioned, diagonal, inverse;
   };
 
@@ -55,28 +45,23 @@ class CgHalfStep {
   kernels::PassSource source(const std::int32_t* ids) const {
     return {table_.data(), ids, packed_width_, words_, rounded_};
   }
-  void turn_others();
-  void load_starts(std::size_t first, std::size_t end, Worker& w) const;
-  void solve_rows(std::size_t first, std::size_t end, Worker& w);
+  void copy_others();
+  void move_some(std::size_t first, std::size_t end, Worker& w);
   bool solve(std::int64_t row, Worker& w) const;
   bool solve_huge(std::int64_t row, Worker& w);
   void set_diagonal(std::int64_t row, Worker& w) const;
   template <class Pass>
   bool conjugate_gradients(std::int64_t row, Worker& w, const Pass& pass) const;
-  void store(std::size_t first, std::size_t end, const std::vector<char>& solved, Worker& w);
 
-  const AlsParams& params_;
-  const double mean_;
-  const SharedGram& gram_;
-  const AlsSide& others_;
-  AlsSide& side_;
-  const int num_threads_;
+  const HalfStepInput& input_;
+  const AlsParams& params_ = input_.params;
+  const AlsSide& side_ = input_.side;
   const Coordinates coordinates_;
   const kernels::KernelTable& kernels_ = kernel_table();
-  const kernels::RowLayout layout_ = others_.factors.layout;
+  const kernels::RowLayout layout_ = coordinates_.layout;
   const std::int64_t unknowns_ = unknowns(params_);
   const bool rounded_ = coordinates_.found && params_.cg_steps <= kMostRoundedSteps && side_.interactions.nnz() > 0 &&
-                        rounding_is_harmless(params_, mean_, coordinates_, others_, side_);
+                        rounding_is_harmless(params_, input_.mean, coordinates_, input_.others, side_);
   const std::int64_t packed_width_ = packed_width(layout_);
   const std::int64_t words_ = rounded_ ? packed_width_ / 2 : packed_width_;
   AlignedVector<float>& table_;  // the others' factors as a pass reads them
@@ -84,10 +69,7 @@ class CgHalfStep {
   std::atomic<std::int64_t> float64_rows_{0};
 };
 
-CgHalfStep::Worker::Worker(const kernels::RowLayout& layout, std::int64_t width) {
-  for (auto* block : {&start, &turned}) {
-    block->assign(static_cast<std::size_t>(kernels::kTurnedRows * layout.stride), 0.0F);
-  }
+CgHalfStep::Worker::Worker(const kernels::RowLayout& layout, std::int64_t width) : turn(layout) {
   for (auto* vector : {&x, &residual, &direction, &product, &preconditioned, &diagonal, &inverse}) {
     vector->assign(static_cast<std::size_t>(width), 0.0F);
   }
@@ -99,55 +81,20 @@ CgHalfStep::Worker& CgHalfStep::worker(int i) {
   return *w;
 }
 
-void CgHalfStep::turn_others() {
-  constexpr std::int64_t kChunk = 512;  // rows
-  const FactorTable& from = others_.factors;
-  table_.resize(std::max(table_.size(), static_cast<std::size_t>(from.rows * words_)));
-  parallel_for((from.rows + kChunk - 1) / kChunk, num_threads_, [&](std::int64_t chunk, int) {
-    AlignedVector<float> rows(static_cast<std::size_t>(kernels::kTurnedRows * layout_.stride), 0.0F), turned = rows;
-    const std::int64_t end = std::min(from.rows, (chunk + 1) * kChunk);
-    for (std::int64_t i = chunk * kChunk; i < end; i += kernels::kTurnedRows) {
-      const std::int64_t n = std::min<std::int64_t>(kernels::kTurnedRows, end - i);
-      const float* ready = from.row(i);
-      if (!coordinates_.eigenvalues.empty()) {
-        std::copy_n(from.row(i), n * layout_.stride, rows.data());
-        coordinates_.turn(rows.data(), turned.data());
-        ready = turned.data();
-      }
-      float* out = table_.data() + i * words_;
-      if (rounded_) {
-        kernels_.round_rows(ready, layout_.stride, unknowns_, n, packed_width_, reinterpret_cast<std::uint32_t*>(out));
-        continue;
-      }
-      for (std::int64_t r = 0; r < n; ++r) {
-        std::fill_n(std::copy_n(ready + r * layout_.stride, layout_.width, out + r * words_), words_ - layout_.width,
-                    0.0F);
-      }
+void CgHalfStep::copy_others() {
+  const FactorTable& others = input_.others.factors;
+  table_.resize(std::max(table_.size(), static_cast<std::size_t>(others.rows * words_)));
+  turn_table(others, coordinates_, input_.num_threads, [&](std::int64_t first, std::int64_t n, const float* rows) {
+    float* out = table_.data() + first * words_;
+    if (rounded_) {
+      kernels_.round_rows(rows, layout_.stride, unknowns_, n, packed_width_, reinterpret_cast<std::uint32_t*>(out));
+      return;
+    }
+    for (std::int64_t i = 0; i < n; ++i) {
+      float* behind = std::copy_n(rows + i * layout_.stride, layout_.width, out + i * words_);
+      std::fill_n(behind, words_ - layout_.width, 0.0F);
     }
   });
-}
-
-/// w.turned: where the rows order[first .. end) start, in the coordinates of the systems.
-void CgHalfStep::load_starts(std::size_t first, std::size_t end, Worker& w) const {
-  for (std::size_t at = first; at < end; ++at) {
-    float* start = w.start.data() + static_cast<std::int64_t>(at - first) * layout_.stride;
-    side_.copy_unknowns(side_.order[at], params_, start);
-  }
-  coordinates_.turn(w.start.data(), w.turned.data());
-}
-
-void CgHalfStep::store(std::size_t first, std::size_t end, const std::vector<char>& solved, Worker& w) {
-  coordinates_.turn_back(w.turned.data(), w.start.data());
-  for (std::size_t at = first; at < end; ++at) {
-    const std::int64_t row = side_.order[at];
-    const float* x = w.start.data() + static_cast<std::int64_t>(at - first) * layout_.stride;
-    if (solved[at - first] != 0 && std::all_of(x, x + unknowns_, [](float value) { return std::isfinite(value); })) {
-      side_.assign(row, params_, x);
-      continue;
-    }
-    solve_row_in_float64(params_, mean_, gram_, others_, side_, row);
-    float64_rows_.fetch_add(1, std::memory_order_relaxed);
-  }
 }
 
 void CgHalfStep::set_diagonal(std::int64_t row, Worker& w) const {
@@ -159,8 +106,8 @@ void CgHalfStep::set_diagonal(std::int64_t row, Worker& w) const {
     if (!coordinates_.eigenvalues.empty()) {
       diagonal += coordinates_.eigenvalues[at];
       near = std::max(diagonal, coordinates_.least);
-    } else if (!gram_.squares.empty()) {
-      near += n * static_cast<double>(gram_.squares[at]);
+    } else if (!input_.gram.squares.empty()) {
+      near += n * static_cast<double>(input_.gram.squares[at]);
     }
     w.diagonal[at] = static_cast<float>(diagonal);
     w.inverse[at] = near > 0 ? static_cast<float>(1 / near) : 1.0F;
@@ -205,7 +152,7 @@ bool all_zero(const AlignedVector<float>& x, std::int64_t n) {
 
 bool CgHalfStep::solve(std::int64_t row, Worker& w) const {
   const RowEntries entries = entries_of(side_, row);
-  w.terms.set(params_, mean_, others_, entries, 0, entries.n);
+  w.terms.set(params_, input_.mean, input_.others, entries, 0, entries.n);
   if (all_zero(w.terms.targets, entries.n)) {
     std::fill(w.x.begin(), w.x.end(), 0.0F);  // nothing but dislikes: exactly 0, as Cholesky finds
     return true;
@@ -229,13 +176,13 @@ bool CgHalfStep::solve_huge(std::int64_t row, Worker& w) {
   std::atomic<bool> any_target{false};
   const bool finite = conjugate_gradients(row, w, [&](bool gradient, const float* x, float* y) {
     std::vector<double> sum(static_cast<std::size_t>(packed_width_), 0.0);
-    sum_in_order((entries.n + kHugeChunk - 1) / kHugeChunk, num_threads_, sum,
+    sum_in_order((entries.n + kHugeChunk - 1) / kHugeChunk, input_.num_threads, sum,
                  [&](std::int64_t chunk, int i, std::span<double> part) {
                    Worker& own = worker(i);
                    const std::int64_t end = std::min(entries.n, (chunk + 1) * kHugeChunk);
                    for (std::int64_t first = chunk * kHugeChunk; first < end; first += kMicroRows) {
                      const std::int64_t n = std::min(kMicroRows, end - first);
-                     own.terms.set(params_, mean_, others_, entries, first, n);
+                     own.terms.set(params_, input_.mean, input_.others, entries, first, n);
                      if (gradient && !all_zero(own.terms.targets, n)) any_target = true;
                      std::fill(own.product.begin(), own.product.end(), 0.0F);
                      kernels_.normal_pass(source(entries.ids + first), n, gradient ? own.terms.targets.data() : nullptr,
@@ -249,29 +196,27 @@ bool CgHalfStep::solve_huge(std::int64_t row, Worker& w) {
   return finite;
 }
 
-void CgHalfStep::solve_rows(std::size_t first, std::size_t end, Worker& w) {
-  std::vector<char> solved(end - first, 0);
-  load_starts(first, end, w);
-  for (std::size_t at = first; coordinates_.found && at < end; ++at) {
-    float* x = w.turned.data() + static_cast<std::int64_t>(at - first) * layout_.stride;
+void CgHalfStep::move_some(std::size_t first, std::size_t end, Worker& w) {
+  float64_rows_ += move_rows(input_, coordinates_, first, end, w.turn, [&](std::size_t at, float* x) {
     std::copy_n(x, layout_.width, w.x.begin());
-    solved[at - first] = (at < side_.n_huge ? solve_huge(side_.order[at], w) : solve(side_.order[at], w)) ? 1 : 0;
+    const bool solved = at < side_.n_huge ? solve_huge(side_.order[at], w) : solve(side_.order[at], w);
     std::copy_n(w.x.begin(), layout_.width, x);
-  }
-  store(first, end, solved, w);
+    return solved;
+  });
 }
 
 std::int64_t CgHalfStep::run() {
-  workers_.resize(static_cast<std::size_t>(plan_workers(1 << 30, num_threads_)));
+  workers_.resize(static_cast<std::size_t>(plan_workers(1 << 30, input_.num_threads)));
   if (side_.n_huge > 0) {
     Worker w(layout_, packed_width_);
-    for (std::size_t at = 0; at < side_.n_huge; ++at) solve_rows(at, at + 1, w);
+    for (std::size_t at = 0; at < side_.n_huge; ++at) move_some(at, at + 1, w);
   }
-  parallel_for(static_cast<std::int64_t>(side_.chunks.size()) - 1, num_threads_, [&](std::int64_t chunk, int i) {
+  const auto n_chunks = static_cast<std::int64_t>(side_.chunks.size()) - 1;
+  parallel_for(n_chunks, input_.num_threads, [&](std::int64_t chunk, int i) {
     Worker& w = worker(i);
     const std::size_t end = side_.chunks[static_cast<std::size_t>(chunk) + 1];
     for (std::size_t at = side_.chunks[static_cast<std::size_t>(chunk)]; at < end; at += kernels::kTurnedRows) {
-      solve_rows(at, std::min<std::size_t>(at + kernels::kTurnedRows, end), w);
+      move_some(at, std::min<std::size_t>(at + kernels::kTurnedRows, end), w);
     }
   });
   return float64_rows_.load();
@@ -279,9 +224,8 @@ std::int64_t CgHalfStep::run() {
 
 }  // namespace
 
-std::int64_t solve_by_cg(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others,
-                         AlsSide& side, AlignedVector<float>& table, int num_threads) {
-  return CgHalfStep(params, mean, gram, others, side, table, num_threads).run();
+std::int64_t solve_by_cg(const HalfStepInput& input, AlignedVector<float>& table) {
+  return CgHalfStep(input, table).run();
 }
 
 }  // namespace recfuse

@@ -3,13 +3,12 @@
 
 #include <cstdint>
 
-#include "ops/als_gram.hpp"
+#include "ops/als_rows.hpp"
 
 namespace recfuse {
 
-/// As solve_side, by params.cg_steps steps from each row's present factors; leaves empty rows alone. `table` is room
-/// that the next call finds again.
-std::int64_t solve_by_cg(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others,
-                         AlsSide& side, AlignedVector<float>& table, int num_threads);
+/// By params.cg_steps steps from each row's present factors; leaves rows without entries alone. `table` is room that
+/// the next call finds again. Returns how many rows were solved in float64.
+std::int64_t solve_by_cg(const HalfStepInput& input, AlignedVector<float>& table);
 
 }  // namespace recfuse

@@ -70,9 +70,11 @@ void AlsSide::schedule(const AlsParams& params) {
   }
   std::stable_sort(order.begin(), order.end(),
                    [&](std::int32_t a, std::int32_t b) { return interactions.row_size(a) > interactions.row_size(b); });
+  const LinearSolver solver = chosen_solver(params);
   const auto is_huge = [&](std::int32_t row) {
     const std::int64_t n = interactions.row_size(row);
-    return n > kHugeRow || (chosen_solver(params) == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
+    if (solver == LinearSolver::kBlock) return false;
+    return n > kHugeRow || (solver == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
   };
   while (n_huge < order.size() && is_huge(order[n_huge])) ++n_huge;
   // Factoring a system costs about as much as adding width / 3 entries to it.

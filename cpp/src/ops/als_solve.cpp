@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "isa/dispatch.hpp"
+#include "ops/als_block.hpp"
 #include "ops/als_cg.hpp"
 #include "ops/als_entries.hpp"
 #include "ops/ordered_sum.hpp"
@@ -19,10 +20,10 @@ constexpr std::int64_t kSmallestStrip = 64;
 constexpr std::int64_t kMicroRows = 256;      // added in float32; beyond, in float64
 constexpr std::int64_t kHugeChunk = 1 << 14;  // entries of a huge row that one thread takes
 
-class HalfStep {
+class ExactHalfStep {
  public:
-  HalfStep(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others, AlsSide& side,
-           int num_threads)
+  ExactHalfStep(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others, AlsSide& side,
+                int num_threads)
       : params_(params), mean_(mean), gram_(gram), others_(others), side_(side), num_threads_(num_threads) {}
 
   std::int64_t run();
@@ -61,20 +62,20 @@ class HalfStep {
   std::atomic<std::int64_t> float64_rows_{0};
 };
 
-HalfStep::Worker::Worker(const kernels::RowLayout& layout) {
+ExactHalfStep::Worker::Worker(const kernels::RowLayout& layout) {
   for (auto* vector : {&inverse, &x, &rhs}) {
     vector->assign(static_cast<std::size_t>(layout.width), 0.0F);
   }
 }
 
-HalfStep::Worker& HalfStep::worker(int i) {
+ExactHalfStep::Worker& ExactHalfStep::worker(int i) {
   auto& w = workers_[static_cast<std::size_t>(i)];
   if (!w) w = std::make_unique<Worker>(layout_);
   return *w;
 }
 
-void HalfStep::gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows,
-                      float* rhs) const {
+void ExactHalfStep::gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows,
+                           float* rhs) const {
   w.terms.set(params_, mean_, others_, entries, first, n);
   const float* scales = nullptr;
   if (params_.objective == AlsObjective::kImplicit) {
@@ -85,7 +86,7 @@ void HalfStep::gather(const RowEntries& entries, std::int64_t first, std::int64_
                        rows, rhs);
 }
 
-bool HalfStep::store(std::int64_t row, const Worker& w) const {
+bool ExactHalfStep::store(std::int64_t row, const Worker& w) const {
   for (std::int64_t j = 0; j < unknowns_; ++j) {
     if (!std::isfinite(w.x[static_cast<std::size_t>(j)])) return false;
   }
@@ -93,7 +94,7 @@ bool HalfStep::store(std::int64_t row, const Worker& w) const {
   return true;
 }
 
-void HalfStep::build(const RowEntries& entries, Worker& w) const {
+void ExactHalfStep::build(const RowEntries& entries, Worker& w) const {
   const std::int64_t strip = strip_rows();
   w.rows.resize(static_cast<std::size_t>(strip * layout_.stride));
   w.matrix.resize(matrix_size());
@@ -107,7 +108,7 @@ void HalfStep::build(const RowEntries& entries, Worker& w) const {
   }
 }
 
-void HalfStep::build_huge(const RowEntries& entries, Worker& w) {
+void ExactHalfStep::build_huge(const RowEntries& entries, Worker& w) {
   const AlignedVector<float> zeros(matrix_size(), 0.0F);
   w.matrix.resize(matrix_size());
   std::vector<double> sum(gram_.base.begin(), gram_.base.end());
@@ -131,7 +132,7 @@ void HalfStep::build_huge(const RowEntries& entries, Worker& w) {
   for (std::size_t j = 0; j < w.x.size(); ++j) w.x[j] = static_cast<float>(sum[w.matrix.size() + j]);
 }
 
-bool HalfStep::factor_and_solve(std::int64_t row, Worker& w) const {
+bool ExactHalfStep::factor_and_solve(std::int64_t row, Worker& w) const {
   const auto penalty = static_cast<float>(side_.penalty(row));
   for (std::int64_t j = 0; j < unknowns_; ++j) w.matrix[static_cast<std::size_t>(j * layout_.stride + j)] += penalty;
   if (!kernels_.factor_spd(w.matrix.data(), layout_, w.inverse.data())) return false;
@@ -139,7 +140,7 @@ bool HalfStep::factor_and_solve(std::int64_t row, Worker& w) const {
   return store(row, w);
 }
 
-void HalfStep::solve(std::int64_t row, Worker& w) {
+void ExactHalfStep::solve(std::int64_t row, Worker& w) {
   if (!params_.double_precision) {
     build(entries_of(side_, row), w);
     if (factor_and_solve(row, w)) return;
@@ -149,7 +150,7 @@ void HalfStep::solve(std::int64_t row, Worker& w) {
 }
 
 /// All threads on one row, a fixed run of its entries at a time.
-void HalfStep::solve_huge(std::int64_t row) {
+void ExactHalfStep::solve_huge(std::int64_t row) {
   if (!params_.double_precision) {
     Worker w(layout_);
     build_huge(entries_of(side_, row), w);
@@ -159,7 +160,7 @@ void HalfStep::solve_huge(std::int64_t row) {
   float64_rows_.fetch_add(1, std::memory_order_relaxed);
 }
 
-std::int64_t HalfStep::run() {
+std::int64_t ExactHalfStep::run() {
   const std::vector<std::size_t>& chunks = side_.chunks;
   workers_.resize(static_cast<std::size_t>(plan_workers(1 << 30, num_threads_)));
   for (std::size_t i = 0; i < side_.n_huge; ++i) solve_huge(side_.order[i]);
@@ -180,10 +181,11 @@ std::int64_t solve_side(const AlsParams& params, double mean, const SharedGram& 
     std::fill_n(side.factors.row(row), params.factors, 0.0F);
     if (params.biases) side.biases[static_cast<std::size_t>(row)] = 0.0F;
   }
-  if (chosen_solver(params) == LinearSolver::kCg && !params.double_precision) {
-    return solve_by_cg(params, mean, gram, others, side, scratch, num_threads);
-  }
-  return HalfStep(params, mean, gram, others, side, num_threads).run();
+  const HalfStepInput input{params, mean, gram, others, side, num_threads};
+  const LinearSolver solver = params.double_precision ? LinearSolver::kCholesky : chosen_solver(params);
+  if (solver == LinearSolver::kCg) return solve_by_cg(input, scratch);
+  if (solver == LinearSolver::kBlock) return solve_by_blocks(input, scratch);
+  return ExactHalfStep(params, mean, gram, others, side, num_threads).run();
 }
 
 }  // namespace recfuse

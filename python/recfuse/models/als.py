@@ -65,11 +65,11 @@ class AlternatingLeastSquares(Estimator):
     iterations : int, default=15
         Each solves for all users, then for all items.
     objective : {'implicit', 'explicit'}, default='implicit'
-    solver : {'auto', 'cholesky', 'cg'}, default='auto'
+    solver : {'auto', 'cholesky', 'cg', 'block'}, default='auto'
         'cholesky' solves every row exactly, 'cg' by `cg_steps` preconditioned conjugate-gradient
-        steps from the row's present factors; 'auto' is 'cholesky' for few factors, up to 24
-        (implicit) or 64 (explicit), and 'cg' beyond. 'block' (iALS++) is not available yet and
-        raises NotImplementedError.
+        steps from the row's present factors, 'block' (iALS++ [4]_) by one round over blocks of 64
+        factors; 'auto' is 'cholesky' for few factors, up to 24 (implicit) or 64 (explicit), and
+        'cg' beyond.
     biases : bool, default=False
         Learn a mean and biases of users and items; explicit only.
     frequency_scaling : float, default=0.0
@@ -110,6 +110,8 @@ class AlternatingLeastSquares(Estimator):
     .. [3] S. Rendle, W. Krichene, L. Zhang, Y. Koren, "Revisiting the performance of iALS on item
        recommendation benchmarks", RecSys 2022. Their ``reg (n_u + alpha0 n_items)^nu`` is this
        one after division of the objective by ``alpha = 1 / alpha0``.
+    .. [4] S. Rendle, W. Krichene, L. Zhang, Y. Koren, "iALS++: Speeding up matrix factorization
+       with subspace optimization", 2021.
 
     Examples
     --------
@@ -211,10 +213,6 @@ class AlternatingLeastSquares(Estimator):
         return users, items, none, none
 
     def _solver(self, csr: sp.csr_array) -> Any:
-        if self.solver == "block":
-            raise NotImplementedError(
-                "als: solver 'block' is not available yet; use 'cholesky' or 'cg'"
-            )
         return resolve_backend(self.device).ops.AlsSolver(
             csr_parts(csr),
             objective=self.objective,

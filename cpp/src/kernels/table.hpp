@@ -69,6 +69,13 @@ struct RowLayout {
 
 constexpr int kTurnedRows = 8;  // that multiply_rows takes at once
 
+/// Rows of a table that will be gathered next.
+struct AheadRows {
+  const float* table = nullptr;
+  const std::int32_t* ids = nullptr;
+  std::int64_t n = 0;
+};
+
 /// The factors that the entries of a row meet, `width` elements each, a multiple of 32.
 struct PassSource {
   const float* table;
@@ -168,7 +175,9 @@ struct KernelTable {
                       const float* targets, std::int64_t n, float* rows, float* rhs);
 
   /// gram = base + sum_j rows[j] rows[j]', the upper triangle; base may be gram. Some elements below it change too.
-  void (*add_gram)(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram);
+  /// Meanwhile the rows `ahead` are fetched.
+  void (*add_gram)(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram,
+                   const AheadRows& ahead);
 
   /// Replaces the upper triangle of A by U, A = U'U, and sets inverse[j] = 1 / U[j][j]. False where a pivot is so
   /// small, or not a number, that the system must be solved in float64.

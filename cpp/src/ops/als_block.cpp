@@ -115,7 +115,7 @@ bool BlockHalfStep::move(std::int64_t row, float* x, Worker& w) const {
     std::fill(w.matrix.begin(), w.matrix.end(), 0.0F);
     for_strips([&](std::int64_t first, std::int64_t n) {
       const float* rows = gather(entries, block, first, n, nullptr, w);
-      kernels_.add_gram(rows, kLayout, n, w.matrix.data(), w.matrix.data());
+      kernels_.add_gram(rows, kLayout, n, w.matrix.data(), w.matrix.data(), {});
       kernels_.add_weighted_rows(rows, kLayout, n, w.predicted.data() + first, fitted);
     });
     for (std::int64_t j = 0; j < kBlock; ++j) {

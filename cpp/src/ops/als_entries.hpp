@@ -9,9 +9,9 @@ namespace recfuse {
 
 /// What a row's system is made from.
 struct RowEntries {
-  const std::int32_t* ids;
-  const float* values;
-  std::int64_t n;
+  const std::int32_t* ids = nullptr;
+  const float* values = nullptr;
+  std::int64_t n = 0;
 };
 
 inline RowEntries entries_of(const AlsSide& side, std::int64_t row) {

@@ -53,7 +53,7 @@ std::vector<double> gram_of(const FactorTable& table, int num_threads) {
     micro.resize(square_size(layout));
     const std::int64_t end = std::min(table.rows, (chunk + 1) * kChunkRows);
     for (std::int64_t i = chunk * kChunkRows; i < end; i += kMicroRows) {
-      kernels.add_gram(table.row(i), layout, std::min(kMicroRows, end - i), zeros.data(), micro.data());
+      kernels.add_gram(table.row(i), layout, std::min(kMicroRows, end - i), zeros.data(), micro.data(), {});
       widen_upper(micro.data(), layout, out.data());
     }
   });

@@ -42,10 +42,10 @@ class ExactHalfStep {
   std::int64_t strip_rows() const { return std::max(kStripFloats / layout_.width, kSmallestStrip); }
   std::size_t matrix_size() const { return static_cast<std::size_t>(layout_.width * layout_.stride); }
   void gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows, float* rhs) const;
-  void solve(std::int64_t row, Worker& w);
+  void solve(std::size_t at, std::size_t end, Worker& w);  // order[at], with more to come before `end`
   void solve_huge(std::int64_t row);
   bool factor_and_solve(std::int64_t row, Worker& w) const;
-  void build(const RowEntries& entries, Worker& w) const;
+  void build(const RowEntries& entries, const RowEntries& next, Worker& w) const;  // fetches what `next` begins with
   void build_huge(const RowEntries& entries, Worker& w);
   bool store(std::int64_t row, const Worker& w) const;
 
@@ -94,7 +94,7 @@ bool ExactHalfStep::store(std::int64_t row, const Worker& w) const {
   return true;
 }
 
-void ExactHalfStep::build(const RowEntries& entries, Worker& w) const {
+void ExactHalfStep::build(const RowEntries& entries, const RowEntries& next, Worker& w) const {
   const std::int64_t strip = strip_rows();
   w.rows.resize(static_cast<std::size_t>(strip * layout_.stride));
   w.matrix.resize(matrix_size());
@@ -103,7 +103,11 @@ void ExactHalfStep::build(const RowEntries& entries, Worker& w) const {
   for (std::int64_t first = 0; first < entries.n; first += strip) {
     const std::int64_t n = std::min(strip, entries.n - first);
     gather(entries, first, n, w, w.rows.data(), w.x.data());
-    kernels_.add_gram(w.rows.data(), layout_, n, base, w.matrix.data());
+    const std::int64_t end = first + n;
+    const RowEntries& ahead = end < entries.n ? entries : next;
+    const std::int64_t behind = end < entries.n ? end : 0;
+    kernels_.add_gram(w.rows.data(), layout_, n, base, w.matrix.data(),
+                      {others_.factors.values.data(), ahead.ids + behind, std::min(strip, ahead.n - behind)});
     base = w.matrix.data();
   }
 }
@@ -123,7 +127,7 @@ void ExactHalfStep::build_huge(const RowEntries& entries, Worker& w) {
                    const std::int64_t n = std::min(kMicroRows, end - first);
                    std::fill(own.rhs.begin(), own.rhs.end(), 0.0F);
                    gather(entries, first, n, own, own.rows.data(), own.rhs.data());
-                   kernels_.add_gram(own.rows.data(), layout_, n, zeros.data(), own.matrix.data());
+                   kernels_.add_gram(own.rows.data(), layout_, n, zeros.data(), own.matrix.data(), {});
                    widen_upper(own.matrix.data(), layout_, out.data());
                    for (std::size_t j = 0; j < own.rhs.size(); ++j) out[own.matrix.size() + j] += own.rhs[j];
                  }
@@ -140,9 +144,10 @@ bool ExactHalfStep::factor_and_solve(std::int64_t row, Worker& w) const {
   return store(row, w);
 }
 
-void ExactHalfStep::solve(std::int64_t row, Worker& w) {
+void ExactHalfStep::solve(std::size_t at, std::size_t end, Worker& w) {
+  const std::int64_t row = side_.order[at];
   if (!params_.double_precision) {
-    build(entries_of(side_, row), w);
+    build(entries_of(side_, row), at + 1 < end ? entries_of(side_, side_.order[at + 1]) : RowEntries{}, w);
     if (factor_and_solve(row, w)) return;
   }
   solve_row_in_float64(params_, mean_, gram_, others_, side_, row);
@@ -167,7 +172,7 @@ std::int64_t ExactHalfStep::run() {
   parallel_for(static_cast<std::int64_t>(chunks.size()) - 1, num_threads_, [&](std::int64_t chunk, int i) {
     Worker& w = worker(i);
     const auto c = static_cast<std::size_t>(chunk);
-    for (std::size_t at = chunks[c]; at < chunks[c + 1]; ++at) solve(side_.order[at], w);
+    for (std::size_t at = chunks[c]; at < chunks[c + 1]; ++at) solve(at, chunks[c + 1], w);
   });
   return float64_rows_.load();
 }

@@ -6,10 +6,8 @@
 namespace recfuse {
 namespace {
 
-constexpr std::int64_t kLine = 16;  // floats of a cache line, and the widest register
-// Up to here kAuto solves exactly (docs/performance.md). Conjugate gradients do well early where one preconditioner,
-// the Gram matrix of all rows, is near to every system: in the implicit objective.
-constexpr std::int64_t kExactFactorsImplicit = 24, kExactFactorsExplicit = 64;
+constexpr std::int64_t kLine = 16;             // floats of a cache line, and the widest register
+constexpr std::int64_t kExactFactors = 24;     // up to here kAuto solves exactly (docs/performance.md)
 constexpr std::int64_t kHugeRow = 1 << 16;     // entries
 constexpr std::int64_t kHugeFloats = 1 << 22;  // 16 MiB of gathered rows, which conjugate gradients keep
 constexpr std::int64_t kMostChunks = 1024;
@@ -25,9 +23,7 @@ kernels::RowLayout layout_for(std::int64_t columns) {
 
 LinearSolver chosen_solver(const AlsParams& params) {
   if (params.solver != LinearSolver::kAuto) return params.solver;
-  const bool implicit = params.objective == AlsObjective::kImplicit;
-  const std::int64_t most = implicit ? kExactFactorsImplicit : kExactFactorsExplicit;
-  return params.factors <= most ? LinearSolver::kCholesky : LinearSolver::kCg;
+  return params.factors <= kExactFactors ? LinearSolver::kCholesky : LinearSolver::kCg;
 }
 
 FactorTable::FactorTable(std::int64_t n_rows, std::int64_t n_columns)

@@ -68,8 +68,7 @@ class AlternatingLeastSquares(Estimator):
     solver : {'auto', 'cholesky', 'cg', 'block'}, default='auto'
         'cholesky' solves every row exactly, 'cg' by `cg_steps` preconditioned conjugate-gradient
         steps from the row's present factors, 'block' (iALS++ [4]_) by one round over blocks of 64
-        factors; 'auto' is 'cholesky' for few factors, up to 24 (implicit) or 64 (explicit), and
-        'cg' beyond.
+        factors; 'auto' is 'cholesky' for few factors, up to 24, and 'cg' beyond.
     biases : bool, default=False
         Learn a mean and biases of users and items; explicit only.
     frequency_scaling : float, default=0.0

@@ -66,8 +66,8 @@ def test_items_are_solved_for_the_users_of_the_same_iteration(likes):
     np.testing.assert_allclose(fitted.item_biases_, biases, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("objective", "most"), [("implicit", 24), ("explicit", 24)])
-def test_auto_is_exact_for_few_factors_and_cg_beyond(likes, objective, most):
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+def test_auto_is_exact_for_few_factors_and_cg_beyond(likes, objective, most=24):
     for factors, solver in ((most, "cholesky"), (most + 1, "cg")):
         chosen, named, other = (
             model(factors=factors, solver=s, objective=objective).fit(likes).item_factors_

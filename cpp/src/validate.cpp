@@ -196,9 +196,11 @@ AlsObjective objective_named(std::string_view name) {
 }
 
 LinearSolver solver_named(std::string_view name) {
-  return enum_named<LinearSolver>(
-      name, "als", "solver",
-      {{"auto", LinearSolver::kAuto}, {"cholesky", LinearSolver::kCholesky}, {"cg", LinearSolver::kCg}});
+  return enum_named<LinearSolver>(name, "als", "solver",
+                                  {{"auto", LinearSolver::kAuto},
+                                   {"cholesky", LinearSolver::kCholesky},
+                                   {"cg", LinearSolver::kCg},
+                                   {"block", LinearSolver::kBlock}});
 }
 
 void validate_num_threads(int num_threads, const std::string& op) {

@@ -93,6 +93,26 @@ TEST(every_isa_solves_the_systems) {
   recfuse::set_isa(before);
 }
 
+TEST(steps_and_blocks_of_every_width) {
+  const auto before = recfuse::active_isa();
+  const Csr matrix(60, 45, 5, 20261121);
+  for (const auto& isa : recfuse::available_isas()) {
+    recfuse::set_isa(isa);
+    for (const std::int64_t factors : {1, 33, 64, 100, 130}) {
+      const AlsParams params{.solver = LinearSolver::kCholesky, .factors = factors, .regularization = 5};
+      const double exact = fit(matrix, params, 1).loss;
+      for (const auto solver : {LinearSolver::kCg, LinearSolver::kBlock}) {
+        AlsParams other = params;
+        other.solver = solver;
+        const Model one = fit(matrix, other, 1), two = fit(matrix, other, 2);
+        CHECK(one.users == two.users && one.items == two.items);
+        CHECK(std::abs(one.loss - exact) < 0.05 * exact);
+      }
+    }
+  }
+  recfuse::set_isa(before);
+}
+
 TEST(wrong_values_throw) {
   const Csr matrix(3, 4, 2, 1);
   const auto view = matrix.view();

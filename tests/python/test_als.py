@@ -151,7 +151,41 @@ def test_conjugate_gradients_converge_to_the_solution(rng, isa, convention, fact
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
-@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+@pytest.mark.parametrize("factors", [1, 33, 63])
+def test_one_block_is_the_whole_system(rng, isa, convention, factors):
+    matrix = interactions(rng)
+    solver, items = stepped(rng, matrix, convention, factors=factors, solver="block")
+    # As of conjugate gradients: coordinates are turned there and back.
+    assert_step(convention, matrix, solver, items, 10 * FLOAT32)
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+@pytest.mark.parametrize("factors", [64, 65, 130])
+def test_rounds_over_blocks_end_where_exact_solutions_do(rng, isa, objective, factors):
+    """One side is held: solving it again and again is block Gauss-Seidel on each system."""
+    convention = Objective(objective, regularization=3.0)
+    matrix = interactions(rng, 60, 50)
+    solver, users, items = started(rng, matrix, convention, factors=factors, solver="block")
+    for _ in range(25):
+        solver.set_factors(users, items, NONE, NONE)
+        solver.step()
+        users = solver.factors()[0]
+    no_biases = np.zeros(len(users))
+    assert_solves(convention, matrix, users, no_biases, items, np.zeros(len(items)), 0.0, 1e-3)
+
+
+def test_a_long_row_gathers_its_blocks_again(rng):
+    """Beyond 1 MiB of gathered factors nothing is kept, and nothing changes."""
+    dense = rng.random((3, 9_000)) < np.array([[0.9], [0.5], [0.01]])
+    matrix = sp.csr_array(dense.astype(np.float32))
+    matrix.data = rng.integers(1, 6, matrix.nnz).astype(np.float32)
+    convention = Objective(regularization=1.0)
+    solver, items = stepped(rng, matrix, convention, factors=40, solver="block")
+    assert_step(convention, matrix, solver, items, 10 * FLOAT32)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "block"])
 def test_threads_do_not_change_a_bit(rng, isa, convention, solver):
     matrix = interactions(rng, 300, 200)
     results = []
@@ -211,16 +245,52 @@ def problems(draw):
     return rng, matrix, convention, draw(st.integers(1, 20))
 
 
-@given(problems(), st.sampled_from(["cholesky", "cg"]))
-def test_the_objective_never_increases(problem, solver_name):
+def losses_of(problem, steps=6, **options):
     rng, matrix, convention, factors = problem
-    solver, _, _ = started(rng, matrix, convention, factors=factors, solver=solver_name)
+    solver, _, _ = started(rng, matrix, convention, factors=factors, **options)
     losses = []
-    for _ in range(6):
+    for _ in range(steps):
         solver.step()
         losses.append(solver.loss())
+    return np.array(losses)
+
+
+@given(problems(), st.sampled_from([("cholesky", 3), ("cg", 5), ("block", 3)]))
+def test_the_objective_never_increases(problem, how):
+    losses = losses_of(problem, solver=how[0], cg_steps=how[1])
     # Near a minimum the loss moves less than its own rounding, 2^-24 of its terms.
     assert (np.diff(losses) <= 1e-6 * np.abs(losses[:-1]) + 1e-6).all()
+
+
+@given(problems(), st.integers(1, 4))
+def test_factors_rounded_to_bfloat16_move_the_objective_little(problem, cg_steps):
+    """By 2^-16 of itself, as sampled entries tell; where it would be more, nothing is rounded."""
+    losses = losses_of(problem, solver="cg", cg_steps=cg_steps)
+    assert (np.diff(losses) <= 2.0**-14 * np.abs(losses[:-1]) + 1e-6).all()
+
+
+def test_what_rounding_would_spoil_is_not_rounded():
+    """More factors than the matrix has rank, so that all that is left of the loss is noise."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        matrix = interactions(rng, rng.integers(7, 26), rng.integers(4, 26))
+        convention = Objective(alpha=40.0, regularization=1e-3)
+        losses = losses_of((rng, matrix, convention, 20), solver="cg", cg_steps=3)
+        assert (np.diff(losses) <= 2.0**-16 * np.abs(losses[:-1])).all()
+
+
+@pytest.mark.parametrize("factors", [1, 16, 31, 33, 64, 65, 100, 128, 130, 257])
+def test_few_steps_agree_with_float32_but_for_rounding(rng, isa, factors):
+    """Every width of a pass over rounded factors: four steps with them, five without."""
+    matrix = interactions(rng, 50, 40)
+    losses = [
+        losses_of((np.random.default_rng(1), matrix, convention, factors), 4, solver="cg",
+                  cg_steps=n)
+        for convention in (Objective(regularization=5.0), Objective("explicit", regularization=5.0))
+        for n in (4, 5)
+    ]  # fmt: skip
+    for few, many in zip(losses[::2], losses[1::2], strict=True):
+        np.testing.assert_allclose(few, many, rtol=1e-3)
 
 
 def test_three_preconditioned_steps_are_nearly_exact(rng):
@@ -321,7 +391,7 @@ BAD_PARAMETERS = [
     ({"cg_steps": 0}, r"als: cg_steps must be at least 1; got 0"),
     ({"biases": True}, r"als: biases must be false where objective is 'implicit'; got true"),
     ({"objective": "ranking"}, r"als: objective must be one of 'implicit', 'explicit'; got 'ran"),
-    ({"solver": "lu"}, r"als: solver must be one of 'auto', 'cholesky', 'cg'; got 'lu'"),
+    ({"solver": "lu"}, r"als: solver must be one of 'auto', 'cholesky', 'cg', 'block'; got 'lu'"),
     ({"num_threads": -1}, r"als: num_threads must be at least 0; got -1"),
 ]
 

@@ -258,13 +258,15 @@ def test_als_peers_reach_the_objective_of_recfuse() -> None:
     case = Als(n_users=300, n_items=200, nnz=5000, factors=8)
     inputs = case.inputs()
     answers = []
-    for one in case.contenders():
+    installed = [one for one in case.contenders() if not one.missing()]
+    for one in installed:
         ready = one.prepare(case, inputs, 1)
         for _ in range(case.warm_up_calls):
             result = ready.call()
         answers.append(ready.answer(result))
-    assert len(answers) == 2
-    assert case.referee(inputs).compare(*answers) is None
+    assert len(answers) >= 2
+    for theirs in answers[1:]:
+        assert case.referee(inputs).compare(answers[0], theirs) is None
 
 
 def test_a_cosine_update_is_a_pair_of_items_of_one_user() -> None:

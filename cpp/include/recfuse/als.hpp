@@ -12,7 +12,7 @@
 namespace recfuse {
 
 enum class AlsObjective { kImplicit, kExplicit };
-enum class LinearSolver { kAuto, kCholesky, kCg };
+enum class LinearSolver { kAuto, kCholesky, kCg, kBlock };
 
 /// By their Python names; std::invalid_argument lists the names that exist.
 AlsObjective objective_named(std::string_view name);
@@ -26,7 +26,7 @@ struct AlsParams {
   double alpha = 1.0;              // implicit only
   double frequency_scaling = 0.0;  // nu
   bool biases = false;             // explicit only
-  std::int64_t cg_steps = 3;
+  std::int64_t cg_steps = 2;
   bool double_precision = false;  // every system in float64 by Cholesky, slowly: a reference for tests
 };
 
@@ -39,7 +39,7 @@ struct AlsFactors {
   std::span<T> item_biases = {};
 };
 
-/// Alternates exact (or conjugate-gradient) solutions of the least-squares problems of all users and of all items.
+/// Alternates solutions (exact, or a few steps of conjugate gradients, or one round over blocks of unknowns) of the least-squares problems of all users and of all items.
 ///
 ///   implicit: sum_ui c_ui (p_ui - x_u . y_i)^2 + sum_u l_u |x_u|^2 + sum_i l_i |y_i|^2
 ///             c, p as in confidence.hpp on stored entries, 1 and 0 elsewhere

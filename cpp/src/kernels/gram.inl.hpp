@@ -14,17 +14,27 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 #endif
 
-void implicit_entries(const float* values, std::int64_t n, float alpha, float* scales, float* targets) {
-  for (std::int64_t j = 0; j < n; ++j) {
-    scales[j] = extra_confidence(values[j], alpha);
+void implicit_entries(const float* values, std::int64_t n, float alpha, float* weights, float* targets) {
+  const Floats scale = broadcast(alpha), one = broadcast(1.0F);
+  std::int64_t j = 0;
+  for (; j + kFloats <= n; j += kFloats) {
+    const Floats value = load(values + j);
+    const Floats weight = multiply(scale, absolute(value));
+    store(weights + j, weight);
+    store(targets + j, where_positive(value, add(one, weight)));
+  }
+  for (; j < n; ++j) {
+    weights[j] = extra_confidence(values[j], alpha);
     targets[j] = preference(values[j]) * confidence(values[j], alpha);
   }
-  std::int64_t j = 0;
-  for (; j + kFloats <= n; j += kFloats) store(scales + j, square_root(load(scales + j)));
-  for (; j < n; ++j) scales[j] = __builtin_sqrtf(scales[j]);
 }
 
-constexpr std::int64_t kPrefetchRows = 8;
+void square_roots(std::int64_t n, float* x) {
+  std::int64_t j = 0;
+  for (; j + kFloats <= n; j += kFloats) store(x + j, square_root(load(x + j)));
+  for (; j < n; ++j) x[j] = __builtin_sqrtf(x[j]);
+}
+
 constexpr int kGatherVectors = 4;  // accumulators of the right-hand side
 
 template <int kVectors, bool kScaled>
@@ -36,9 +46,13 @@ inline __attribute__((always_inline)) void gather_columns(const float* table, st
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) sum[v] = zero();
   for (std::int64_t j = 0; j < n; ++j) {
-    if (j + kPrefetchRows < n) {
-      const float* ahead = table + ids[j + kPrefetchRows] * stride;
-      for (int v = 0; v < kVectors * kFloats; v += 16) prefetch(ahead + v);
+    if (j + kFarRows < n) {
+      const float* far = table + ids[j + kFarRows] * stride;
+      for (int v = 0; v < kVectors * kFloats; v += 16) prefetch_to_second_cache(far + v);
+    }
+    if (j + kNearRows < n) {
+      const float* near = table + ids[j + kNearRows] * stride;
+      for (int v = 0; v < kVectors * kFloats; v += 16) prefetch(near + v);
     }
     const float* in = table + ids[j] * stride;
     const Floats target = broadcast(targets[j]);
@@ -136,8 +150,15 @@ inline void multiply_row_block(const float* rows, const RowLayout& layout, std::
   }
 }
 
-void add_gram(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram) {
-  for (std::int64_t r = 0; r < layout.width; r += kTileRows) {
-    multiply_row_block<false>(rows, layout, n, r, base, gram);
+void add_gram(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram,
+              const AheadRows& ahead) {
+  const std::int64_t blocks = layout.width / kTileRows;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    // A few at a time: the memory works while the tiles multiply.
+    for (std::int64_t j = ahead.n * block / blocks; j < ahead.n * (block + 1) / blocks; ++j) {
+      const float* row = ahead.table + ahead.ids[j] * layout.stride;
+      for (std::int64_t c = 0; c < layout.width; c += 16) prefetch_to_second_cache(row + c);
+    }
+    multiply_row_block<false>(rows, layout, n, block * kTileRows, base, gram);
   }
 }

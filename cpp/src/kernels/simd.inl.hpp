@@ -28,6 +28,13 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_p
 /// c - a * b
 inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
 inline Floats square_root(Floats x) { return _mm512_sqrt_ps(x); }
+/// x where test > 0, else 0.
+inline Floats where_positive(Floats test, Floats x) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, _mm512_setzero_ps(), _CMP_GT_OQ), x);
+}
+inline Floats absolute(Floats x) { return _mm512_abs_ps(x); }
+/// The bits of every element, 16 places up.
+inline Floats shift_left_16(Floats x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16)); }
 inline float sum_lanes(Floats x) { return _mm512_reduce_add_ps(x); }
 /// Bit i: a[i] >= b[i]; false for NaN.
 inline unsigned at_least(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
@@ -46,6 +53,11 @@ inline Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
 inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return _mm256_fnmadd_ps(a, b, c); }
 inline Floats square_root(Floats x) { return _mm256_sqrt_ps(x); }
+inline Floats where_positive(Floats test, Floats x) {
+  return _mm256_and_ps(_mm256_cmp_ps(test, _mm256_setzero_ps(), _CMP_GT_OQ), x);
+}
+inline Floats absolute(Floats x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), x); }
+inline Floats shift_left_16(Floats x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 16)); }
 inline float sum_lanes(Floats x) {
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -69,6 +81,9 @@ inline Floats subtract(Floats a, Floats b) { return _mm_sub_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
 inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return _mm_sub_ps(c, _mm_mul_ps(a, b)); }
 inline Floats square_root(Floats x) { return _mm_sqrt_ps(x); }
+inline Floats where_positive(Floats test, Floats x) { return _mm_and_ps(_mm_cmpgt_ps(test, _mm_setzero_ps()), x); }
+inline Floats absolute(Floats x) { return _mm_andnot_ps(_mm_set1_ps(-0.0F), x); }
+inline Floats shift_left_16(Floats x) { return _mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(x), 16)); }
 inline float sum_lanes(Floats x) {
   const __m128 two = _mm_add_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
@@ -89,6 +104,11 @@ inline Floats subtract(Floats a, Floats b) { return vsubq_f32(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return vfmaq_f32(c, a, b); }
 inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return vfmsq_f32(c, a, b); }
 inline Floats square_root(Floats x) { return vsqrtq_f32(x); }
+inline Floats where_positive(Floats test, Floats x) {
+  return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(test, vdupq_n_f32(0)), vreinterpretq_u32_f32(x)));
+}
+inline Floats absolute(Floats x) { return vabsq_f32(x); }
+inline Floats shift_left_16(Floats x) { return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x), 16)); }
 inline float sum_lanes(Floats x) { return vaddvq_f32(x); }
 inline unsigned at_least(Floats a, Floats b) {
   const uint32x4_t bit = {1, 2, 4, 8};
@@ -109,12 +129,22 @@ inline Floats subtract(Floats a, Floats b) { return a - b; }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return a * b + c; }
 inline Floats multiply_subtract(Floats a, Floats b, Floats c) { return c - a * b; }
 inline Floats square_root(Floats x) { return __builtin_sqrtf(x); }
+inline Floats where_positive(Floats test, Floats x) { return test > 0 ? x : 0; }
+inline Floats absolute(Floats x) { return __builtin_fabsf(x); }
+inline Floats shift_left_16(Floats x) {
+  std::uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  bits <<= 16;
+  __builtin_memcpy(&x, &bits, sizeof bits);
+  return x;
+}
 inline float sum_lanes(Floats x) { return x; }
 inline unsigned at_least(Floats a, Floats b) { return a >= b; }
 
 #endif
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
+inline void prefetch_to_second_cache(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace
 }  // namespace recfuse::kernels::RECFUSE_ISA_NAME

@@ -6,7 +6,7 @@ constexpr int kPanelRows = 16;
 constexpr int kPanelRows = 8;
 #endif
 // Below this share of its diagonal element, a pivot has lost what float32 can hold: the caller solves in float64.
-constexpr float kSmallestPivot = 1e-6F;
+constexpr float kSmallestPivot = 4e-6F;
 
 constexpr int kPanelRowVectors = kPanelRows < kFloats ? 1 : kPanelRows / kFloats;
 

@@ -67,6 +67,24 @@ struct RowLayout {
   std::int64_t stride;
 };
 
+constexpr int kTurnedRows = 8;  // that multiply_rows takes at once
+
+/// Rows of a table that will be gathered next.
+struct AheadRows {
+  const float* table = nullptr;
+  const std::int32_t* ids = nullptr;
+  std::int64_t n = 0;
+};
+
+/// The factors that the entries of a row meet, `width` elements each, a multiple of 32.
+struct PassSource {
+  const float* table;
+  const std::int32_t* ids;  // row j of the pass is row ids[j] of the table; null: j
+  std::int64_t width;
+  std::int64_t words;  // from one row to the next: width, or half of it where pairs of bfloat16 share a word
+  bool rounded;
+};
+
 /// For every row of a sparse matrix, or column of its transpose, the ids that it holds and their values.
 struct PostingLists {
   const std::int64_t* indptr;
@@ -201,15 +219,18 @@ struct KernelTable {
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
   std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);
 
-  /// Of the stored values of a row: the square root of extra_confidence(), and confidence() * preference().
-  void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* scales, float* targets);
+  /// Of the stored values of a row: extra_confidence(), and confidence() * preference().
+  void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* weights, float* targets);
+  void (*square_roots)(std::int64_t n, float* x);
 
   /// rows[j] = scales[j] * table[ids[j]] (scales null: 1), and rhs += sum_j targets[j] * table[ids[j]].
   void (*gather_rows)(const float* table, const RowLayout& layout, const std::int32_t* ids, const float* scales,
                       const float* targets, std::int64_t n, float* rows, float* rhs);
 
   /// gram = base + sum_j rows[j] rows[j]', the upper triangle; base may be gram. Some elements below it change too.
-  void (*add_gram)(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram);
+  /// Meanwhile the rows `ahead` are fetched.
+  void (*add_gram)(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram,
+                   const AheadRows& ahead);
 
   /// Replaces the upper triangle of A by U, A = U'U, and sets inverse[j] = 1 / U[j][j]. False where a pivot is so
   /// small, or not a number, that the system must be solved in float64.
@@ -218,14 +239,28 @@ struct KernelTable {
   /// x := A^-1 x, with what factor_spd left.
   void (*solve_factored)(const float* a, const RowLayout& layout, const float* inverse, float* x);
 
-  /// y += sum_j rows[j] <rows[j], x>.
-  void (*add_normal_product)(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* y);
+  /// Rounds the first `columns` elements of n rows to bfloat16, two in a word, for normal_pass: packed_width / 2 words
+  /// a row. What stands behind the columns is anything finite.
+  void (*round_rows)(const float* rows, std::int64_t stride, std::int64_t columns, std::int64_t n,
+                     std::int64_t packed_width, std::uint32_t* out);
 
-  /// y = A x for a symmetric A, both triangles stored.
-  void (*symmetric_product)(const float* a, const RowLayout& layout, const float* x, float* y);
+  /// y += sum_j (targets[j] - weights[j] <row_j, x>) row_j, or weights[j] <row_j, x> where targets is null, over n >= 1
+  /// rows of `source`, which are copied beside one another to `copy` where the source has ids and copy is not null.
+  void (*normal_pass)(const PassSource& source, std::int64_t n, const float* targets, const float* weights,
+                      const float* x, float* copy, float* y);
 
-  /// y += scale * x; n is a multiple of 16.
+  /// out[j] += <rows[j], x>, and sum += sum_j weights[j] rows[j].
+  void (*add_row_products)(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* out);
+  void (*add_weighted_rows)(const float* rows, const RowLayout& layout, std::int64_t n, const float* weights,
+                            float* sum);
+
+  /// out[i] = rows[i] * matrix for kTurnedRows rows.
+  void (*multiply_rows)(const float* rows, const float* matrix, const RowLayout& layout, float* out);
+
+  /// y += scale * x; out = a * b, element by element; <a, b>. n is a multiple of 32.
   void (*add_scaled)(float scale, const float* x, std::int64_t n, float* y);
+  void (*multiply_elements)(const float* a, const float* b, std::int64_t n, float* out);
+  float (*dot_product)(const float* a, const float* b, std::int64_t n);
 
   /// A sparse row times a sparse matrix: sums[id] += weight * value for every id of lists[columns[j]], j ascending.
   /// These two count in whole units, where every partial sum stays below 2^31.

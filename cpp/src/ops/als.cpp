@@ -41,6 +41,7 @@ struct AlsSolver::State {
   OwnedCsr item_users;
   AlsSide users;
   AlsSide items;
+  AlignedVector<float> scratch;  // of steps; fold_in has its own
   double mean = 0;
   std::int64_t float64_rows = 0;
   std::int64_t finished_steps = 0;
@@ -59,8 +60,8 @@ struct AlsSolver::State {
   }
 
   void solve(const AlsSide& others, AlsSide& side, int num_threads) {
-    const SharedGram gram(params, side, others, num_threads);
-    float64_rows += solve_side(params, mean, gram, others, side, num_threads);
+    const SharedGram gram(params, others, num_threads);
+    float64_rows += solve_side(params, mean, gram, others, side, scratch, num_threads);
   }
 };
 
@@ -117,9 +118,10 @@ void AlsSolver::fold_in(const CsrView& user_items, const MatrixView<float>& fact
   validate_penalties(side.penalties, params);
   {
     const std::lock_guard lock(s.fold_in_mutex);
-    if (!s.fold_in_gram) s.fold_in_gram.emplace(params, side, s.items, num_threads);
+    if (!s.fold_in_gram) s.fold_in_gram.emplace(params, s.items, num_threads);
   }
-  solve_side(params, s.mean, *s.fold_in_gram, s.items, side, num_threads);
+  AlignedVector<float> scratch;
+  solve_side(params, s.mean, *s.fold_in_gram, s.items, side, scratch, num_threads);
   copy_out(side, factors, biases);
 }
 

@@ -33,23 +33,6 @@ std::vector<float> column_mean_squares(const FactorTable& table, int num_threads
   return means;
 }
 
-/// The inverse of the leading part of `a`, zero elsewhere; empty where it is singular.
-AlignedVector<float> inverse_of(std::vector<double> a, const kernels::RowLayout& layout, std::int64_t size) {
-  if (!factor_in_float64(a.data(), layout.stride, size)) return {};
-  AlignedVector<float> inverse(square_size(layout), 0.0F);
-  std::vector<double> column(static_cast<std::size_t>(size));
-  for (std::int64_t c = 0; c < size; ++c) {
-    std::fill(column.begin(), column.end(), 0.0);
-    column[static_cast<std::size_t>(c)] = 1.0;
-    solve_in_float64(a.data(), layout.stride, size, column.data());
-    for (std::int64_t r = 0; r < size; ++r) {
-      inverse[static_cast<std::size_t>(c * layout.stride + r)] =
-          static_cast<float>(column[static_cast<std::size_t>(r)]);
-    }
-  }
-  return inverse;
-}
-
 }  // namespace
 
 void widen_upper(const float* gram, const kernels::RowLayout& layout, double* sum) {
@@ -70,7 +53,7 @@ std::vector<double> gram_of(const FactorTable& table, int num_threads) {
     micro.resize(square_size(layout));
     const std::int64_t end = std::min(table.rows, (chunk + 1) * kChunkRows);
     for (std::int64_t i = chunk * kChunkRows; i < end; i += kMicroRows) {
-      kernels.add_gram(table.row(i), layout, std::min(kMicroRows, end - i), zeros.data(), micro.data());
+      kernels.add_gram(table.row(i), layout, std::min(kMicroRows, end - i), zeros.data(), micro.data(), {});
       widen_upper(micro.data(), layout, out.data());
     }
   });
@@ -115,7 +98,7 @@ void solve_in_float64(const double* a, std::int64_t stride, std::int64_t size, d
   }
 }
 
-SharedGram::SharedGram(const AlsParams& params, const AlsSide& side, const AlsSide& others, int num_threads) {
+SharedGram::SharedGram(const AlsParams& params, const AlsSide& others, int num_threads) {
   const kernels::RowLayout& layout = others.factors.layout;
   const bool cg = chosen_solver(params) == LinearSolver::kCg && !params.double_precision;
   if (params.objective == AlsObjective::kImplicit) exact = gram_of(others.factors, num_threads);
@@ -124,16 +107,7 @@ SharedGram::SharedGram(const AlsParams& params, const AlsSide& side, const AlsSi
   for (std::int64_t j = unknowns(params); j < layout.width; ++j) {
     base[static_cast<std::size_t>(j * layout.stride + j)] = 1.0F;
   }
-  if (!cg) return;
-  if (params.objective == AlsObjective::kExplicit) {
-    squares = column_mean_squares(others.factors, num_threads);
-    return;
-  }
-  double mean = 0;
-  for (const double penalty : side.penalties) mean += penalty / static_cast<double>(side.penalties.size());
-  std::vector<double> shifted = exact;
-  for (std::int64_t j = 0; j < unknowns(params); ++j) shifted[static_cast<std::size_t>(j * layout.stride + j)] += mean;
-  inverse = inverse_of(std::move(shifted), layout, unknowns(params));
+  if (cg && params.objective == AlsObjective::kExplicit) squares = column_mean_squares(others.factors, num_threads);
 }
 
 }  // namespace recfuse

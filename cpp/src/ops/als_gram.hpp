@@ -21,12 +21,11 @@ bool factor_in_float64(double* a, std::int64_t stride, std::int64_t size);
 void solve_in_float64(const double* a, std::int64_t stride, std::int64_t size, double* x);
 
 struct SharedGram {
-  SharedGram(const AlsParams& params, const AlsSide& side, const AlsSide& others, int num_threads);
+  SharedGram(const AlsParams& params, const AlsSide& others, int num_threads);
 
-  std::vector<double> exact;     // G, or nothing where the objective has none
-  AlignedVector<float> base;     // what every system starts from: G, with ones on the padding's diagonal
-  AlignedVector<float> inverse;  // (G + l I)^-1 with the mean l, preconditioner of the implicit systems
-  std::vector<float> squares;    // mean squares of the columns, preconditioner of the explicit systems
+  std::vector<double> exact;   // G, or nothing where the objective has none
+  AlignedVector<float> base;   // what every system starts from: G, with ones on the padding's diagonal
+  std::vector<float> squares;  // mean squares of the columns, preconditioner of the explicit systems
 };
 
 }  // namespace recfuse

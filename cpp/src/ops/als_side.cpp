@@ -6,10 +6,8 @@
 namespace recfuse {
 namespace {
 
-constexpr std::int64_t kLine = 16;  // floats of a cache line, and the widest register
-// Up to here kAuto solves exactly (docs/performance.md). Conjugate gradients do well early where one preconditioner,
-// the Gram matrix of all rows, is near to every system: in the implicit objective.
-constexpr std::int64_t kExactFactorsImplicit = 24, kExactFactorsExplicit = 64;
+constexpr std::int64_t kLine = 16;             // floats of a cache line, and the widest register
+constexpr std::int64_t kExactFactors = 24;     // up to here kAuto solves exactly (docs/performance.md)
 constexpr std::int64_t kHugeRow = 1 << 16;     // entries
 constexpr std::int64_t kHugeFloats = 1 << 22;  // 16 MiB of gathered rows, which conjugate gradients keep
 constexpr std::int64_t kMostChunks = 1024;
@@ -25,9 +23,7 @@ kernels::RowLayout layout_for(std::int64_t columns) {
 
 LinearSolver chosen_solver(const AlsParams& params) {
   if (params.solver != LinearSolver::kAuto) return params.solver;
-  const bool implicit = params.objective == AlsObjective::kImplicit;
-  const std::int64_t most = implicit ? kExactFactorsImplicit : kExactFactorsExplicit;
-  return params.factors <= most ? LinearSolver::kCholesky : LinearSolver::kCg;
+  return params.factors <= kExactFactors ? LinearSolver::kCholesky : LinearSolver::kCg;
 }
 
 FactorTable::FactorTable(std::int64_t n_rows, std::int64_t n_columns)
@@ -54,6 +50,11 @@ AlsSide::AlsSide(const CsrView& csr, const AlsParams& params, const char* row_no
   schedule(params);
 }
 
+void AlsSide::copy_unknowns(std::int64_t row, const AlsParams& params, float* out) const {
+  std::copy_n(factors.row(row), params.factors, out);
+  if (params.biases) out[params.factors] = biases[static_cast<std::size_t>(row)];
+}
+
 void AlsSide::assign(std::int64_t row, const AlsParams& params, const float* solution) {
   std::copy_n(solution, params.factors, factors.row(row));
   if (params.biases) biases[static_cast<std::size_t>(row)] = solution[params.factors];
@@ -65,9 +66,11 @@ void AlsSide::schedule(const AlsParams& params) {
   }
   std::stable_sort(order.begin(), order.end(),
                    [&](std::int32_t a, std::int32_t b) { return interactions.row_size(a) > interactions.row_size(b); });
+  const LinearSolver solver = chosen_solver(params);
   const auto is_huge = [&](std::int32_t row) {
     const std::int64_t n = interactions.row_size(row);
-    return n > kHugeRow || (chosen_solver(params) == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
+    if (solver == LinearSolver::kBlock) return false;
+    return n > kHugeRow || (solver == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
   };
   while (n_huge < order.size() && is_huge(order[n_huge])) ++n_huge;
   // Factoring a system costs about as much as adding width / 3 entries to it.

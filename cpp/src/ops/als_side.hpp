@@ -32,6 +32,9 @@ struct AlsSide {
     return penalties[penalties.size() == 1 ? 0 : static_cast<std::size_t>(row)];
   }
 
+  /// The unknowns of a row: factors, bias.
+  void copy_unknowns(std::int64_t row, const AlsParams& params, float* out) const;
+
   /// Stores the solution of a row: factors, bias.
   void assign(std::int64_t row, const AlsParams& params, const float* solution);
 

@@ -1,4 +1,4 @@
-"""Implicit ALS by implicit, on the same objective."""
+"""Implicit ALS by implicit and irspack, on the same objective."""
 
 from __future__ import annotations
 
@@ -31,8 +31,47 @@ def als_peers() -> list[Contender]:
             "the next iteration",
             # As it asks itself: its own threads call BLAS for small vectors.
             {"OPENBLAS_NUM_THREADS": "1"},
-        )
+        ),
+        Contender(
+            "irspack",
+            "irspack",
+            "irspack",
+            _irspack,
+            "IALSTrainer, three steps of its conjugate gradients, up to its third iteration",
+            "the next iteration",
+        ),
     ]
+
+
+def _irspack(case: Als, inputs: Inputs, num_threads: int) -> Ready:
+    from irspack.recommenders.ials import IALSTrainer, LossType, SolverType
+
+    # Its ORIGINAL loss is alpha0 for an absent entry and alpha0 + value for a stored one.
+    ratings = sp.csr_matrix(user_items(inputs))
+    ratings.data = ALPHA * ratings.data
+    trainer = IALSTrainer(
+        ratings,
+        case.factors,
+        alpha0=1.0,
+        reg=REGULARIZATION,
+        nu=0.0,
+        init_std=0.1,
+        solver_type=SolverType.CG,
+        max_cg_steps=3,
+        ialspp_subspace_dimension=64,
+        loss_type=LossType.ORIGINAL,
+        random_seed=0,
+        n_threads=num_threads,
+        prediction_time_max_cg_steps=3,
+        prediction_time_ialspp_iteration=1,
+    )
+    trainer.core_trainer.user = inputs["start_users"].copy()
+    trainer.core_trainer.item = inputs["start_items"].copy()
+
+    def answer(_: Any) -> Answer:
+        return {"users": trainer.core_trainer.user, "items": trainer.core_trainer.item}
+
+    return Ready(trainer.run_epoch, answer)
 
 
 def _implicit(case: Als, inputs: Inputs, num_threads: int) -> Ready:

@@ -55,7 +55,9 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   const auto& groups = items_.items().groups();
   const std::int64_t whole = (last - first) / kMaxHeight * kMaxHeight, rest = last - first - whole;
   const std::int64_t rows = whole + (rest > 0 ? height_for(rest) : 0);
-  Packed packed{.first = first, .last = last};
+  Packed packed;
+  packed.first = first;
+  packed.last = last;
   packed.units.resize(n * n_classes);
   packed.offsets.resize(n * n_classes);
   packed.lost_norms.resize(n * n_classes * n_modalities);

@@ -22,7 +22,7 @@ class RoundedScreen {
  public:
   /// Queries [first, last) of a block, rounded for every class.
   struct Packed {
-    std::int64_t first, last;
+    std::int64_t first = 0, last = 0;
     std::vector<AlignedVector<std::int32_t>> panels;     // per class: panels of 14, and a lower one for the rest
     std::vector<std::vector<std::int32_t>> multipliers;  // per class: (panels, segments but the first, queries)
     std::vector<double> units;                           // (queries, classes): of the sums

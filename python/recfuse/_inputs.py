@@ -137,12 +137,15 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
         check_structure(x, name)
     elif x.format == "coo":
         _check_coordinates(x, name)
-    csr = sp.csr_array(x)
+    csr = x if isinstance(x, sp.csr_array) else sp.csr_array(x)
     if not csr.has_canonical_format:
         # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
         csr = csr.astype(np.float64, copy=True)
         csr.sum_duplicates()
-    return sp.csr_array((_as_float32(csr.data, name), csr.indices, csr.indptr), shape=csr.shape)
+    values = _as_float32(csr.data, name)
+    if values is csr.data:
+        return csr
+    return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
 
 
 def is_sparse(x: Any) -> bool:

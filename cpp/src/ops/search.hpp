@@ -92,13 +92,19 @@ class Search {
   const Queries& queries_;
   Filters filters_;  // of the candidates
   ExactScores exact_;
+  int num_threads_ = 0;
   std::int64_t n_scored_ = 0;
 };
 
 template <class Screen>
 void Search<Screen>::run(std::int64_t first, std::int64_t last, const TopkOut& out, const MatrixView<double>& parts) {
-  const SearchCut cut = cut_search(first, last, queries_.args().num_threads, screen_.panel_queries(), room(),
-                                   n_tiles() <= screen_.chunk_tiles());
+  // Waking a thread takes as long as so many products.
+  constexpr std::int64_t kLeastProducts = 4 << 20;
+  const auto n_items = static_cast<std::int64_t>(screen_.order().ids.size());
+  const bool little = (last - first) * n_items * queries_.items().total_dim() < kLeastProducts;
+  num_threads_ = little ? 1 : queries_.args().num_threads;
+  const SearchCut cut =
+      cut_search(first, last, num_threads_, screen_.panel_queries(), room(), n_tiles() <= screen_.chunk_tiles());
   if (cut.by_queries) {
     divide_queries(cut, out, parts);
   } else {
@@ -116,10 +122,9 @@ void Search<Screen>::scan_tile(std::int64_t tile, const Prepared& prepared, cons
 /// Tiles are prepared chunk by chunk; then every block of queries looks at them while they are in a cache.
 template <class Screen>
 void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
-  const int num_threads = queries_.args().num_threads;
   const std::int64_t chunk = std::clamp<std::int64_t>(n_tiles(), 1, screen_.chunk_tiles());
   std::vector<Prepared> prepared(static_cast<std::size_t>(chunk));
-  std::vector<Scratch> scratch(static_cast<std::size_t>(plan_workers(cut.blocks_at_once, num_threads)));
+  std::vector<Scratch> scratch(static_cast<std::size_t>(plan_workers(cut.blocks_at_once, num_threads_)));
   AllCandidates candidates(static_cast<std::size_t>(cut.blocks_at_once));
   std::vector<typename Screen::Packed> packed(candidates.size());
   for (std::int64_t begin = 0; begin < cut.n_blocks; begin += cut.blocks_at_once) {
@@ -127,11 +132,11 @@ void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, co
     for (std::int64_t tile = 0; tile == 0 || tile < n_tiles(); tile += chunk) {  // once even where nothing is scanned
       const std::int64_t end = std::min(n_tiles(), tile + chunk);
       if (begin == 0 || chunk < n_tiles()) {  // a single chunk is prepared once
-        parallel_for(end - tile, num_threads, [&](std::int64_t i, int) {
+        parallel_for(end - tile, num_threads_, [&](std::int64_t i, int) {
           screen_.prepare(static_cast<std::size_t>(tile + i), prepared[static_cast<std::size_t>(i)]);
         });
       }
-      parallel_for(n_blocks, num_threads, [&](std::int64_t b, int worker) {
+      parallel_for(n_blocks, num_threads_, [&](std::int64_t b, int worker) {
         const auto at = static_cast<std::size_t>(b), w = static_cast<std::size_t>(worker);
         const std::int64_t first = cut.blocks[static_cast<std::size_t>(begin + b)];
         const std::int64_t last = cut.blocks[static_cast<std::size_t>(begin + b + 1)];
@@ -154,15 +159,14 @@ void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, co
 
 template <class Screen>
 void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
-  const int num_threads = queries_.args().num_threads;
   const std::int64_t block = cut.blocks[1] - cut.blocks[0];
-  const auto n_workers = static_cast<std::size_t>(plan_workers(n_tiles(), num_threads));
+  const auto n_workers = static_cast<std::size_t>(plan_workers(n_tiles(), num_threads_));
   SharedThresholds shared(block);
   AllCandidates candidates(n_workers);
   std::vector<Scratch> scratch(n_workers);
   std::vector<Prepared> prepared(n_workers);
   const auto for_each_worker = [&](auto work) {
-    parallel_for(static_cast<std::int64_t>(n_workers), num_threads, [&](std::int64_t i, int) {
+    parallel_for(static_cast<std::int64_t>(n_workers), num_threads_, [&](std::int64_t i, int) {
       if (candidates[static_cast<std::size_t>(i)]) work(*candidates[static_cast<std::size_t>(i)]);
     });
   };
@@ -173,7 +177,7 @@ void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, cons
     for (const auto& c : candidates) {
       if (c) c->start(first, last);
     }
-    parallel_for(n_tiles(), num_threads, [&](std::int64_t tile, int worker) {
+    parallel_for(n_tiles(), num_threads_, [&](std::int64_t tile, int worker) {
       const auto w = static_cast<std::size_t>(worker);
       if (!candidates[w]) {
         candidates[w] = make_candidates(block, &shared);
@@ -185,7 +189,7 @@ void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, cons
     // All tell one another their thresholds before they score what is left.
     for_each_worker([](Candidates& c) { c.score_best(); });
     for_each_worker([](Candidates& c) { c.settle(); });
-    parallel_for(last - first, num_threads, [&](std::int64_t q, int) { finish(first + q, candidates, out, parts); });
+    parallel_for(last - first, num_threads_, [&](std::int64_t q, int) { finish(first + q, candidates, out, parts); });
   }
   for (const auto& c : candidates) n_scored_ += c ? c->n_scored() : 0;
 }

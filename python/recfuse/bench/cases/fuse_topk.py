@@ -112,4 +112,6 @@ QUICK = [FuseTopk(n_queries=256, n_items=20_000, dims=(64, 384, 512), k=100)]
 FULL = [
     FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512), k=100),
     FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512), k=20),
+    FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512, 128), k=100),
+    FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512, 128), k=20),
 ]

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "aligned.hpp"
 #include "kernels/table.hpp"
 #include "ops/exact_topk.hpp"
 #include "ops/query_block.hpp"
@@ -119,8 +120,8 @@ class Candidates {
   std::int64_t room_;
   std::int64_t first_ = 0, last_ = 0;
   // (queries, room): the score is within bound of value; a bound of 0 says that value is the score.
-  std::vector<float> values_, bounds_;
-  std::vector<std::int32_t> ids_;
+  Room<float> values_, bounds_;
+  Room<std::int32_t> ids_;
   std::vector<std::int32_t> counts_;
   std::vector<std::int32_t> admitted_;  // the first so many passed the filters already
   std::vector<float> thresholds_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "aligned.hpp"
@@ -10,30 +9,6 @@
 #include "recfuse/views.hpp"
 
 namespace recfuse {
-
-/// Aligned room for n elements that nobody has written yet: large tables are filled by all threads.
-template <class T>
-class Room {
- public:
-  Room() = default;
-  explicit Room(std::size_t n) : begin_(n == 0 ? nullptr : AlignedAllocator<T>().allocate(n)), size_(n) {}
-  Room(Room&& other) noexcept : begin_(std::exchange(other.begin_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  Room& operator=(Room&& other) noexcept {
-    std::swap(begin_, other.begin_);
-    std::swap(size_, other.size_);
-    return *this;
-  }
-  ~Room() {
-    if (begin_ != nullptr) AlignedAllocator<T>().deallocate(begin_, size_);
-  }
-
-  T* data() const { return begin_; }
-  T& operator[](std::size_t i) const { return begin_[i]; }
-
- private:
-  T* begin_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 /// What the words of the lists hold besides the number of a row.
 enum class PairValues { kNone, kWhole, kReal };

@@ -236,7 +236,6 @@ void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::Rounde
 void RoundedScreen::mark_disallowed(std::size_t tile, Scratch& scratch) const {
   const Tile& t = order().tiles[tile];
   scratch.disallowed.assign(static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth), 0);
-  if (filters_.allowed == nullptr) return;
   for (std::int64_t i = 0; i < t.end - t.begin; ++i) {
     const bool refused = filters_.allowed[order().ids[static_cast<std::size_t>(t.begin + i)]] == 0;
     scratch.disallowed[static_cast<std::size_t>(i / kPanelWidth)] |= static_cast<std::uint32_t>(refused)
@@ -249,8 +248,11 @@ void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, std::in
                                  Scratch& scratch) const {
   const Tile& t = order().tiles[tile];
   const auto width = static_cast<std::size_t>(height);
-  scratch.refused.clear();
-  for (const std::uint32_t word : scratch.disallowed) scratch.refused.insert(scratch.refused.end(), width, word);
+  const auto n_panels = static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth);
+  scratch.refused.assign(n_panels * width, 0);
+  for (std::size_t i = 0; i < n_panels && filters_.allowed != nullptr; ++i) {
+    std::fill_n(&scratch.refused[i * width], width, scratch.disallowed[i]);
+  }
   if (packed.refused_ends.empty()) return;
   const auto n_queries = static_cast<std::size_t>(std::min<std::int64_t>(height, packed.last - packed.first - query));
   for (std::size_t r = 0; r < n_queries; ++r) {
@@ -270,7 +272,7 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
   const std::int64_t n = packed.last - packed.first, steps = items_.steps();
   const RoundedItems::RoundedTile& rounded = prepared.tile;
   prepare_queries(tile, rounded, packed, scratch, candidates);
-  if (refuses()) mark_disallowed(tile, scratch);
+  if (filters_.allowed != nullptr) mark_disallowed(tile, scratch);
   const auto klass = static_cast<std::size_t>(items_.class_of(tile));
   const std::int32_t *const words = packed.panels[klass].data(), *const multipliers = packed.multipliers[klass].data();
   const kernels::Segments segments = items_.segment_steps();

@@ -39,7 +39,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(
     params=[
         *((isa, "float32") for isa in _core.available_isas()),
-        *(("avx512_vnni", screen) for screen in ("int8", "int16")),
+        *((isa, screen) for isa in ("avx2", "avx512_vnni") for screen in ("int8", "int16")),
     ],
     ids="-".join,
 )

@@ -12,10 +12,16 @@ import recfuse
 from helpers import assert_same_bytes
 from recfuse import _core
 
-rounding = pytest.mark.skipif(
-    "avx512_vnni" not in _core.available_isas(), reason="this CPU has no AVX-512 VNNI"
-)
-pytestmark = rounding
+
+@pytest.fixture(params=["avx2", "avx512_vnni"], autouse=True)
+def rounding_isa(request):
+    """Run every test on the instruction sets that have these screens."""
+    if request.param not in _core.available_isas():
+        pytest.skip(f"this CPU has no {request.param}")
+    before = _core.active_isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
 
 
 def under(screen, search):
@@ -168,11 +174,11 @@ def test_an_index_that_is_asked_again_and_again(rng):
     assert kept >= items.size
 
 
-def test_another_instruction_set_later(rng, isa):
+def test_another_instruction_set_later(rng, isa, rounding_isa):
     items, queries = vectors(rng, "normal", 2000, 40), vectors(rng, "normal", 70, 40)
     index = recfuse.FusedIndex({"x": items})
     first = index.topk({"x": queries}, 7)
-    _core.set_isa("avx512_vnni")
+    _core.set_isa(rounding_isa)
     assert_same_bytes(index.topk({"x": queries}, 7), first)
     _core.set_isa(isa)
     assert_same_bytes(index.topk({"x": queries}, 7), first)

@@ -36,6 +36,7 @@ const KernelTable table{
     .round_to_int8 = round_row<std::int8_t>,
     .round_to_int16 = round_row<std::int16_t>,
     .largest_element = largest_element,
+    .item_limit = kItemLimit,
     .screen_int8 = kScreenInt8,
     .screen_int16 = kScreenInt16,
     .kth_largest = kth_largest,

@@ -201,9 +201,12 @@ struct KernelTable {
   /// The largest |x[j] * scale - centre[j]|, nearly.
   double (*largest_element)(const float* x, double scale, const double* centre, std::int64_t n);
 
-  /// Multiplies `height` queries with kPanelWidth items, the four bytes or two int16 of a row in one word (128 was
-  /// added to the bytes of items), and appends what reaches the thresholds to the lists. Returns a bit for every query
-  /// whose list grew. Null on instruction sets for which it is not worth it.
+  /// What an item's bytes may be at most, either way, for screen_int8.
+  int item_limit;
+
+  /// Multiplies `height` queries with kPanelWidth items, the four bytes or two int16 of a row in one word (item_limit +
+  /// 1 was added to the bytes of items), and appends what reaches the thresholds to the lists. Returns a bit for every
+  /// query whose list grew. Null on instruction sets for which it is not worth it.
   unsigned (*screen_int8)(int height, const RoundedQueries& queries, const RoundedPanel& items,
                           const Segments& segments, const CandidateLists& lists);
   unsigned (*screen_int16)(int height, const RoundedQueries& queries, const RoundedPanel& items,

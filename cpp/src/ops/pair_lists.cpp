@@ -115,7 +115,7 @@ void PairLists::fill(const Pack& pack, int num_threads) {
 
 kernels::RowEntries PairLists::entries(std::int64_t number) const {
   const std::int64_t r = row(number);
-  return {matrix_.row_indices(r), matrix_.row_values(r), &places_[at(matrix_.indptr[r] - matrix_.indptr[0])],
+  return {matrix_.row_indices(r), matrix_.row_values(r), places_.data() + (matrix_.indptr[r] - matrix_.indptr[0]),
           matrix_.row_size(r)};
 }
 

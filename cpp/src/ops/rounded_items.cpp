@@ -26,6 +26,13 @@ std::int64_t words_of(const FusedItems& items, int m, Format format) {
   return (items.matrix(m).cols + per_word(format) - 1) / per_word(format);
 }
 
+/// Adds a number below 256 to each of four bytes, without a carry from one to the next.
+std::int32_t add_to_bytes(std::int32_t word, int x) {
+  const auto bytes = static_cast<std::uint32_t>(word), added = 0x01010101U * static_cast<std::uint32_t>(x);
+  constexpr std::uint32_t kLow = 0x7F7F7F7FU;
+  return static_cast<std::int32_t>(((bytes & kLow) + (added & kLow)) ^ ((bytes ^ added) & ~kLow));
+}
+
 std::vector<std::int32_t> sample_of(const FusedItems& items) {
   std::vector<std::int32_t> ids;
   const std::int64_t stride = std::max<std::int64_t>(1, items.n_items() / kSample);
@@ -46,6 +53,7 @@ bool RoundedItems::fits(const FusedItems& items) {
 RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept)
     : items_(items),
       format_(format),
+      limit_(kernel_table().item_limit),
       centres_(static_cast<std::size_t>(items.n_modalities())),
       centre_norms_(static_cast<std::size_t>(items.n_modalities()), 0.0) {
   for (int m = 0; m < items.n_modalities(); ++m) steps_ += words_of(items, m, format);
@@ -193,7 +201,7 @@ void RoundedItems::choose_classes(std::vector<char>& class_of_item) {
     above = static_cast<double>(limit);
   }
   n_classes_ = static_cast<int>(limits.size()) + 1;
-  const double in_units = format_ == Format::kInt8 ? 127 : kMaxNorm / std::sqrt(n_modalities);
+  const double in_units = format_ == Format::kInt8 ? limit_ : kMaxNorm / std::sqrt(n_modalities);
   units_.assign(static_cast<std::size_t>(n_classes_ * n_modalities), 0.0);
   class_of_item.assign(n_items, 0);
   for (std::size_t i = 0; i < n_items; ++i) {
@@ -284,7 +292,6 @@ void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* nor
                               AlignedVector<std::int32_t>& rows) const {
   const Tile& t = order_.tiles[tile];
   const auto& kernels = kernel_table();
-  const auto added = static_cast<std::int32_t>(format_ == Format::kInt8 ? 0x80808080U : 0);  // 128 to every byte
   const int n_modalities = items_.n_modalities();
   std::fill_n(norms, 2 * n_modalities, 0.0);
   RoundedRow row(format_, steps_);
@@ -307,7 +314,8 @@ void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* nor
     }
     for (std::int64_t step = 0; step < steps_; ++step) {
       for (std::int64_t r = 0; r < kPanelWidth; ++r) {
-        *words++ = rows[static_cast<std::size_t>(r * steps_ + step)] ^ added;
+        const std::int32_t word = rows[static_cast<std::size_t>(r * steps_ + step)];
+        *words++ = format_ == Format::kInt8 ? add_to_bytes(word, limit_ + 1) : word;
       }
     }
   }

@@ -43,6 +43,8 @@ class RoundedItems {
   static bool fits(const FusedItems& items);
 
   Format format() const { return format_; }
+  /// Of int8: what the elements of items are at most; one more was added to each.
+  int limit() const { return limit_; }
   const FusedItems& items() const { return items_; }
   const ScanOrder& order() const { return order_; }
   /// Appends where these items, by rising id, are in the scan, in its order; irregular ones are not.
@@ -85,6 +87,7 @@ class RoundedItems {
 
   const FusedItems& items_;
   Format format_;
+  int limit_;
   ScanOrder order_;
   int n_classes_ = 1;
   std::int64_t steps_ = 0;

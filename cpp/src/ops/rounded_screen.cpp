@@ -161,7 +161,7 @@ void RoundedScreen::round_query(std::int64_t q, int klass, QueryUnits& units, Pa
   const std::int8_t* byte = rounded.bytes().data();
   for (std::size_t s = 0; s < segments.size() && !rounded.bytes().empty(); ++s) {
     if (s > 0) offset *= units.multiples[s - 1];
-    for (std::int64_t j = 0; j < 4 * items_.segment_steps().steps[s]; ++j) offset += 128 * *byte++;
+    for (std::int64_t j = 0; j < 4 * items_.segment_steps().steps[s]; ++j) offset += (items_.limit() + 1) * *byte++;
   }
   packed.offsets[at] = offset;
 

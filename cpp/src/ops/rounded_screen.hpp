@@ -26,7 +26,7 @@ class RoundedScreen {
     std::vector<AlignedVector<std::int32_t>> panels;     // per class: panels of 14, and a lower one for the rest
     std::vector<std::vector<std::int32_t>> multipliers;  // per class: (panels, segments but the first, queries)
     std::vector<double> units;                           // (queries, classes): of the sums
-    std::vector<std::int32_t> offsets;                   // (queries, classes): what the 128 in the items' bytes adds
+    std::vector<std::int32_t> offsets;                   // (queries, classes): what was added to the items' bytes adds
     std::vector<double> lost_norms;                      // (queries, classes, modalities)
     std::vector<std::int32_t> refused;                   // positions of excluded items, query by query
     std::vector<std::size_t> refused_ends;               // (queries + 1); empty where nothing is excluded

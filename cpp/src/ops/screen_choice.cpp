@@ -72,6 +72,7 @@ ScreenChoice::Handle ScreenChoice::rounded_for(const FuseTopkArgs& args) {
   n_asked_ += n_queries;
   if (!is_linear(args.fusion) || !why_float32(n_queries).empty()) return nullptr;
   if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16();
+  if (int8_ && int8_->limit() != kernel_table().item_limit) int8_ = nullptr;  // of another instruction set
   // An index that is asked once keeps nothing: its tiles are rounded as the scan reaches them.
   const bool keep = n_calls_ > 1 && may_keep();
   if (!int8_ || (keep && !int8_->kept())) int8_ = std::make_shared<RoundedItems>(items_, Format::kInt8, keep);

@@ -144,6 +144,7 @@ def test_similarity_takes_what_was_planned(rows, cols, per_row, k, values, norm,
         (60_000, 20_000, 30, 32, "cholesky", "implicit", 2),
         (20_000, 30_000, 50, 128, "cg", "implicit", 1),
         (20_000, 100_000, 50, 64, "cholesky", "explicit", 2),
+        (20_000, 60_000, 50, 128, "block", "implicit", 2),
     ],
 )
 def test_a_fit_takes_what_was_planned(users, items, per_user, factors, solver, objective, threads):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 import recfuse
@@ -135,6 +137,19 @@ def test_a_conversion_in_blocks_takes_what_was_planned(tmp_path):
 )
 def test_similarity_takes_what_was_planned(rows, cols, per_row, k, values, norm, threads):
     assert_near(*measure(COSINE.format(**locals())))
+
+
+def test_busy_columns_take_what_was_planned():
+    # Columns that hold a tenth of the rows are worth blocks of bytes; most hold few.
+    rows, cols, per_row, k, values, norm, threads = 30_000, 200_000, 60, 20, "whole", "full", 2
+    busy = """
+        matrix.indices = np.where(np.arange(matrix.nnz) % {per_row} < 12, matrix.indices // 1700,
+                                  matrix.indices)
+        matrix.sum_duplicates()
+        recfuse.cosine_knn(matrix[:50], 3)
+    """
+    code = COSINE.replace("recfuse.cosine_knn(matrix[:50], 3)\n", textwrap.dedent(busy))
+    assert_near(*measure(code.format(**locals())))
 
 
 @pytest.mark.parametrize(

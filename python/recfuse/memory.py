@@ -107,8 +107,8 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             ``mapped``: whether the items lie in a file, so that another type is converted in
             blocks.
         'cosine_knn'
-            ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (small multiples of
-            1 / 16) or 'real' (default); ``norm`` as in `cosine_knn`.
+            ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (multiples of 1 / 16
+            below 16) or 'real' (default); ``norm`` as in `cosine_knn`.
         'als'
             ``n_users``, ``n_items``, ``nnz``, ``factors``; ``solver``, ``objective``, ``biases``
             as in `AlternatingLeastSquares`.
@@ -120,8 +120,10 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
     MemoryPlan
         Of this machine: its threads and its instruction set. The peak is held to measurements by a
         test: an op takes at most 5 % and 4 MB more; the plan is at most 25 % and 32 MB above what
-        it takes where every list is full. Filters, contributions, presence flags and whatever else
-        the allocator keeps for later are not counted.
+        it takes where every list is full. What the values decide is counted as if they wanted it:
+        busy columns of `cosine_knn` in blocks, ALS factors that are not rounded to bfloat16.
+        Filters, contributions, presence flags, rows of ALS that are solved again in float64 and
+        whatever else the allocator keeps for later are not counted.
 
     Raises
     ------
@@ -160,9 +162,15 @@ _FLOAT_CHUNK, _ROUNDED_CHUNK = 8, 32  # tiles
 _FLOAT_TILE, _ROUNDED_TILE, _PANEL_ITEMS = 1 << 18, 256 << 10, 32
 _FEW_QUERIES, _MANY_QUERIES, _LEAST_ITEMS = 6, 256, 1024
 _MOST_THREADS = 512  # of parallel_for
-# Of als_side, als_solve.
-_EXACT_FACTORS = {"implicit": 24, "explicit": 64}
-_HUGE_FLOATS, _STRIP_FLOATS, _MICRO_ROWS = 1 << 22, 4096, 256
+# Of pair_search, pair_sums, byte_blocks, shared_topk.
+_PAIRS_LEAST_ROWS, _LONGEST_RUN, _BLOCK_IDS = 4, 128, 256
+_RUN_BYTES, _RUN_BYTES_PER_ENTRY = 16 << 20, 4
+_BLOCK_BYTES_PER_ENTRY, _MOST_FOUND, _SPARE_HITS, _TOUCHED_IDS = 8, 2 * 8192, 16, 16
+_MOST_GROUPS, _MANY_FINDS, _FIND_BYTES = 64, 4096, 16
+# Of als_side, als_solve, als_cg, als_block.
+_EXACT_FACTORS = 24
+_HUGE_ROW, _HUGE_FLOATS, _STRIP_FLOATS, _MICRO_ROWS = 1 << 16, 1 << 22, 4096, 256
+_TURNED_ROWS, _KEPT_WORDS, _BLOCK_FACTORS, _KEPT_FLOATS = 8, 1 << 17, 64, 1 << 18
 
 
 def _plan_topk(
@@ -202,8 +210,9 @@ def _plan_search(
     kept = again and (d + 3 * m) * n <= most_kept_bytes(4 * n * d)
     rounded = n >= _LEAST_ITEMS and (kept or q >= _MANY_QUERIES) and _screens_integers()
     steps = sum(_ceil(width, 4) for width in widths)  # of an item's bytes, in words
-    times = 2 if not rounded else 4 if d < _MANY_DIMS else 10
-    room = times * min(k, n) + 64
+    best = max(min(k, n), 1)
+    times = 2 if not rounded else 4 if d < _MANY_DIMS else _clamp(3072 // best, 10, 24)
+    room = times * best + 64
     if rounded:
         tile = _clamp(_ROUNDED_TILE // max(4 * steps, 1) // 64 * 64, 64, 4096)
     else:
@@ -285,20 +294,68 @@ def _plan_cosine_knn(
     _check_name(values, ("ones", "whole", "real"), "values")
     _check_name(norm, ("full", "corated"), "norm")
     workers = _workers(num_threads)
-    counting = values == "ones" or (values == "whole" and norm == "full")
-    value_size = {"ones": 0, "whole": 2}[values] if counting else 4
-    sum_size = 4 if counting else 8 if norm == "full" else 32
+    by_pairs = norm == "full" and k <= rows // _PAIRS_LEAST_ROWS and e < 1 << 32
     buffers = [
         Buffer("matrix", 8 * e + 4 * (rows + 1), "input"),
         Buffer("indptr in int64", 8 * (rows + 1), "kept"),
-        Buffer("transpose", ((2 if rows <= 65536 else 4) + value_size) * e + 8 * cols, "search"),
-        Buffer("norms and numbers of the rows", 32 * rows, "search"),
-        Buffer("work of the rows, sorted", 20 * rows, "search"),
-        Buffer("sums", workers * sum_size * rows, "search"),
+        Buffer("norms of the rows", 8 * rows, "search"),
+        *(_of_pairs if by_pairs else _of_rows)(rows, cols, e, k, values, norm, workers),
         Buffer("ids and scores, padded", 8 * rows * k, "kept"),
         Buffer("ids and scores as CSR", 9 * rows * k + 12 * rows, "result"),
     ]
     return buffers, {"workers": workers}
+
+
+def _of_pairs(
+    rows: int, cols: int, e: int, k: int, values: str, _norm: str, workers: int
+) -> list[Buffer]:
+    """Of PairSearch: every pair of rows is met once."""
+    counting = values != "real"
+    word = 8 if not counting else 2 if values == "ones" and rows <= 65536 else 4
+    # Parts of the rows count their columns; later, columns tell where their blocks begin.
+    parts = _clamp(e // max(cols, 1), 1, workers)
+    sum_size = 4 if counting else 8
+    found = _MOST_FOUND + k
+    group_rows = 1 << max(rows.bit_length() - _MOST_GROUPS.bit_length() + 1, 0)
+    finds = _FIND_BYTES * (rows // group_rows + 1) * (_MANY_FINDS + group_rows + k)
+    buffers = [
+        Buffer("order of the rows, their norms by it", (12 + sum_size) * rows, "search"),
+        Buffer("places of the entries in the lists", 4 * e, "search"),
+        Buffer("lists of the columns", word * e + 4 * (cols + 1), "search"),
+        Buffer("counts of the columns", 4 * max(parts, 2 * counting) * cols, "search"),
+        Buffer("best of every row", rows * (8 * min(k + max(32, k // 2), rows) + 16), "search"),
+        Buffer("sums", workers * (sum_size * rows + rows // _TOUCHED_IDS), "search"),
+        Buffer("rows found", workers * (16 + sum_size) * (found + _SPARE_HITS), "search"),
+        Buffer("finds to be shared, thresholds", workers * (finds + 4 * rows), "search"),
+    ]
+    if not counting:
+        return buffers
+    depth = _ceil(rows, _BLOCK_IDS)
+    block_bytes = min(_BLOCK_BYTES_PER_ENTRY * e, _BLOCK_IDS * depth * cols)
+    run_bytes = min(_RUN_BYTES, _RUN_BYTES_PER_ENTRY * e)
+    run = _clamp(min(rows // 64, run_bytes // (4 * _BLOCK_IDS * max(depth, 1))), 8, _LONGEST_RUN)
+    return [
+        *buffers,
+        Buffer("busy columns as blocks of bytes", block_bytes, "search"),
+        Buffer("sums of the blocks", workers * 4 * _BLOCK_IDS * depth * run, "search"),
+        # Of rows of mean length: how long the longest are, no size tells.
+        Buffer("columns of a run", workers * 9 * run * _ceil(e, max(rows, 1)), "search"),
+    ]
+
+
+def _of_rows(
+    rows: int, cols: int, e: int, k: int, values: str, norm: str, workers: int
+) -> list[Buffer]:
+    """Of NeighbourSearch: a row is compared with all."""
+    counting = values == "ones" or (values == "whole" and norm == "full")
+    value_size = {"ones": 0, "whole": 2}[values] if counting else 4
+    sum_size = 4 if counting else 8 if norm == "full" else 32
+    return [
+        Buffer("transpose", ((2 if rows <= 65536 else 4) + value_size) * e + 8 * cols, "search"),
+        Buffer("norms by the numbers of the rows", 24 * rows, "search"),
+        Buffer("work of the rows, sorted", 20 * rows, "search"),
+        Buffer("sums", workers * sum_size * rows, "search"),
+    ]
 
 
 def _plan_als(
@@ -314,16 +371,17 @@ def _plan_als(
 ) -> Plan:
     users, items, e = _size(n_users, "n_users"), _size(n_items, "n_items"), _size(nnz, "nnz")
     f = _size(factors, "factors", least=1)
-    _check_name(solver, ("auto", "cholesky", "cg"), "solver")
+    _check_name(solver, ("auto", "cholesky", "cg", "block"), "solver")
     _check_name(objective, ("implicit", "explicit"), "objective")
+    if solver == "auto":
+        solver = "cholesky" if f <= _EXACT_FACTORS else "cg"
     workers = _workers(num_threads)
-    rows = users + items
+    rows, most_rows = users + items, max(users, items)
     width = _ceil(f + bool(biases), 16) * 16
     stride = width + 16 if width % 256 == 0 else width
     square = width * stride
-    exactly = solver == "cholesky" or (solver == "auto" and f <= _EXACT_FACTORS[objective])
-    strip = max(_STRIP_FLOATS // width, 64)
-    gathered = stride * max(strip, _MICRO_ROWS) if exactly else min(_HUGE_FLOATS, e * stride)
+    longest = min(most_rows, e)  # entries of a row
+    own, at_once = _OF_SOLVERS[solver](width, stride, most_rows, longest, workers)
     buffers = [
         Buffer("user_items", 8 * e + 4 * (users + 1), "input"),
         Buffer("indptr in int64", 8 * (users + 1), "kept"),
@@ -331,14 +389,74 @@ def _plan_als(
         Buffer("factors", 4 * rows * stride, "kept"),
         Buffer("order of the rows, biases", 8 * rows, "kept"),
         Buffer("starting factors", 4 * f * rows, "start"),
-        Buffer("Gram matrices and their parts", (48 + 24 * workers) * square, "steps"),
-        Buffer("gathered rows", 4 * workers * gathered, "steps"),
-        Buffer("systems", 4 * workers * (square + 7 * width), "steps"),
+        *own,
         Buffer("user_factors_, item_factors_", 4 * f * rows, "result"),
     ]
-    blocks = {"workers": workers, "entries gathered at once": gathered // stride}
-    return buffers, blocks
+    if objective == "implicit":
+        # In float64, and as it is added up: by each thread in float32, in two parts a thread.
+        buffers.append(Buffer("Gram matrix, being added up", (12 + 20 * workers) * square, "Gram"))
+        if solver != "cholesky":
+            n = f + bool(biases)
+            buffers.append(Buffer("Gram matrix", 12 * square, "eigenvectors"))
+            buffers.append(Buffer("eigenvectors, being found", 24 * n * n, "eigenvectors"))
+            buffers.append(Buffer("eigenvectors, there and back", 8 * square, "steps"))
+    buffers.append(Buffer("Gram matrix, as systems begin", 12 * square, "steps"))
+    return buffers, {"workers": workers, "entries gathered at once": at_once}
 
+
+def _of_cholesky(
+    width: int, stride: int, most_rows: int, longest: int, workers: int
+) -> tuple[list[Buffer], int]:
+    square = width * stride
+    huge = longest > _HUGE_ROW
+    gathered = max(_STRIP_FLOATS // width, 64, _MICRO_ROWS * huge)
+    buffers = [
+        Buffer("gathered rows", 4 * workers * gathered * (stride + 2), "steps"),
+        Buffer("systems", 4 * workers * (square + 3 * width), "steps"),
+        # One at a time: its own matrices, and two parts in float64 a thread.
+        Buffer("system of a huge row", huge * (16 + 16 * workers) * square, "steps"),
+    ]
+    return buffers, gathered
+
+
+def _of_cg(
+    width: int, stride: int, most_rows: int, longest: int, workers: int
+) -> tuple[list[Buffer], int]:
+    packed = _ceil(width, 32) * 32
+    entries = min(longest, _HUGE_ROW, _HUGE_FLOATS // stride)
+    gathered = min(longest, _KEPT_WORDS // (packed // 2))
+    buffers = [
+        Buffer("factors of the other side, turned", 4 * most_rows * packed, "kept"),
+        Buffer("gathered rows", workers * min(4 * _KEPT_WORDS, 4 * longest * packed), "steps"),
+        Buffer("weights and targets", workers * 8 * entries, "steps"),
+        _turned_rows(stride, workers),
+        Buffer("vectors", 4 * workers * 7 * packed, "steps"),
+    ]
+    return buffers, gathered
+
+
+def _of_block(
+    width: int, stride: int, most_rows: int, longest: int, workers: int
+) -> tuple[list[Buffer], int]:
+    padded = _ceil(width, _BLOCK_FACTORS) * _BLOCK_FACTORS
+    gathered = min(longest, _KEPT_FLOATS // padded)
+    held = max(gathered * padded, _BLOCK_FACTORS * _BLOCK_FACTORS)
+    buffers = [
+        Buffer("factors of the other side, by blocks", 4 * most_rows * padded, "kept"),
+        Buffer("gathered rows", 4 * workers * held, "steps"),
+        Buffer("weights, targets, predictions", workers * 12 * longest, "steps"),
+        _turned_rows(stride, workers),
+        Buffer("system", 4 * workers * (_BLOCK_FACTORS**2 + 2 * padded), "steps"),
+    ]
+    return buffers, gathered
+
+
+def _turned_rows(stride: int, workers: int) -> Buffer:
+    """Of TurnScratch."""
+    return Buffer("rows, being turned", 8 * workers * _TURNED_ROWS * stride, "steps")
+
+
+_OF_SOLVERS = {"cholesky": _of_cholesky, "cg": _of_cg, "block": _of_block}
 
 _PLANS: dict[str, Callable[..., Plan]] = {
     "topk": _plan_topk,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 import recfuse
@@ -137,6 +139,19 @@ def test_similarity_takes_what_was_planned(rows, cols, per_row, k, values, norm,
     assert_near(*measure(COSINE.format(**locals())))
 
 
+def test_busy_columns_take_what_was_planned():
+    # Columns that hold a tenth of the rows are worth blocks of bytes; most hold few.
+    rows, cols, per_row, k, values, norm, threads = 30_000, 200_000, 60, 20, "whole", "full", 2
+    busy = """
+        matrix.indices = np.where(np.arange(matrix.nnz) % {per_row} < 12, matrix.indices // 1700,
+                                  matrix.indices)
+        matrix.sum_duplicates()
+        recfuse.cosine_knn(matrix[:50], 3)
+    """
+    code = COSINE.replace("recfuse.cosine_knn(matrix[:50], 3)\n", textwrap.dedent(busy))
+    assert_near(*measure(code.format(**locals())))
+
+
 @pytest.mark.parametrize(
     ("users", "items", "per_user", "factors", "solver", "objective", "threads"),
     [
@@ -144,6 +159,7 @@ def test_similarity_takes_what_was_planned(rows, cols, per_row, k, values, norm,
         (60_000, 20_000, 30, 32, "cholesky", "implicit", 2),
         (20_000, 30_000, 50, 128, "cg", "implicit", 1),
         (20_000, 100_000, 50, 64, "cholesky", "explicit", 2),
+        (20_000, 60_000, 50, 128, "block", "implicit", 2),
     ],
 )
 def test_a_fit_takes_what_was_planned(users, items, per_user, factors, solver, objective, threads):

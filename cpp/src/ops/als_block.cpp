@@ -28,12 +28,11 @@ class BlockHalfStep {
  private:
   /// Scratch of one thread.
   struct Worker {
-    explicit Worker(const kernels::RowLayout& layout)
-        : turn(layout), matrix(kBlock * kBlock), base(kBlock * kBlock, 0.0F) {}
+    explicit Worker(const kernels::RowLayout& layout) : turn(layout), matrix(kBlock * kBlock) {}
     TurnScratch turn;
     EntryTerms terms;
     AlignedVector<float> rows;  // gathered, scaled by the roots of the weights; of all blocks where they are kept
-    AlignedVector<float> x, predicted, matrix, base;
+    AlignedVector<float> x, predicted, matrix;
   };
 
   void copy_others();
@@ -53,7 +52,7 @@ class BlockHalfStep {
 
 void BlockHalfStep::copy_others() {
   const FactorTable& others = input_.others.factors;
-  table_.resize(std::max(table_.size(), static_cast<std::size_t>(others.rows * n_blocks_ * kBlock)));
+  make_room(table_, others.rows * n_blocks_ * kBlock);
   turn_table(others, coordinates_, input_.num_threads, [&](std::int64_t first, std::int64_t n, const float* rows) {
     for (std::int64_t i = 0; i < n; ++i) {
       for (std::int64_t block = 0; block < n_blocks_; ++block) {

@@ -83,7 +83,7 @@ CgHalfStep::Worker& CgHalfStep::worker(int i) {
 
 void CgHalfStep::copy_others() {
   const FactorTable& others = input_.others.factors;
-  table_.resize(std::max(table_.size(), static_cast<std::size_t>(others.rows * words_)));
+  make_room(table_, others.rows * words_);
   turn_table(others, coordinates_, input_.num_threads, [&](std::int64_t first, std::int64_t n, const float* rows) {
     float* out = table_.data() + first * words_;
     if (rounded_) {

@@ -25,6 +25,13 @@ void turn_table(const FactorTable& table, const Coordinates& coordinates, int nu
 /// side.order. False: the row must be solved in float64.
 using MoveRow = std::function<bool(std::size_t at, float* x)>;
 
+/// At least n elements, of any value: growing would hold, and copy, the old ones beside the new ones.
+inline void make_room(AlignedVector<float>& table, std::int64_t n) {
+  if (table.size() >= static_cast<std::size_t>(n)) return;
+  table = {};
+  table.resize(static_cast<std::size_t>(n));
+}
+
 /// Room for rows in both coordinates, of one thread.
 struct TurnScratch {
   explicit TurnScratch(const kernels::RowLayout& layout);

@@ -14,6 +14,7 @@ constexpr std::uint32_t kLargestByte = 127;  // as a weight, a byte has a sign
 constexpr std::int64_t kColumnRun = 1024;    // columns that a thread takes at a time
 // Blocks of a row at one depth, on average, that make up for writing and reading the row's sums there.
 constexpr double kLeastVisits = 4;
+constexpr std::int64_t kEntryBytes = 8;  // of blocks for an entry of the lists, at most: their memory can be foretold
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -94,7 +95,25 @@ void ByteBlocks::choose(const PairLists& lists, std::int64_t n_columns, int cost
     if (static_cast<double>(sum) < kLeastVisits * static_cast<double>(lists.n_rows() - depth_ * kBlockIds)) break;
     ++depth_;
   }
+  depth_ = std::min(depth_, depth_within(kEntryBytes * lists.begins().back() / kBlockIds));
   for (auto& n : firsts_) n = std::min(n, static_cast<std::uint32_t>(depth_));
+}
+
+/// The largest depth up to which there are no more than `most` blocks, with firsts_ as choose() counts them.
+std::int64_t ByteBlocks::depth_within(std::int64_t most) const {
+  std::vector<std::int64_t> at_depth(at(depth_ + 1));  // columns that end there
+  std::int64_t columns = 0;
+  for (const std::uint32_t n : firsts_) {
+    ++at_depth[std::min(at(n), at(depth_))];
+    ++columns;
+  }
+  std::int64_t depth = 0, blocks = 0;
+  for (; depth < depth_; ++depth) {
+    columns -= at_depth[at(depth)];
+    blocks += columns;
+    if (blocks > most) break;
+  }
+  return depth;
 }
 
 void BlockSums::collect(std::int64_t first, std::int64_t last) {
@@ -142,7 +161,9 @@ void BlockSums::compute(std::int64_t first, std::int64_t last) {
   stride_ = depth * kBlockIds;
   widths_.assign(at(last - first), 0);
   if (depth == 0) return;
-  sums_.resize(std::max(sums_.size(), at((last - first) * stride_)));
+  // Room for the last run at once: growing would hold two copies.
+  const std::size_t room = at((last - first) * blocks_.depth() * kBlockIds);
+  if (sums_.size() < room) sums_ = AlignedVector<std::uint32_t>(room);
   collect(first, last);
   // All rows at one depth, then all at the next: the blocks of a depth fit into the caches.
   for (std::int64_t d = 0; d < depth; ++d) {

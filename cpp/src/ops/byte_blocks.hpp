@@ -28,6 +28,7 @@ class ByteBlocks {
 
  private:
   void choose(const PairLists& lists, std::int64_t n_columns, int cost, int num_threads);
+  std::int64_t depth_within(std::int64_t most) const;
 
   std::int64_t depth_ = 0;
   std::vector<std::uint32_t> firsts_;

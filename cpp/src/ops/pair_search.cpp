@@ -17,7 +17,8 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kLongestRun = 128;  // rows that a thread takes at a time, before it shares its finds
-constexpr std::int64_t kRunBytes = std::int64_t{16} << 20;  // room for what blocks add to a run of rows
+constexpr std::int64_t kRunBytes = std::int64_t{16} << 20;  // room for what blocks add to a run of rows,
+constexpr std::int64_t kRunEntryBytes = 4;                  // and no more than this for each entry of a small matrix
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -27,8 +28,9 @@ PairValues pair_values(bool counting, const ValueTraits& traits) {
 }
 
 /// Rows in a run: enough to use a block more than once, few enough that no thread waits long for the last one.
-std::int64_t run_length(std::int64_t n_rows, std::int64_t depth) {
-  const std::int64_t fits = kRunBytes / (std::max<std::int64_t>(depth, 1) * kernels::kBlockIds * 4);
+std::int64_t run_length(std::int64_t n_rows, std::int64_t nnz, std::int64_t depth) {
+  const std::int64_t fits =
+      std::min(kRunBytes, kRunEntryBytes * nnz) / (std::max<std::int64_t>(depth, 1) * kernels::kBlockIds * 4);
   return std::clamp<std::int64_t>(std::min(n_rows / 64, fits), 8, kLongestRun);
 }
 
@@ -42,6 +44,7 @@ PairSearch::PairSearch(const CosineKnnArgs& args, const ValueTraits& traits, con
       counting_(counting),
       lists_(args.matrix, pair_values(counting, traits), traits.scale, traits.largest * traits.scale,
              args.num_threads) {
+  squared_.reserve(at(lists_.n_rows()));
   for (std::int64_t number = 0; number < lists_.n_rows(); ++number) {
     squared_.push_back(squared[at(lists_.row(number))]);
   }
@@ -63,7 +66,10 @@ class PairSearch::Worker {
 
   void run(std::int64_t first, std::int64_t last, SharedTopk& shared) {
     sums_.begin_run(first, last);
-    for (std::int64_t number = first; number < last; ++number) search(number);
+    for (std::int64_t number = first; number < last; ++number) {
+      search(number);
+      shared.share_many(finds_);
+    }
     shared.share(finds_);
   }
 
@@ -177,18 +183,20 @@ void PairSearch::run_with(const MakeSums& make_sums, std::int64_t run_length, co
 void PairSearch::run_counts(const TopkOut& out) const {
   const ByteBlocks blocks(lists_, args_.matrix.cols, kernels_, args_.num_threads);
   std::vector<float> norms;
+  norms.reserve(squared_.size());
   for (const double squared : squared_) norms.push_back(static_cast<float>(std::sqrt(squared) * traits_.scale));
   run_with(
       [&] { return CountPairs(kernels_, lists_, blocks, norms, traits_.scale, args_.shrinkage, args_.min_support); },
-      run_length(lists_.n_rows(), blocks.depth()), out);
+      run_length(lists_.n_rows(), args_.matrix.nnz(), blocks.depth()), out);
 }
 
 void PairSearch::run_reals(const TopkOut& out) const {
   std::vector<double> norms;
+  norms.reserve(squared_.size());
   for (const double squared : squared_) norms.push_back(std::sqrt(squared));
   const bool support = !traits_.positive || args_.min_support > 1;
   run_with([&] { return RealPairs(kernels_, lists_, norms, args_.shrinkage, support, args_.min_support); },
-           run_length(lists_.n_rows(), 0), out);
+           run_length(lists_.n_rows(), args_.matrix.nnz(), 0), out);
 }
 
 void PairSearch::run(const TopkOut& out) const {

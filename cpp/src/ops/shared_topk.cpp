@@ -12,6 +12,7 @@ namespace {
 
 constexpr float kLargest = std::numeric_limits<float>::max();
 constexpr std::size_t kMostGroups = 64;
+constexpr std::size_t kManyFinds = 4096;  // of a group
 
 }  // namespace
 
@@ -33,16 +34,27 @@ SharedTopk::SharedTopk(std::int64_t n_rows, std::int64_t k)
 }
 
 SharedTopk::Finds::Finds(const SharedTopk& shared)
-    : shift_(shared.shift_), groups_(shared.locks_.size()), thresholds_(shared.counts_.size(), -kLargest) {}
+    : shift_(shared.shift_), groups_(shared.locks_.size()), thresholds_(shared.counts_.size(), -kLargest) {
+  // What a row adds at most: itself to every other row, and its own k.
+  for (auto& group : groups_) group.reserve(kManyFinds + (std::size_t{1} << shift_) + shared.k_);
+}
 
 void SharedTopk::share(Finds& finds) {
+  for (std::size_t group = 0; group < locks_.size(); ++group) share_group(finds, group);
+}
+
+void SharedTopk::share_many(Finds& finds) {
   for (std::size_t group = 0; group < locks_.size(); ++group) {
-    const std::lock_guard lock(locks_[group]);
-    for (const Neighbour& find : finds.groups_[group]) push(find);
-    finds.groups_[group].clear();
-    const std::size_t first = group << shift_, last = std::min((group + 1) << shift_, counts_.size());
-    for (std::size_t row = first; row < last; ++row) finds.thresholds_[row] = thresholds_[row];
+    if (finds.groups_[group].size() > kManyFinds) share_group(finds, group);
   }
+}
+
+void SharedTopk::share_group(Finds& finds, std::size_t group) {
+  const std::lock_guard lock(locks_[group]);
+  for (const Neighbour& find : finds.groups_[group]) push(find);
+  finds.groups_[group].clear();
+  const std::size_t first = group << shift_, last = std::min((group + 1) << shift_, counts_.size());
+  for (std::size_t row = first; row < last; ++row) finds.thresholds_[row] = thresholds_[row];
 }
 
 void SharedTopk::push(const Neighbour& find) {

@@ -45,10 +45,13 @@ class SharedTopk {
 
   /// Hands in and forgets the finds, and brings the thresholds of their owner up to date.
   void share(Finds& finds);
+  /// The same for groups of rows with so many finds that they would take much memory: to be called after every row.
+  void share_many(Finds& finds);
   /// Row `number`, best first, as row `row` of the result.
   void write(std::int64_t number, std::int64_t row, const TopkOut& out);
 
  private:
+  void share_group(Finds& finds, std::size_t group);
   void push(const Neighbour& find);
   void shrink(std::size_t row);
 

@@ -39,7 +39,8 @@ struct AlsFactors {
   std::span<T> item_biases = {};
 };
 
-/// Alternates solutions (exact, or a few steps of conjugate gradients, or one round over blocks of unknowns) of the least-squares problems of all users and of all items.
+/// Alternates solutions (exact, a few steps of conjugate gradients, or one round over blocks of unknowns) of the
+/// least-squares problems of all users and of all items.
 ///
 ///   implicit: sum_ui c_ui (p_ui - x_u . y_i)^2 + sum_u l_u |x_u|^2 + sum_i l_i |y_i|^2
 ///             c, p as in confidence.hpp on stored entries, 1 and 0 elsewhere

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <limits>
 #include <numeric>
 #include <span>
-#include <utility>
 
 #include "isa/dispatch.hpp"
 #include "recfuse/canonical.hpp"

@@ -12,11 +12,11 @@ namespace {
 using kernels::kPanelHeights;
 using kernels::kPanelWidth;
 
-constexpr std::int64_t kManyDims = 256;
+constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
 constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
-// Of the size of a score, in half ulps of float32: the score itself is rounded once, the screened value four times, and
-// the ends of its interval once each. The rest is for what float64 rounds here and there.
+// Relative to |v| |y|. In float32, half an ulp (2^-24) each: the score is rounded once, the screened value five times,
+// the ends of its interval once. The rest is for what float64 rounds here and there.
 constexpr double kRounding = 0x1p-20;
 
 int height_for(std::int64_t n) { return *std::lower_bound(std::begin(kPanelHeights), std::end(kPanelHeights), n); }

@@ -40,7 +40,7 @@ const KernelTable table{
     .screen_int8 = kScreenInt8,
     .screen_int16 = kScreenInt16,
     .kth_largest = kth_largest,
-    .least_lower_end = least_lower_end,
+    .kth_lower_end = kth_lower_end,
     .keep_reaching = keep_reaching,
     .implicit_entries = implicit_entries,
     .square_roots = square_roots,

@@ -1,15 +1,18 @@
 // Selection among the candidates of a query: branches on random numbers would cost more than the arithmetic.
 
+/// Ordered as the numbers are.
+inline std::int32_t order_key(float value) {
+  std::int32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
 /// Bit by bit from the highest that differs: how many reach what has been found so far with this bit set?
-float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys) {
+inline float kth_largest_key(const std::int32_t* keys, std::int64_t n, std::int64_t k) {
   std::int32_t smallest = 0x7fffffff, largest = -0x7fffffff - 1;
   for (std::int64_t i = 0; i < n; ++i) {
-    std::int32_t bits;
-    __builtin_memcpy(&bits, values + i, sizeof bits);
-    const std::int32_t key = bits ^ ((bits >> 31) & 0x7fffffff);  // ordered as the numbers are
-    keys[i] = key;
-    smallest = key < smallest ? key : smallest;
-    largest = key > largest ? key : largest;
+    smallest = keys[i] < smallest ? keys[i] : smallest;
+    largest = keys[i] > largest ? keys[i] : largest;
   }
   // Unsigned from here on; the sign bit is the highest one then.
   constexpr std::uint32_t kSign = 0x80000000U;
@@ -24,37 +27,26 @@ float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int3
       std::int32_t count = 0;
       for (std::int64_t i = 0; i < n; ++i) count += keys[i] >= candidate;
       if (count >= k) found |= bit;
-      if (count == k) break;  // it parts the k best from the rest
+      if (count == k) break;  // it parts the k largest from the rest
     }
   }
-  if (found < low) found = low;  // below all values it may be no number
-  const auto key = static_cast<std::int32_t>(found ^ kSign);
-  const std::int32_t bits = key ^ ((key >> 31) & 0x7fffffff);
+  const auto reached = static_cast<std::int32_t>(found ^ kSign);
+  std::int32_t kth = 0x7fffffff;
+  for (std::int64_t i = 0; i < n; ++i) kth = keys[i] >= reached && keys[i] < kth ? keys[i] : kth;
+  const std::int32_t bits = kth ^ ((kth >> 31) & 0x7fffffff);
   float value;
   __builtin_memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-float least_lower_end(float kth, std::int64_t n, const float* values, const float* bounds) {
-  float least = __builtin_inff();
-  std::int64_t i = 0;
-#if defined(__AVX512F__)
-  const __m512 reached = _mm512_set1_ps(kth);
-  __m512 lanes = _mm512_set1_ps(least);
-  for (; i < n; i += 16) {
-    const auto inside = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
-    const __m512 v = _mm512_maskz_loadu_ps(inside, values + i), b = _mm512_maskz_loadu_ps(inside, bounds + i);
-    const __mmask16 best = _mm512_mask_cmp_ps_mask(inside, v, reached, _CMP_GE_OQ);
-    lanes = _mm512_mask_min_ps(lanes, best, lanes, _mm512_sub_ps(v, b));
-  }
-  float of_lane[16];
-  _mm512_storeu_ps(of_lane, lanes);
-  for (const float x : of_lane) least = x < least ? x : least;
-#endif
-  for (; i < n; ++i) {
-    if (values[i] >= kth && values[i] - bounds[i] < least) least = values[i] - bounds[i];
-  }
-  return least;
+float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys) {
+  for (std::int64_t i = 0; i < n; ++i) keys[i] = order_key(values[i]);
+  return kth_largest_key(keys, n, k);
+}
+
+float kth_lower_end(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys) {
+  for (std::int64_t i = 0; i < n; ++i) keys[i] = order_key(values[i] - bounds[i]);
+  return kth_largest_key(keys, n, k);
 }
 
 std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids) {

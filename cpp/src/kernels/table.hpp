@@ -212,12 +212,11 @@ struct KernelTable {
   unsigned (*screen_int16)(int height, const RoundedQueries& queries, const RoundedPanel& items,
                            const Segments& segments, const CandidateLists& lists);
 
-  /// A number that k of n values reach, and no more than k unless the k-th largest is tied; none of them is a NaN.
-  /// keys is room for n.
+  /// The k-th largest of n values, none of them a NaN. keys is room for n.
   float (*kth_largest)(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys);
 
-  /// The least value - bound of the candidates whose value is at least `kth`.
-  float (*least_lower_end)(float kth, std::int64_t n, const float* values, const float* bounds);
+  /// As kth_largest() of value - bound.
+  float (*kth_lower_end)(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys);
 
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
   std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);

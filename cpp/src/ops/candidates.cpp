@@ -49,10 +49,10 @@ bool Candidates::crowded() const {
 bool Candidates::compact(std::int64_t q) {
   const float before = threshold(q);
   drop_refused(q);
-  const float kth = drop_hopeless(q);
+  drop_hopeless(q);
   // Too many that their bounds cannot tell apart: the scores of the k best set the threshold where it belongs.
   if (counts_[row(q)] > room_ / 2) {
-    await_score(q, kth);
+    await_score(q, threshold(q));
     score_pending();
     drop_hopeless(q);
   }
@@ -65,12 +65,7 @@ bool Candidates::compact(std::int64_t q) {
 void Candidates::compact_all() {
   for (std::int64_t q = first_; q < last_; ++q) {
     drop_refused(q);
-    const float kth = drop_hopeless(q);
-    if (counts_[row(q)] > room_ / 2) await_score(q, kth);
-  }
-  score_pending();
-  for (std::int64_t q = first_; q < last_; ++q) {
-    if (counts_[row(q)] > room_ / 2) drop_hopeless(q);
+    drop_hopeless(q);
     if (counts_[row(q)] > room_ / 2) await_score(q, threshold(q));
   }
   score_pending();
@@ -85,7 +80,8 @@ void Candidates::score_best() {
   for (std::int64_t q = first_; q < last_; ++q) {
     catch_up(q);
     drop_refused(q);
-    await_score(q, drop_hopeless(q));
+    drop_hopeless(q);
+    await_score(q, threshold(q));
   }
   score_pending();
   for (std::int64_t q = first_; q < last_; ++q) {
@@ -190,53 +186,47 @@ void Candidates::drop_refused(std::int64_t q) {
   counts_[row(q)] = admitted_[row(q)] = n_known + static_cast<std::int32_t>(kept - begin);
 }
 
-/// The k best of the screen say what the k-th score reaches at least: the least of their lower bounds. Returns what
-/// they reach in the screen, and hardly another; -inf where there are fewer.
-float Candidates::drop_hopeless(std::int64_t q) {
+/// The k-th largest lower end says what the k-th score reaches at least.
+void Candidates::drop_hopeless(std::int64_t q) {
   const std::int64_t k = queries_.args().k, count = counts_[row(q)];
   const std::size_t begin = first_entry(q);
-  float kth = -std::numeric_limits<float>::infinity();
   if (count >= k) {
-    kth = kernels_.kth_largest(&values_[begin], count, k, keys_.data());
-    raise_threshold(q, kernels_.least_lower_end(kth, count, &values_[begin], &bounds_[begin]));
+    raise_threshold(q, kernels_.kth_lower_end(&values_[begin], &bounds_[begin], count, k, keys_.data()));
   }
   counts_[row(q)] = admitted_[row(q)] = static_cast<std::int32_t>(
       kernels_.keep_reaching(threshold(q), count, &values_[begin], &bounds_[begin], &ids_[begin]));
-  return kth;
 }
 
-/// Has the candidates scored whose value is at least that.
+/// Has the candidates scored whose lower end reaches `least`: at the threshold, the k best of the screen.
 void Candidates::await_score(std::int64_t q, float least) {
   const std::size_t begin = first_entry(q);
   for (std::int32_t i = 0; i < counts_[row(q)]; ++i) {
     const std::size_t at = begin + static_cast<std::size_t>(i);
-    if (values_[at] >= least && bounds_[at] != 0) pending_.push_back({static_cast<std::int32_t>(row(q)), i});
+    if (values_[at] - bounds_[at] >= least && bounds_[at] != 0)
+      pending_.push_back({static_cast<std::int32_t>(row(q)), i});
   }
 }
 
 /// Batch by batch of the items: their rows are read once, and stay in cache while the queries pass in order.
 void Candidates::score_pending() {
   if (pending_.empty()) return;
-  const auto entry = [&](const Pending& p) { return first_entry(first_ + p.row) + static_cast<std::size_t>(p.entry); };
   const std::int64_t width = std::max<std::int64_t>(16, kBatchFloats / queries_.items().total_dim());
-  const auto batch = [&](const Pending& p) { return static_cast<std::size_t>(ids_[entry(p)] / width); };
   std::vector<std::size_t> ends(static_cast<std::size_t>(queries_.items().n_items() / width) + 2);
-  for (const Pending& p : pending_) ++ends[batch(p) + 1];
+  for (const Pending& p : pending_) ++ends[static_cast<std::size_t>(id(p) / width) + 1];
   std::partial_sum(ends.begin(), ends.end(), ends.begin());
   by_item_.resize(pending_.size());
-  for (const Pending& p : pending_) by_item_[ends[batch(p)]++] = p;
+  for (const Pending& p : pending_) by_item_[ends[static_cast<std::size_t>(id(p) / width)]++] = p;
   std::size_t i = 0;
   for (; i + kernels::kDots <= by_item_.size(); i += kernels::kDots) {
     std::array<Queries::Pair, kernels::kDots> pairs;
     std::array<float, kernels::kDots> scores;
-    for (std::size_t j = 0; j < pairs.size(); ++j)
-      pairs[j] = {first_ + by_item_[i + j].row, ids_[entry(by_item_[i + j])]};
+    for (std::size_t j = 0; j < pairs.size(); ++j) pairs[j] = {first_ + by_item_[i + j].row, id(by_item_[i + j])};
     queries_.score_four(kernels_, pairs.data(), scores.data());
     for (std::size_t j = 0; j < pairs.size(); ++j) set_score(entry(by_item_[i + j]), scores[j]);
   }
   for (; i < by_item_.size(); ++i) {
-    const std::size_t at = entry(by_item_[i]);
-    set_score(at, queries_.score(kernels_, first_ + by_item_[i].row, ids_[at]));
+    const Pending& p = by_item_[i];
+    set_score(entry(p), queries_.score(kernels_, first_ + p.row, id(p)));
   }
   n_scored_ += static_cast<std::int64_t>(pending_.size());
   pending_.clear();

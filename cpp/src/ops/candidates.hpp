@@ -104,10 +104,12 @@ class Candidates {
   }
   bool compact(std::int64_t q);
   void drop_refused(std::int64_t q);
-  float drop_hopeless(std::int64_t q);
+  void drop_hopeless(std::int64_t q);
   void await_score(std::int64_t q, float least);
   void score_pending();
   void keep_best_exactly(std::int64_t q);
+  std::size_t entry(const Pending& p) const { return first_entry(first_ + p.row) + static_cast<std::size_t>(p.entry); }
+  std::int32_t id(const Pending& p) const { return ids_[entry(p)]; }
   void set_score(std::size_t entry, float score) {
     values_[entry] = score;
     bounds_[entry] = 0;

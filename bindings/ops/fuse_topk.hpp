@@ -84,7 +84,9 @@ class BoundFusedIndex {
     return py::dict(
         "screen"_a = plan.screen, "reason"_a = plan.reason, "item_bytes"_a = plan.item_bytes,
         "rounded_bytes"_a = plan.rounded_bytes, "unit_classes"_a = plan.unit_classes,
-        "scored_per_query"_a = plan.scored_per_query < 0 ? py::object(py::none()) : py::cast(plan.scored_per_query));
+        "scored_per_query"_a = plan.scored_per_query < 0 ? py::object(py::none()) : py::cast(plan.scored_per_query),
+        "order"_a = plan.order, "order_reason"_a = plan.order_reason,
+        "skipped_by_norm"_a = plan.skipped_by_norm < 0 ? py::object(py::none()) : py::cast(plan.skipped_by_norm));
   }
 
  private:

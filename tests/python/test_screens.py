@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -31,10 +33,21 @@ def under(screen, search):
         return search()
 
 
+@contextlib.contextmanager
+def ordered_by(order):
+    """Have the rounded items in an order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECFUSE_SCREEN_ORDER", order)
+        yield
+
+
 def assert_all_equal(search):
     expected = under("float32", search)
     for screen in ("auto", "int8", "int16"):
         assert_same_bytes(under(screen, search), expected)
+    with ordered_by("norms"):
+        for screen in ("int8", "int16"):
+            assert_same_bytes(under(screen, search), expected)
 
 
 def vectors(rng, kind, n, dim):
@@ -201,4 +214,7 @@ def test_the_plan_names_the_instruction_set(isa, rng):
         "rounded_bytes": 0,
         "unit_classes": 0,
         "scored_per_query": None,
+        "order": "ids",
+        "order_reason": "",
+        "skipped_by_norm": None,
     }

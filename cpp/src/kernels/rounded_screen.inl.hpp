@@ -80,13 +80,14 @@ struct TwoInt16 {
   }
 };
 
-/// Appends the items of `mask` to list r.
+/// Appends the items of `mask` to the list of query r.
 inline void append_candidates(const RoundedQueries& queries, const RoundedPanel& items, const std::int32_t* sums,
                               unsigned mask, int r, const CandidateLists& lists) {
-  const std::int64_t begin = r * lists.stride;
+  const std::int32_t list = lists.rows[r];
+  const std::int64_t begin = list * lists.stride;
   const __m512i offset = _mm512_set1_epi32(queries.offsets[r]);
   const __m512 slope = _mm512_set1_ps(queries.slopes[r]), intercept = _mm512_set1_ps(queries.intercepts[r]);
-  std::int64_t at = begin + lists.counts[r];
+  std::int64_t at = begin + lists.counts[list];
   for (int lane = 0; mask != 0; lane += 16, mask >>= 16) {
     const auto half = static_cast<__mmask16>(mask);
     const __m512 products = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums + lane), offset));
@@ -96,7 +97,7 @@ inline void append_candidates(const RoundedQueries& queries, const RoundedPanel&
     _mm512_storeu_si512(lists.ids + at, _mm512_maskz_compress_epi32(half, ids));
     at += __builtin_popcount(half);
   }
-  lists.counts[r] = static_cast<std::int32_t>(at - begin);
+  lists.counts[list] = static_cast<std::int32_t>(at - begin);
 }
 
 template <class Format, int kHeight>
@@ -270,8 +271,9 @@ inline bool append_reaching(const RoundedQueries& queries, const RoundedPanel& i
   unsigned mask = ~below & (~0U >> (kPanelWidth - items.n_items));
   if (items.refused != nullptr) mask &= ~items.refused[r];
   if (mask == 0) return false;
-  const std::int64_t begin = r * lists.stride;
-  std::int64_t at = begin + lists.counts[r];
+  const std::int32_t list = lists.rows[r];
+  const std::int64_t begin = list * lists.stride;
+  std::int64_t at = begin + lists.counts[list];
   for (; mask != 0; mask &= mask - 1, ++at) {
     const int lane = __builtin_ctz(mask);
     const auto product = static_cast<float>(sums[lane] - queries.offsets[r]);
@@ -279,7 +281,7 @@ inline bool append_reaching(const RoundedQueries& queries, const RoundedPanel& i
     lists.bounds[at] = queries.bounds[r];
     lists.ids[at] = items.ids[lane];
   }
-  lists.counts[r] = static_cast<std::int32_t>(at - begin);
+  lists.counts[list] = static_cast<std::int32_t>(at - begin);
   return true;
 }
 

@@ -39,12 +39,14 @@ struct RoundedPanel {
   const std::uint32_t* refused;  // or null: a word per query, with a bit for every item that it must not get
 };
 
-/// What has passed the screen so far, a list per query. List r begins r * stride entries further on.
+/// What has passed the screen so far, a list per query. That of query r is list rows[r], which begins as many times
+/// stride entries further on.
 struct CandidateLists {
   float* values;
   float* bounds;
   std::int32_t* ids;
   std::int32_t* counts;
+  const std::int32_t* rows;
   std::int64_t stride;
 };
 

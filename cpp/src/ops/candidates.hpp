@@ -64,10 +64,9 @@ class Candidates {
     return make_room(q);
   }
 
-  /// The lists of q and of the queries behind it, for kernels that push a panel of items; then make_room().
-  kernels::CandidateLists lists(std::int64_t q) {
-    const std::size_t at = first_entry(q);
-    return {&values_[at], &bounds_[at], &ids_[at], &counts_[row(q)], room_ + kernels::kSpareCandidates};
+  /// The lists of these rows of the block, for kernels that push a panel of items; then make_room().
+  kernels::CandidateLists lists(const std::int32_t* rows) {
+    return {values_.data(), bounds_.data(), ids_.data(), counts_.data(), rows, room_ + kernels::kSpareCandidates};
   }
   /// True if that raised the threshold.
   bool make_room(std::int64_t q) { return counts_[row(q)] >= room_ && compact(q); }

@@ -16,11 +16,13 @@ constexpr std::int64_t kRowsPerChunk = 1024;
 constexpr std::int64_t kSample = 4096;          // items that choose centres and typical sizes
 constexpr double kCentreShare = 0.1;            // of the mean squared norm: from here on a centre pays
 constexpr std::int64_t kTileBytes = 256 << 10;  // a quarter of an L2
+constexpr std::int64_t kFirstTile = 256;        // items, where the largest come first
 // Sums of bytes, at most 255 x 127 each, leave half of 32 bits for what a threshold adds.
 constexpr std::int64_t kMaxDims = (std::int64_t{1} << 30) / (255 * 127);
-constexpr double kShares[] = {0.5, 0.9, 0.99, 0.999};  // of the items, by size: where classes may begin
-constexpr double kLeastRatio = 1.1;                    // between the units of neighbouring classes
-constexpr std::int64_t kLeastItems = 1024;             // in a class, times the groups that it cuts
+constexpr double kShares[] = {0.5, 0.9, 0.99, 0.999, 0.9999};  // of the items, by size: where classes may begin
+constexpr double kLeastRatio = 1.1;                            // between the units of neighbouring classes
+constexpr std::int64_t kLeastLargeItems = 64;  // in a class, where only large items are looked at, times the groups
+constexpr std::int64_t kLeastItems = 1024;     // in a class, times the groups that it cuts
 
 std::int64_t words_of(const FusedItems& items, int m, Format format) {
   return (items.matrix(m).cols + per_word(format) - 1) / per_word(format);
@@ -50,7 +52,7 @@ bool RoundedItems::fits(const FusedItems& items) {
   return dims <= kMaxDims;
 }
 
-RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept)
+RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept, const NormOrder& by_norm)
     : items_(items),
       format_(format),
       limit_(kernel_table().item_limit),
@@ -59,9 +61,10 @@ RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept)
   for (int m = 0; m < items.n_modalities(); ++m) steps_ += words_of(items, m, format);
   find_centres();
   std::vector<char> class_of_item;
-  choose_classes(class_of_item);
+  choose_classes(class_of_item, by_norm.pays ? kLeastLargeItems : kLeastItems);
   order_segments();
-  order_items(class_of_item);
+  order_items(class_of_item, by_norm);
+  if (by_norm.pays) measure_panels();
 
   if (!kept) return;
   const std::size_t n_tiles = order_.tiles.size(), per_tile = 2 * static_cast<std::size_t>(items.n_modalities());
@@ -150,7 +153,7 @@ double RoundedItems::size_of(std::int32_t id, int m, RoundedRow& row) const {
   return std::sqrt(row.round(kernels, matrix.row(id), scale(id, m), centre(m), 0, matrix.cols, 0).lost);
 }
 
-void RoundedItems::choose_classes(std::vector<char>& class_of_item) {
+void RoundedItems::choose_classes(std::vector<char>& class_of_item, std::int64_t least_items) {
   const auto n_items = static_cast<std::size_t>(items_.n_items());
   const int n_modalities = items_.n_modalities();
   std::vector<float> largest(n_items * static_cast<std::size_t>(n_modalities), 0.0F);
@@ -191,7 +194,7 @@ void RoundedItems::choose_classes(std::vector<char>& class_of_item) {
   std::vector<float> limits;
   std::vector<float> sorted = sizes;
   std::sort(sorted.begin(), sorted.end());
-  const auto least = static_cast<double>(kLeastItems * static_cast<std::int64_t>(items_.groups().size()));
+  const auto least = static_cast<double>(least_items * static_cast<std::int64_t>(items_.groups().size()));
   double above = sorted.empty() ? 0.0 : static_cast<double>(sorted.back());
   for (std::size_t i = std::size(kShares); i-- > 0;) {
     if (static_cast<double>(n_items) * (1 - kShares[i]) < least) continue;
@@ -229,7 +232,7 @@ void RoundedItems::order_segments() {
   }
 }
 
-void RoundedItems::order_items(const std::vector<char>& class_of_item) {
+void RoundedItems::order_items(const std::vector<char>& class_of_item, const NormOrder& by_norm) {
   const std::size_t n_groups = items_.groups().size();
   std::vector<std::vector<std::int32_t>> runs(n_groups * static_cast<std::size_t>(n_classes_));
   for (std::int32_t id = 0; id < items_.n_items(); ++id) {
@@ -242,12 +245,14 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item) {
   }
   const std::int64_t tile_items = std::clamp<std::int64_t>(kTileBytes / (4 * steps_) / 64 * 64, 64, 4096);
   for (std::size_t run = 0; run < runs.size(); ++run) {
+    if (by_norm.pays) sort_by_size(items_, by_norm, runs[run]);
     const auto start = static_cast<std::int64_t>(order_.ids.size());
     order_.ids.insert(order_.ids.end(), runs[run].begin(), runs[run].end());
     const auto stop = static_cast<std::int64_t>(order_.ids.size());
-    run_ends_.push_back(stop);
-    for (std::int64_t begin = start; begin < stop; begin += tile_items) {
-      order_.tiles.push_back({begin, std::min(begin + tile_items, stop), static_cast<int>(run % n_groups)});
+    for (std::int64_t begin = start; begin < stop; begin = order_.tiles.back().end) {
+      // Small ones first: what thresholds are after a tile decides how far queries go in the next one.
+      const std::int64_t most = by_norm.pays ? std::clamp(begin / 64 * 64, kFirstTile, tile_items) : tile_items;
+      order_.tiles.push_back({begin, std::min(begin + most, stop), static_cast<int>(run % n_groups)});
       classes_.push_back(static_cast<int>(run / n_groups));
       for (int m = 0; m < items_.n_modalities(); ++m) {
         float norm = 0;
@@ -260,30 +265,47 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item) {
   }
 }
 
-void RoundedItems::find_positions() const {
-  const auto n_runs = static_cast<std::int32_t>(run_ends_.size());
-  positions_.assign(static_cast<std::size_t>(items_.n_items()), {0, n_runs});
-  std::int64_t at = 0;
-  for (std::int32_t run = 0; run < n_runs; ++run) {
-    for (; at < run_ends_[static_cast<std::size_t>(run)]; ++at) {
-      positions_[static_cast<std::size_t>(order_.ids[static_cast<std::size_t>(at)])] = {static_cast<std::int32_t>(at),
-                                                                                        run};
+void RoundedItems::measure_panels() {
+  const auto n_modalities = static_cast<std::size_t>(items_.n_modalities());
+  for (const Tile& tile : order_.tiles) {
+    const std::int64_t n_panels = (tile.end - tile.begin + kPanelWidth - 1) / kPanelWidth;
+    first_panels_.push_back(static_cast<std::int64_t>(panel_norms_.size() / n_modalities));
+    panel_norms_.resize(panel_norms_.size() + static_cast<std::size_t>(n_panels) * n_modalities);
+    for (std::size_t m = 0; m < n_modalities; ++m) {
+      float norm = 0;
+      for (std::int64_t i = tile.end - 1; i >= tile.begin; --i) {
+        norm = std::max(norm, items_.screen_norm(order_.ids[static_cast<std::size_t>(i)], static_cast<int>(m)));
+        const auto panel = static_cast<std::size_t>(first_panels_.back() + (i - tile.begin) / kPanelWidth);
+        panel_norms_[panel * n_modalities + m] = norm;
+      }
     }
   }
 }
 
-/// Positions rise within a run as ids do, so one pass over the ids puts all runs in order.
+void RoundedItems::find_positions() const {
+  const auto n_tiles = static_cast<std::int32_t>(order_.tiles.size());
+  positions_.assign(static_cast<std::size_t>(items_.n_items()), {0, n_tiles});
+  for (std::int32_t tile = 0; tile < n_tiles; ++tile) {
+    const Tile& t = order_.tiles[static_cast<std::size_t>(tile)];
+    for (std::int64_t at = t.begin; at < t.end; ++at) {
+      positions_[static_cast<std::size_t>(order_.ids[static_cast<std::size_t>(at)])] = {static_cast<std::int32_t>(at),
+                                                                                        tile};
+    }
+  }
+}
+
+/// Within a tile the order does not matter, so one pass over the ids is enough.
 void RoundedItems::append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const {
   std::call_once(positions_made_, [&] { find_positions(); });
   thread_local std::vector<std::size_t> next;
-  next.assign(run_ends_.size() + 2, 0);
-  for (const std::int32_t id : ids) ++next[static_cast<std::size_t>(positions_[static_cast<std::size_t>(id)].run) + 1];
+  next.assign(order_.tiles.size() + 2, 0);
+  for (const std::int32_t id : ids) ++next[static_cast<std::size_t>(positions_[static_cast<std::size_t>(id)].tile) + 1];
   const std::size_t begin = out.size(), n_irregular = next.back();
   std::partial_sum(next.begin(), next.end(), next.begin());
   out.resize(begin + ids.size());
   for (const std::int32_t id : ids) {
     const Position position = positions_[static_cast<std::size_t>(id)];
-    out[begin + next[static_cast<std::size_t>(position.run)]++] = position.at;
+    out[begin + next[static_cast<std::size_t>(position.tile)]++] = position.at;
   }
   out.resize(out.size() - n_irregular);
 }

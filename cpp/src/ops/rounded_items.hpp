@@ -8,6 +8,7 @@
 
 #include "aligned.hpp"
 #include "ops/fused_items.hpp"
+#include "ops/norm_order.hpp"
 #include "ops/rounded_row.hpp"
 
 namespace recfuse {
@@ -36,8 +37,9 @@ class RoundedItems {
     std::vector<double> norms;
   };
 
-  /// `kept`: rounds all tiles now and keeps them; otherwise each is rounded when it is asked for.
-  RoundedItems(const FusedItems& items, Format format, bool kept);
+  /// `kept`: rounds all tiles now and keeps them; otherwise each is rounded when it is asked for. The items of a class
+  /// come from the largest down where `by_norm` says that it pays, otherwise by id.
+  RoundedItems(const FusedItems& items, Format format, bool kept, const NormOrder& by_norm);
 
   /// Whether sums of this many dimensions fit into 32 bits.
   static bool fits(const FusedItems& items);
@@ -47,7 +49,7 @@ class RoundedItems {
   int limit() const { return limit_; }
   const FusedItems& items() const { return items_; }
   const ScanOrder& order() const { return order_; }
-  /// Appends where these items, by rising id, are in the scan, in its order; irregular ones are not.
+  /// Appends where these items are in the scan, by rising tile; irregular ones are not.
   void append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const;
   int n_classes() const { return n_classes_; }
   int class_of(std::size_t tile) const { return classes_[tile]; }
@@ -67,8 +69,19 @@ class RoundedItems {
   const double* centre(int m) const;
   double centre_norm(int m) const { return centre_norms_[static_cast<std::size_t>(m)]; }
 
+  /// Whether the norms of panels, fallen to what any later panel of the tile has, say where to stop.
+  bool ordered_by_norm() const { return !panel_norms_.empty(); }
+  /// Of a panel and of all behind it in the tile, per modality.
+  const float* panel_norms(std::size_t tile, std::int64_t panel) const {
+    return &panel_norms_[static_cast<std::size_t>(first_panels_[tile] + panel) *
+                         static_cast<std::size_t>(items_.n_modalities())];
+  }
+
   bool kept() const { return !words_.empty(); }
-  std::int64_t bytes() const { return 4 * static_cast<std::int64_t>(words_.size()); }
+  /// With the order of the scan.
+  std::int64_t bytes() const {
+    return 4 * static_cast<std::int64_t>(words_.size() + order_.ids.size() + panel_norms_.size());
+  }
 
  private:
   std::size_t slot(std::size_t row, int m) const {
@@ -78,9 +91,10 @@ class RoundedItems {
   bool present(std::int32_t id, int m) const;
   double size_of(std::int32_t id, int m, RoundedRow& row) const;
   void find_centres();
-  void choose_classes(std::vector<char>& class_of_item);
+  void choose_classes(std::vector<char>& class_of_item, std::int64_t least_items);
   void order_segments();
-  void order_items(const std::vector<char>& class_of_item);
+  void order_items(const std::vector<char>& class_of_item, const NormOrder& by_norm);
+  void measure_panels();
   void find_positions() const;
   std::size_t tile_words(std::size_t tile) const;
   void round_tile(std::size_t tile, std::int32_t* words, double* norms, AlignedVector<std::int32_t>& rows) const;
@@ -97,15 +111,16 @@ class RoundedItems {
   bool centred_ = false;
   std::vector<std::vector<double>> centres_;  // per modality; empty: none
   std::vector<double> centre_norms_;
-  std::vector<double> units_;           // (classes, modalities)
-  std::vector<int> classes_;            // per tile
-  std::vector<std::int64_t> run_ends_;  // runs of the scan in which ids rise
+  std::vector<double> units_;               // (classes, modalities)
+  std::vector<int> classes_;                // per tile
+  std::vector<float> panel_norms_;          // empty where items are ordered by id
+  std::vector<std::int64_t> first_panels_;  // per tile
   // Made at first use.
   mutable std::once_flag positions_made_;
   struct Position {
-    std::int32_t at, run;
+    std::int32_t at, tile;
   };
-  mutable std::vector<Position> positions_;  // per item; behind the last run: not in the scan
+  mutable std::vector<Position> positions_;  // per item; behind the last tile: not in the scan
   // Of kept tiles; empty otherwise.
   std::vector<std::size_t> offsets_;
   std::vector<double> norms_;  // (tiles, 2, modalities): kept, lost

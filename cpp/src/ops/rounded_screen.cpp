@@ -19,8 +19,6 @@ constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets n
 // the ends of its interval once. The rest is for what float64 rounds here and there.
 constexpr double kRounding = 0x1p-20;
 
-int height_for(std::int64_t n) { return *std::lower_bound(std::begin(kPanelHeights), std::end(kPanelHeights), n); }
-
 /// The first integer that is not surely too small.
 std::int32_t round_threshold(double x) {
   constexpr std::int32_t kLowest = std::numeric_limits<std::int32_t>::min();
@@ -39,6 +37,12 @@ RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, 
       kernels_(kernel_table()),
       screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {}
 
+int RoundedScreen::max_height() { return kMaxHeight; }
+
+int RoundedScreen::panel_height(std::int64_t n_queries) {
+  return *std::lower_bound(std::begin(kPanelHeights), std::end(kPanelHeights), n_queries);
+}
+
 int RoundedScreen::panel_queries() const { return kMaxHeight; }
 
 /// The bounds of int8 are wide: several times k stay between them, and many more where many dimensions make scores
@@ -54,7 +58,7 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   const auto n_modalities = static_cast<std::size_t>(items_.items().n_modalities());
   const auto& groups = items_.items().groups();
   const std::int64_t whole = (last - first) / kMaxHeight * kMaxHeight, rest = last - first - whole;
-  const std::int64_t rows = whole + (rest > 0 ? height_for(rest) : 0);
+  const std::int64_t rows = whole + (rest > 0 ? panel_height(rest) : 0);
   Packed packed;
   packed.first = first;
   packed.last = last;
@@ -64,6 +68,7 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   packed.constants.resize(n * groups.size());
   packed.panels.resize(n_classes);
   packed.multipliers.resize(n_classes);
+  measure_reach(packed);
   QueryUnits units;
   for (std::size_t klass = 0; klass < n_classes; ++klass) {
     packed.panels[klass].resize(static_cast<std::size_t>(rows * items_.steps()));
@@ -137,7 +142,7 @@ void RoundedScreen::round_query(std::int64_t q, int klass, QueryUnits& units, Pa
   const auto k = static_cast<std::size_t>(klass);
   const std::size_t at = static_cast<std::size_t>(q - packed.first) * static_cast<std::size_t>(items_.n_classes()) + k;
   const std::int64_t row = q - packed.first, panel = row / kMaxHeight * kMaxHeight;
-  const int height = height_for(std::min<std::int64_t>(kMaxHeight, packed.last - packed.first - panel));
+  const int height = panel_height(std::min<std::int64_t>(kMaxHeight, packed.last - packed.first - panel));
   choose_units(q, klass, units);
   packed.units[at] = units.units.back();
 
@@ -209,26 +214,24 @@ std::int32_t RoundedScreen::threshold(std::int64_t q, std::size_t tile, const Pa
 
 /// What the kernel needs to know of the queries of a block to scan a tile.
 void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
-                                    Scratch& scratch, Candidates& candidates) const {
+                                    Scratch& scratch, const Candidates& candidates) const {
   const int group = order().tiles[tile].group;
-  const auto n = static_cast<std::size_t>(packed.last - packed.first);
+  const std::size_t n = scratch.rows.size();
   scratch.thresholds.assign(n + kMaxHeight, std::numeric_limits<std::int32_t>::max());
   scratch.offsets.resize(n + kMaxHeight);
   scratch.slopes.resize(n + kMaxHeight);
   scratch.intercepts.resize(n + kMaxHeight);
   scratch.bounds.resize(n + kMaxHeight);
-  for (std::size_t row = 0; row < n; ++row) {
-    const std::int64_t q = packed.first + static_cast<std::int64_t>(row);
-    if (!queries_.scanned(q)) continue;
-    candidates.catch_up(q);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::int64_t q = packed.first + scratch.rows[i];
     const double factor = queries_.factor(q, group);
     const std::size_t at = class_slot(q, tile, packed);
     const double width = bound(q, tile, rounded, packed);
-    scratch.bounds[row] = static_cast<float>(width * (1 + 0x1p-22));
-    scratch.thresholds[row] = threshold(q, tile, packed, width, candidates);
-    scratch.offsets[row] = packed.offsets[at];
-    scratch.slopes[row] = static_cast<float>(factor * packed.units[at]);
-    scratch.intercepts[row] = static_cast<float>(factor * constant(q, group, packed));
+    scratch.bounds[i] = static_cast<float>(width * (1 + 0x1p-22));
+    scratch.thresholds[i] = threshold(q, tile, packed, width, candidates);
+    scratch.offsets[i] = packed.offsets[at];
+    scratch.slopes[i] = static_cast<float>(factor * packed.units[at]);
+    scratch.intercepts[i] = static_cast<float>(factor * constant(q, group, packed));
   }
 }
 
@@ -254,9 +257,10 @@ void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, std::in
     std::fill_n(&scratch.refused[i * width], width, scratch.disallowed[i]);
   }
   if (packed.refused_ends.empty()) return;
-  const auto n_queries = static_cast<std::size_t>(std::min<std::int64_t>(height, packed.last - packed.first - query));
+  const std::size_t at_query = static_cast<std::size_t>(query),
+                    n_queries = std::min(width, scratch.rows.size() - at_query);
   for (std::size_t r = 0; r < n_queries; ++r) {
-    const std::size_t row = static_cast<std::size_t>(query) + r;
+    const auto row = static_cast<std::size_t>(scratch.rows[at_query + r]);
     const std::int32_t* const end = packed.refused.data() + packed.refused_ends[row + 1];
     const auto* position = std::lower_bound(packed.refused.data() + packed.refused_ends[row], end, t.begin);
     for (; position != end && *position < t.end; ++position) {
@@ -269,35 +273,39 @@ void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, std::in
 void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
                          Candidates& candidates) const {
   const Tile& t = order().tiles[tile];
-  const std::int64_t n = packed.last - packed.first, steps = items_.steps();
   const RoundedItems::RoundedTile& rounded = prepared.tile;
+  choose_queries(tile, packed, scratch, candidates);
+  if (scratch.rows.empty()) return;
   prepare_queries(tile, rounded, packed, scratch, candidates);
   if (filters_.allowed != nullptr) mark_disallowed(tile, scratch);
-  const auto klass = static_cast<std::size_t>(items_.class_of(tile));
-  const std::int32_t *const words = packed.panels[klass].data(), *const multipliers = packed.multipliers[klass].data();
+  const QueryWords of_queries = gather(tile, packed, scratch);
+  const auto n = static_cast<std::int64_t>(scratch.rows.size()), steps = items_.steps();
   const kernels::Segments segments = items_.segment_steps();
   // The tile stays in L2 and a panel of queries in L1, beside the candidates that it finds.
   for (std::int64_t query = 0; query < n; query += kMaxHeight) {
-    const int height = height_for(std::min<std::int64_t>(kMaxHeight, n - query));
-    const auto row = static_cast<std::size_t>(query);
-    const kernels::RoundedQueries queries{words + query * steps,    multipliers + query * (segments.n - 1),
-                                          &scratch.thresholds[row], &scratch.offsets[row],
-                                          &scratch.slopes[row],     &scratch.intercepts[row],
-                                          &scratch.bounds[row]};
-    const kernels::CandidateLists lists = candidates.lists(packed.first + query);
+    const int height = panel_height(std::min<std::int64_t>(kMaxHeight, n - query));
+    const auto first = static_cast<std::size_t>(query);
+    const kernels::RoundedQueries queries{of_queries.words + query * steps,
+                                          of_queries.multipliers + query * (segments.n - 1),
+                                          &scratch.thresholds[first],
+                                          &scratch.offsets[first],
+                                          &scratch.slopes[first],
+                                          &scratch.intercepts[first],
+                                          &scratch.bounds[first]};
+    const kernels::CandidateLists lists = candidates.lists(&scratch.rows[first]);
     if (refuses()) mark_refused(tile, packed, query, height, scratch);
     const std::uint32_t* refused = refuses() ? scratch.refused.data() : nullptr;
-    for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
+    const std::int64_t end = std::min(t.end, t.begin + scratch.ends[first] * kPanelWidth);
+    for (std::int64_t begin = t.begin; begin < end; begin += kPanelWidth) {
       const kernels::RoundedPanel items{rounded.panels + (begin - t.begin) * steps,
                                         &order().ids[static_cast<std::size_t>(begin)],
-                                        static_cast<int>(std::min<std::int64_t>(kPanelWidth, t.end - begin)), refused};
+                                        static_cast<int>(std::min<std::int64_t>(kPanelWidth, end - begin)), refused};
       if (refused != nullptr) refused += height;
       for (unsigned grown = screen_(height, queries, items, segments, lists); grown != 0; grown &= grown - 1) {
-        const int r = __builtin_ctz(grown);
-        const std::int64_t q = packed.first + query + r;
+        const std::size_t i = first + static_cast<std::size_t>(__builtin_ctz(grown));
+        const std::int64_t q = packed.first + scratch.rows[i];
         if (!candidates.make_room(q)) continue;
-        scratch.thresholds[row + static_cast<std::size_t>(r)] =
-            threshold(q, tile, packed, scratch.bounds[row + static_cast<std::size_t>(r)], candidates);
+        scratch.thresholds[i] = threshold(q, tile, packed, scratch.bounds[i], candidates);
       }
     }
   }

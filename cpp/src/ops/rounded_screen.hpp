@@ -31,6 +31,7 @@ class RoundedScreen {
     std::vector<std::int32_t> refused;                   // positions of excluded items, query by query
     std::vector<std::size_t> refused_ends;               // (queries + 1); empty where nothing is excluded
     std::vector<double> constants;                       // (queries, groups): the product with the centres
+    std::vector<double> reaches;                         // (queries, groups, modalities): see reach()
   };
 
   struct Prepared {
@@ -39,7 +40,15 @@ class RoundedScreen {
   };
 
   struct Scratch {
-    // Of the queries of the block, for the tile at hand: kernels::RoundedQueries says what they are.
+    struct Found {
+      std::int32_t row, end;
+    };
+    std::vector<Found> found;
+    std::vector<std::int32_t> starts;
+    // Of the queries that look at the tile at hand: their rows in the block, and how many of its panels they look at.
+    std::vector<std::int32_t> rows, ends;
+    std::vector<std::int32_t> words, multipliers;  // where they are not those of the block
+    // kernels::RoundedQueries says what these are.
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;
     std::vector<std::uint32_t> disallowed;  // (panels of the tile)
@@ -61,9 +70,10 @@ class RoundedScreen {
   const ScanOrder& order() const { return items_.order(); }
   int panel_queries() const;
   std::int64_t candidates(std::int64_t k) const;
-  /// As many as stay in a third cache.
-  std::int64_t chunk_tiles() const { return 32; }
+  /// As many as stay in a third cache; fewer where the later ones may not be needed.
+  std::int64_t chunk_tiles() const { return items_.ordered_by_norm() && !items_.kept() ? 4 : 32; }
   Packed pack(std::int64_t first, std::int64_t last) const;
+  bool reaches(std::size_t tile, const Packed& packed, Candidates& candidates) const;
   void prepare(std::size_t tile, Prepared& prepared) const { prepared.tile = items_.tile(tile, prepared.room); }
   void scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
             Candidates& candidates) const;
@@ -75,6 +85,18 @@ class RoundedScreen {
     return packed.constants[static_cast<std::size_t>(q - packed.first) * items_.items().groups().size() +
                             static_cast<std::size_t>(group)];
   }
+  struct QueryWords {
+    const std::int32_t *words, *multipliers;
+  };
+  static int max_height();
+  static int panel_height(std::int64_t n_queries);
+  void measure_reach(Packed& packed) const;
+  double reach(std::size_t row, int group, const float* norms, const Packed& packed) const;
+  bool looks_at(std::size_t row, std::size_t tile, const Packed& packed, Candidates& candidates) const;
+  std::int32_t panels_in_reach(std::size_t row, std::size_t tile, std::int32_t n_panels, const Packed& packed,
+                               float threshold) const;
+  void choose_queries(std::size_t tile, const Packed& packed, Scratch& scratch, Candidates& candidates) const;
+  QueryWords gather(std::size_t tile, const Packed& packed, Scratch& scratch) const;
   std::size_t class_slot(std::int64_t q, std::size_t tile, const Packed& packed) const;
   double bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed) const;
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
@@ -83,7 +105,7 @@ class RoundedScreen {
   void mark_disallowed(std::size_t tile, Scratch& scratch) const;
   void mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height, Scratch& scratch) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
-                       Scratch& scratch, Candidates& candidates) const;
+                       Scratch& scratch, const Candidates& candidates) const;
 
   const Queries& queries_;
   const RoundedItems& items_;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
-#include <string_view>
+#include <string>
 
 #include "isa/dispatch.hpp"
 
@@ -16,19 +16,26 @@ constexpr std::int64_t kLeastItems = 1024;   // below, nothing is worth preparin
 // Scoring an item canonically takes as long as multiplying so many rows in int8, or so many single dimensions
 // (docs/performance.md).
 constexpr double kRowsPerScore = 85, kDimsPerScore = 23'000;
+// Where the longest items come first, most queries score the same ones, which are in a cache then.
+constexpr double kCachedShare = 1.0 / 3;
 
 /// Whether the scores that int8 could not avoid take longer than a scan in int16 would.
-bool too_coarse(const FusedItems& items, std::int64_t k, double scored_per_query) {
+bool too_coarse(const FusedItems& items, std::int64_t k, bool by_norm, double scored_per_query) {
   const auto dim = static_cast<double>(items.total_dim());
   const double avoidable = scored_per_query - 1.1 * static_cast<double>(k);
-  return avoidable * (kRowsPerScore * dim + kDimsPerScore) > static_cast<double>(items.n_items()) * dim;
+  const double cost = (kRowsPerScore * dim + kDimsPerScore) * (by_norm ? kCachedShare : 1.0);
+  return avoidable * cost > static_cast<double>(items.n_items()) * dim;
+}
+
+std::string asked_for(const char* variable) {
+  const char* const name = std::getenv(variable);
+  return name == nullptr || *name == '\0' ? "auto" : name;
 }
 
 }  // namespace
 
 ScreenChoice::ScreenChoice(const FusedItems& items) : items_(items) {
-  const char* const name = std::getenv("RECFUSE_SCREEN");
-  const std::string_view asked = name == nullptr || *name == '\0' ? "auto" : name;
+  const std::string asked = asked_for("RECFUSE_SCREEN"), order = asked_for("RECFUSE_SCREEN_ORDER");
   if (asked == "float32") {
     forced_ = Forced::kFloat32;
   } else if (asked == "int8") {
@@ -36,8 +43,14 @@ ScreenChoice::ScreenChoice(const FusedItems& items) : items_(items) {
   } else if (asked == "int16") {
     forced_ = Forced::kInt16;
   } else if (asked != "auto") {
-    throw std::invalid_argument("RECFUSE_SCREEN must be auto, float32, int8 or int16; got '" + std::string(asked) +
-                                "'");
+    throw std::invalid_argument("RECFUSE_SCREEN must be auto, float32, int8 or int16; got '" + asked + "'");
+  }
+  if (order == "ids") {
+    forced_order_ = Order::kIds;
+  } else if (order == "norms") {
+    forced_order_ = Order::kNorms;
+  } else if (order != "auto") {
+    throw std::invalid_argument("RECFUSE_SCREEN_ORDER must be auto, ids or norms; got '" + order + "'");
   }
 }
 
@@ -60,8 +73,21 @@ bool ScreenChoice::may_keep() const {
   return items_.n_items() <= items_.args().most_kept_bytes / row_bytes;
 }
 
-ScreenChoice::Handle ScreenChoice::in_int16() {
-  if (!int16_) int16_ = std::make_shared<RoundedItems>(items_, Format::kInt16, false);
+/// Items that are read from a file are read in its order.
+NormOrder ScreenChoice::order_for(const FuseTopkArgs& args) const {
+  if (forced_order_ == Order::kIds || !may_keep()) return {};
+  NormOrder order = sample_norms(items_, args);
+  if (forced_order_ == Order::kNorms) order.pays = true;
+  return order;
+}
+
+ScreenChoice::Handle ScreenChoice::round(Format format, bool keep, const FuseTopkArgs& args) {
+  by_norm_ = order_for(args);
+  return std::make_shared<RoundedItems>(items_, format, keep, by_norm_);
+}
+
+ScreenChoice::Handle ScreenChoice::in_int16(const FuseTopkArgs& args) {
+  if (!int16_) int16_ = round(Format::kInt16, false, args);
   return int16_;
 }
 
@@ -71,11 +97,11 @@ ScreenChoice::Handle ScreenChoice::rounded_for(const FuseTopkArgs& args) {
   ++n_calls_;
   n_asked_ += n_queries;
   if (!is_linear(args.fusion) || !why_float32(n_queries).empty()) return nullptr;
-  if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16();
+  if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16(args);
   if (int8_ && int8_->limit() != kernel_table().item_limit) int8_ = nullptr;  // of another instruction set
   // An index that is asked once keeps nothing: its tiles are rounded as the scan reaches them.
   const bool keep = n_calls_ > 1 && may_keep();
-  if (!int8_ || (keep && !int8_->kept())) int8_ = std::make_shared<RoundedItems>(items_, Format::kInt8, keep);
+  if (!int8_ || (keep && !int8_->kept())) int8_ = round(Format::kInt8, keep, args);
   return int8_;
 }
 
@@ -87,13 +113,25 @@ ScreenChoice::Handle ScreenChoice::learn(const FuseTopkArgs& args, std::int64_t 
   const std::lock_guard lock(mutex_);
   tried_k_ = std::max<std::int64_t>(tried_k_, args.k);
   scored_per_query_ = static_cast<double>(n_scored) / static_cast<double>(n_queries);
-  int8_is_too_coarse_ = int8_is_too_coarse_ || too_coarse(items_, args.k, scored_per_query_);
-  return int8_is_too_coarse_ ? in_int16() : int8_;
+  int8_is_too_coarse_ = int8_is_too_coarse_ || too_coarse(items_, args.k, by_norm_.pays, scored_per_query_);
+  return int8_is_too_coarse_ ? in_int16(args) : int8_;
+}
+
+std::string ScreenChoice::why_order() const {
+  if (forced_order_ != Order::kSampled) return "RECFUSE_SCREEN_ORDER asks for it";
+  if (items_.cosine()) return "the cosine knows no norms";
+  if (!may_keep()) return "items that are too large to be kept are read as they lie";
+  if (!int8_ && !int16_) return "not tried yet";
+  if (by_norm_.skipped < 0) return "the lists are too long for a sample";
+  return by_norm_.pays ? "norms keep most items from the lists" : "norms keep too few items from the lists";
 }
 
 SearchPlan ScreenChoice::plan() const {
   const std::lock_guard lock(mutex_);
-  SearchPlan plan{.screen = "float32", .reason = why_float32(kManyQueries), .scored_per_query = scored_per_query_};
+  SearchPlan plan;
+  plan.screen = "float32";
+  plan.reason = why_float32(kManyQueries);
+  plan.scored_per_query = scored_per_query_;
   for (int m = 0; m < items_.n_modalities(); ++m) {
     plan.item_bytes += 4 * items_.matrix(m).rows * items_.matrix(m).cols;
   }
@@ -103,6 +141,9 @@ SearchPlan ScreenChoice::plan() const {
   plan.screen = int16 ? "int16" : "int8";
   const auto& rounded = int16 ? int16_ : int8_;
   if (rounded) plan.unit_classes = rounded->n_classes();
+  if (rounded && rounded->ordered_by_norm()) plan.order = "norms";
+  plan.order_reason = why_order();
+  plan.skipped_by_norm = by_norm_.skipped;
   if (forced_ != Forced::kNothing) {
     plan.reason = "RECFUSE_SCREEN asks for it";
   } else if (int16) {

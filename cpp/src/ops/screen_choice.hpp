@@ -17,7 +17,8 @@ class ScreenChoice {
  public:
   using Handle = std::shared_ptr<const RoundedItems>;
 
-  /// RECFUSE_SCREEN, for tests and experiments, forces one wherever it can be had; std::invalid_argument if unknown.
+  /// RECFUSE_SCREEN and RECFUSE_SCREEN_ORDER, for tests and experiments, force a screen wherever it can be had, and the
+  /// order of its items; std::invalid_argument if unknown.
   explicit ScreenChoice(const FusedItems& items);
 
   /// The items, rounded, for a call; null where it is better off in float32.
@@ -33,19 +34,25 @@ class ScreenChoice {
 
  private:
   enum class Forced { kNothing, kFloat32, kInt8, kInt16 };
+  enum class Order { kSampled, kIds, kNorms };
 
   std::string why_float32(std::int64_t n_queries) const;
+  std::string why_order() const;
   bool may_keep() const;
-  Handle in_int16();
+  NormOrder order_for(const FuseTopkArgs& args) const;
+  Handle round(Format format, bool keep, const FuseTopkArgs& args);
+  Handle in_int16(const FuseTopkArgs& args);
 
   const FusedItems& items_;
   Forced forced_ = Forced::kNothing;
+  Order forced_order_ = Order::kSampled;
   mutable std::mutex mutex_;
   Handle int8_;                      // kept for an index that is asked again and again: a quarter of the items' memory
   Handle int16_;                     // never kept: it is for many queries at a time, and they outweigh its rounding
   bool int8_is_too_coarse_ = false;  // for many queries at a time
   std::int64_t n_calls_ = 0, n_asked_ = 0;
   double scored_per_query_ = -1;
+  NormOrder by_norm_;  // as the items were last rounded
   std::atomic<std::int64_t> tried_k_ = 0;
 };
 

@@ -52,6 +52,7 @@ class ExactScores {
 ///   candidates(k)                                   how many candidates of a query are worth keeping before it looks
 ///   chunk_tiles()                                   how many tiles are prepared together, to stay in cache
 ///   Packed pack(first, last)                        queries as its kernels want them
+///   reaches(tile, packed, candidates)               whether any of these queries may find something in a tile
 ///   prepare(tile, prepared)                         a tile as its kernels want it, in a Prepared
 ///   left_to_candidates()                            the filters that scan() does not look at
 ///   scan(tile, prepared, packed, scratch, candidates)   pushes what may be among the k best; a worker has a Scratch
@@ -132,7 +133,16 @@ void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, co
     for (std::int64_t tile = 0; tile == 0 || tile < n_tiles(); tile += chunk) {  // once even where nothing is scanned
       const std::int64_t end = std::min(n_tiles(), tile + chunk);
       if (begin == 0 || chunk < n_tiles()) {  // a single chunk is prepared once
+        // What nobody looks at now, nobody will: thresholds rise.
+        const auto looked_at = [&](std::int64_t t) {
+          if (tile == 0) return true;
+          for (std::size_t b = 0; b < static_cast<std::size_t>(n_blocks); ++b) {
+            if (screen_.reaches(static_cast<std::size_t>(t), packed[b], *candidates[b])) return true;
+          }
+          return false;
+        };
         parallel_for(end - tile, num_threads_, [&](std::int64_t i, int) {
+          if (!looked_at(tile + i)) return;
           screen_.prepare(static_cast<std::size_t>(tile + i), prepared[static_cast<std::size_t>(i)]);
         });
       }
@@ -183,6 +193,7 @@ void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, cons
         candidates[w] = make_candidates(block, &shared);
         candidates[w]->start(first, last);
       }
+      if (!screen_.reaches(static_cast<std::size_t>(tile), packed, *candidates[w])) return;
       screen_.prepare(static_cast<std::size_t>(tile), prepared[w]);
       scan_tile(tile, prepared[w], packed, scratch[w], *candidates[w]);
     });

@@ -38,7 +38,7 @@ class Buffer:
 
 Plan = tuple[list[Buffer], dict[str, int]]
 
-# Of cpp/src/ops: search, candidates, float_screen, rounded_items, screen_choice.
+# Of cpp/src/ops: search, candidates, float_screen, rounded_items, rounded_reach, screen_choice.
 _BLOCK_QUERIES, _SHARED_QUERIES, _PANEL_QUERIES, _BLOCKS_PER_WORKER = 512, 64, 14, 4
 _CANDIDATE_BYTES, _SPARE_CANDIDATES, _MANY_DIMS = 32 << 20, 48, 256
 _FLOAT_CHUNK, _ROUNDED_CHUNK = 8, 32  # tiles
@@ -126,7 +126,16 @@ def _plan_search(
         buffers += [
             Buffer("order of the rounded scan", 4 * n, "kept" if again else "search"),
             Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
-            Buffer("queries, rounded", blocks_at_once * block * (4 * steps + 8 * m + 24), "search"),
+            Buffer(
+                "queries, rounded", blocks_at_once * block * (4 * steps + 16 * m + 24), "search"
+            ),
+            # Of those that look at a tile, where norms keep the others from it.
+            Buffer("queries, rounded, of a tile", workers * block * (4 * steps + 16), "search"),
+            Buffer(
+                "norms of the items, by panels",
+                4 * m * _ceil(n, _PANEL_ITEMS),
+                "kept" if again else "search",
+            ),
         ]
         if kept:
             copy = 4 * steps * _ceil(n, _PANEL_ITEMS) * _PANEL_ITEMS

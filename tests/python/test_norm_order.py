@@ -71,6 +71,18 @@ def test_scores_that_reach_just_what_norms_allow(rng, screen, order):
         assert_same_bytes(got, topk(queries, items, k))
 
 
+def test_a_tie_of_the_least_norm_that_reaches_it(rng, screen, order, num_threads):
+    """All items score the same; the shortest, which come last, have the smallest ids."""
+    items = 5 * normal(rng, 3000, 16)
+    items[:100] = 0
+    items[:, 3] = 1
+    queries = np.zeros((60, 16), np.float32)
+    queries[:, 3] = 1 + rng.random(60)
+    for k in (1, 20):
+        got = recfuse.topk(queries, items, k, metric="dot", num_threads=num_threads)
+        assert_same_bytes(got, topk(queries, items, k))
+
+
 def test_what_a_query_may_not_get(rng, screen, order, num_threads):
     """Without the longest items, which set thresholds, and with nothing but short ones."""
     items, queries = some_items(rng, "skewed", 2600, 12), normal(rng, 60, 12)

@@ -75,23 +75,30 @@ void RoundedScreen::choose_queries(std::size_t tile, const Packed& packed, Scrat
                                    Candidates& candidates) const {
   const Tile& t = order().tiles[tile];
   const auto n_panels = static_cast<std::int32_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth);
-  scratch.found.clear();
-  scratch.starts.assign(static_cast<std::size_t>(n_panels) + 2, 0);
+  scratch.rows.clear();
+  scratch.ends.clear();
+  bool some_stop = false;
   for (std::size_t row = 0; row < static_cast<std::size_t>(packed.last - packed.first); ++row) {
     if (!looks_at(row, tile, packed, candidates)) continue;
     const float threshold = candidates.threshold(packed.first + static_cast<std::int64_t>(row));
-    const std::int32_t end = panels_in_reach(row, tile, n_panels, packed, threshold);
-    scratch.found.push_back({static_cast<std::int32_t>(row), end});
-    ++scratch.starts[static_cast<std::size_t>(n_panels - end) + 1];
+    scratch.rows.push_back(static_cast<std::int32_t>(row));
+    scratch.ends.push_back(panels_in_reach(row, tile, n_panels, packed, threshold));
+    some_stop = some_stop || scratch.ends.back() < n_panels;
   }
-  std::partial_sum(scratch.starts.begin(), scratch.starts.end(), scratch.starts.begin());
-  scratch.rows.resize(scratch.found.size());
-  scratch.ends.resize(scratch.found.size());
-  for (const auto& found : scratch.found) {
-    const auto at = static_cast<std::size_t>(scratch.starts[static_cast<std::size_t>(n_panels - found.end)]++);
-    scratch.rows[at] = found.row;
-    scratch.ends[at] = found.end;
+  if (!some_stop) return;
+  std::vector<std::int32_t>& starts = scratch.starts;
+  starts.assign(static_cast<std::size_t>(n_panels) + 1, 0);  // nobody ends before the first panel
+  for (const std::int32_t end : scratch.ends) ++starts[static_cast<std::size_t>(n_panels - end) + 1];
+  std::partial_sum(starts.begin(), starts.end(), starts.begin());
+  scratch.sorted_rows.resize(scratch.rows.size());
+  scratch.sorted_ends.resize(scratch.rows.size());
+  for (std::size_t i = 0; i < scratch.rows.size(); ++i) {
+    const auto at = static_cast<std::size_t>(starts[static_cast<std::size_t>(n_panels - scratch.ends[i])]++);
+    scratch.sorted_rows[at] = scratch.rows[i];
+    scratch.sorted_ends[at] = scratch.ends[i];
   }
+  scratch.rows.swap(scratch.sorted_rows);
+  scratch.ends.swap(scratch.sorted_ends);
 }
 
 /// Their words and multipliers in panels: those of the block where nothing has changed.

@@ -40,14 +40,10 @@ class RoundedScreen {
   };
 
   struct Scratch {
-    struct Found {
-      std::int32_t row, end;
-    };
-    std::vector<Found> found;
-    std::vector<std::int32_t> starts;
     // Of the queries that look at the tile at hand: their rows in the block, and how many of its panels they look at.
     std::vector<std::int32_t> rows, ends;
-    std::vector<std::int32_t> words, multipliers;  // where they are not those of the block
+    std::vector<std::int32_t> starts, sorted_rows, sorted_ends;  // to sort them
+    std::vector<std::int32_t> words, multipliers;                // where they are not those of the block
     // kernels::RoundedQueries says what these are.
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;

@@ -16,7 +16,7 @@ class BoundAlsSolver {
 
   BoundAlsSolver(CsrParts user_items, const std::string& objective, const std::string& solver, std::int64_t factors,
                  double regularization, double alpha, double frequency_scaling, bool biases, std::int64_t cg_steps,
-                 bool double_precision, int num_threads)
+                 std::int64_t dual_entries, bool double_precision, int num_threads)
       : user_items_(std::move(user_items)) {
     const AlsParams params{.objective = objective_named(objective),
                            .solver = solver_named(solver),
@@ -26,6 +26,7 @@ class BoundAlsSolver {
                            .frequency_scaling = frequency_scaling,
                            .biases = biases,
                            .cg_steps = cg_steps,
+                           .dual_entries = dual_entries,
                            .double_precision = double_precision};
     const CsrView csr = view(user_items_);
     const py::gil_scoped_release nogil;
@@ -80,6 +81,7 @@ class BoundAlsSolver {
 
   double global_mean() const { return solver_->global_mean(); }
   void set_global_mean(double mean) { solver_->set_global_mean(mean); }
+  std::string solver() const { return std::string(name_of(solver_->solver())); }
   std::int64_t float64_rows() const { return solver_->float64_rows(); }
   std::int64_t finished_steps() const { return solver_->finished_steps(); }
 
@@ -94,10 +96,10 @@ void bind_als(py::module_& m) {
   using namespace py::literals;
   py::class_<Solver>(m, "AlsSolver")
       .def(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
-                    std::int64_t, bool, int>(),
+                    std::int64_t, std::int64_t, bool, int>(),
            "user_items"_a.noconvert(), py::kw_only(), "objective"_a, "solver"_a, "factors"_a, "regularization"_a,
-           "alpha"_a, "frequency_scaling"_a, "biases"_a, "cg_steps"_a, "double_precision"_a = false,
-           "num_threads"_a = 0)
+           "alpha"_a, "frequency_scaling"_a, "biases"_a, "cg_steps"_a, "dual_entries"_a = -1,
+           "double_precision"_a = false, "num_threads"_a = 0)
       .def("set_factors", &Solver::set_factors, "users"_a.noconvert(), "items"_a.noconvert(),
            "user_biases"_a.noconvert(), "item_biases"_a.noconvert())
       .def("factors", &Solver::factors)
@@ -105,6 +107,7 @@ void bind_als(py::module_& m) {
       .def("loss", &Solver::loss, "num_threads"_a = 0)
       .def("fold_in", &Solver::fold_in, "user_items"_a.noconvert(), "num_threads"_a = 0)
       .def_property("global_mean", &Solver::global_mean, &Solver::set_global_mean)
+      .def_property_readonly("solver", &Solver::solver)
       .def_property_readonly("float64_rows", &Solver::float64_rows)
       .def_property_readonly("finished_steps", &Solver::finished_steps);
 }

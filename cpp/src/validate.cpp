@@ -108,6 +108,7 @@ void validate(const AlsParams& params) {
   validate_at_least_zero(params.regularization, "als", "regularization");
   validate_at_least_zero(params.alpha, "als", "alpha");
   validate_at_least_zero(params.frequency_scaling, "als", "frequency_scaling");
+  if (params.dual_entries < -1) fail("als: dual_entries must be at least -1; got ", params.dual_entries);
   if (params.cg_steps < 1) fail("als: cg_steps must be at least 1; got ", params.cg_steps);
   if (params.biases && params.objective == AlsObjective::kImplicit) {
     fail("als: biases must be false where objective is 'implicit'; got true");
@@ -201,6 +202,20 @@ LinearSolver solver_named(std::string_view name) {
                                    {"cholesky", LinearSolver::kCholesky},
                                    {"cg", LinearSolver::kCg},
                                    {"block", LinearSolver::kBlock}});
+}
+
+std::string_view name_of(LinearSolver solver) {
+  switch (solver) {
+    case LinearSolver::kAuto:
+      return "auto";
+    case LinearSolver::kCholesky:
+      return "cholesky";
+    case LinearSolver::kCg:
+      return "cg";
+    case LinearSolver::kBlock:
+      break;
+  }
+  return "block";
 }
 
 void validate_num_threads(int num_threads, const std::string& op) {

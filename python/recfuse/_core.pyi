@@ -62,6 +62,7 @@ class AlsSolver:
         frequency_scaling: float,
         biases: bool,
         cg_steps: int,
+        dual_entries: int = -1,
         double_precision: bool = False,
         num_threads: int = 0,
     ) -> None: ...
@@ -88,6 +89,8 @@ class AlsSolver:
     def global_mean(self) -> float: ...
     @global_mean.setter
     def global_mean(self, value: float) -> None: ...
+    @property
+    def solver(self) -> str: ...
     @property
     def float64_rows(self) -> int: ...
     @property

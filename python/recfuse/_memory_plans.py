@@ -50,8 +50,8 @@ _PAIRS_LEAST_ROWS, _LONGEST_RUN, _BLOCK_IDS = 4, 128, 256
 _RUN_BYTES, _RUN_BYTES_PER_ENTRY = 16 << 20, 4
 _BLOCK_BYTES_PER_ENTRY, _MOST_FOUND, _SPARE_HITS, _TOUCHED_IDS = 8, 2 * 8192, 16, 16
 _MOST_GROUPS, _MANY_FINDS, _FIND_BYTES = 64, 4096, 16
-# Of als_side, als_solve, als_cg, als_block.
-_EXACT_FACTORS = 24
+# Of als_side, als_solve, als_cg, als_block, als_dual, als_cost.
+_DUAL_SHARE = 0.8  # of the factors: rows with fewer entries have systems of their entries
 _HUGE_ROW, _HUGE_FLOATS, _STRIP_FLOATS, _MICRO_ROWS = 1 << 16, 1 << 22, 4096, 256
 _TURNED_ROWS, _KEPT_WORDS, _BLOCK_FACTORS, _KEPT_FLOATS = 8, 1 << 17, 64, 1 << 18
 
@@ -265,15 +265,26 @@ def _plan_als(
     f = _size(factors, "factors", least=1)
     _check_name(solver, ("auto", "cholesky", "cg", "block"), "solver")
     _check_name(objective, ("implicit", "explicit"), "objective")
-    if solver == "auto":
-        solver = "cholesky" if f <= _EXACT_FACTORS else "cg"
     workers = _workers(num_threads)
     rows, most_rows = users + items, max(users, items)
     width = _ceil(f + bool(biases), 16) * 16
     stride = width + 16 if width % 256 == 0 else width
     square = width * stride
     longest = min(most_rows, e)  # entries of a row
-    own, at_once = _OF_SOLVERS[solver](width, stride, most_rows, longest, workers)
+    if solver == "auto":  # lengths of rows decide: room for either
+        own, at_once = max(
+            (
+                _OF_SOLVERS[name](width, stride, most_rows, longest, workers)
+                for name in ("cholesky", "cg")
+            ),
+            key=lambda plan: sum(buffer.n_bytes for buffer in plan[0]),
+        )
+    else:
+        own, at_once = _OF_SOLVERS[solver](width, stride, most_rows, longest, workers)
+    dual = objective == "implicit" and e < _DUAL_SHARE * f * most_rows
+    if solver == "cholesky" and dual:
+        own.append(Buffer("factors of the other side, turned", 4 * most_rows * stride, "kept"))
+        own.append(Buffer("systems of entries", 8 * workers * square, "steps"))
     buffers = [
         Buffer("user_items", 8 * e + 4 * (users + 1), "input"),
         Buffer("indptr in int64", 8 * (users + 1), "kept"),
@@ -287,7 +298,7 @@ def _plan_als(
     if objective == "implicit":
         # In float64, and as it is added up: by each thread in float32, in two parts a thread.
         buffers.append(Buffer("Gram matrix, being added up", (12 + 20 * workers) * square, "Gram"))
-        if solver != "cholesky":
+        if solver != "cholesky" or dual:
             n = f + bool(biases)
             buffers.append(Buffer("Gram matrix", 12 * square, "eigenvectors"))
             buffers.append(Buffer("eigenvectors, being found", 24 * n * n, "eigenvectors"))

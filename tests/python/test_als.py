@@ -109,6 +109,47 @@ def test_cholesky_solves_every_system(rng, isa, convention, factors):
     assert solver.finished_steps == 1
 
 
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("factors", [1, 16, 31, 33, 100])
+def test_systems_of_the_entries_have_the_same_solutions(rng, isa, convention, factors):
+    """Of every row, however long it is against the factors."""
+    matrix = interactions(rng)
+    solver, items = stepped(rng, matrix, convention, factors=factors, dual_entries=30)
+    assert_step(convention, matrix, solver, items, FLOAT32)
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+@pytest.mark.parametrize("regularization", [1e-3, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("difference", [0.0, 1e-4, 1e-2])
+def test_systems_of_entries_that_nearly_repeat_one_another(
+    rng, objective, regularization, difference
+):
+    """They have solutions that cancel in x: such rows are solved by the system of the factors."""
+    convention = Objective(objective, regularization=regularization, alpha=40.0)
+    matrix = interactions(rng, 40, 60, 0.4)
+    items = normal(rng, 60, 64)
+    items[1::2] = items[::2] + np.float32(difference) * items[1::2]
+    solver = solver_for(matrix, convention, factors=64, dual_entries=64)
+    solver.set_factors(np.zeros((40, 64), np.float32), items, NONE, NONE)
+    solver.step()
+    zeros, users = np.zeros(60), solver.factors()[0]
+    assert_solves(convention, matrix, users, zeros, items, zeros, 0.0, FLOAT32)
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+def test_short_rows_have_systems_of_their_entries(rng, objective):
+    """Of themselves, where that pays; a row that is too long is solved as without them."""
+    convention = Objective(objective, regularization=1.0)
+    short = sp.csr_array((rng.random((500, 400)) < 0.01).astype(np.float32))
+    users = [
+        stepped(np.random.default_rng(1), short, convention, factors=128, **options)[0].factors()[0]
+        for options in ({}, {"dual_entries": 128}, {"dual_entries": 0})
+    ]
+    assert_same_bytes([users[0]], [users[1]])
+    assert (users[0] != users[2]).any()
+    np.testing.assert_allclose(users[0], users[2], rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("factors", [255, 256, 257, 1025])
 def test_many_factors(rng, factors):
     matrix = interactions(rng, 6, 40)
@@ -185,14 +226,23 @@ def test_a_long_row_gathers_its_blocks_again(rng):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
-@pytest.mark.parametrize("solver", ["cholesky", "cg", "block"])
-def test_threads_do_not_change_a_bit(rng, isa, convention, solver):
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"solver": "cholesky"},
+        {"solver": "cholesky", "dual_entries": 70, "factors": 70},
+        {"solver": "cg"},
+        {"solver": "block"},
+    ],
+    ids=str,
+)
+def test_threads_do_not_change_a_bit(rng, isa, convention, how):
     matrix = interactions(rng, 300, 200)
     results = []
     for num_threads in (1, 2, 5):
         again = np.random.default_rng(1)
         fitted, _ = stepped(
-            again, matrix, convention, factors=20, solver=solver, num_threads=num_threads, steps=2
+            again, matrix, convention, num_threads=num_threads, steps=2, **{"factors": 20, **how}
         )
         results.append((*fitted.factors(), np.float64(fitted.loss(num_threads))))
     assert_same_bytes(results[0], results[1])
@@ -255,9 +305,12 @@ def losses_of(problem, steps=6, **options):
     return np.array(losses)
 
 
-@given(problems(), st.sampled_from([("cholesky", 3), ("cg", 5), ("block", 3)]))
+HOW = [("cholesky", 3, 0), ("cholesky", 3, 25), ("cg", 5, 0), ("block", 3, 0)]
+
+
+@given(problems(), st.sampled_from(HOW))
 def test_the_objective_never_increases(problem, how):
-    losses = losses_of(problem, solver=how[0], cg_steps=how[1])
+    losses = losses_of(problem, solver=how[0], cg_steps=how[1], dual_entries=how[2])
     # Near a minimum the loss moves less than its own rounding, 2^-24 of its terms.
     assert (np.diff(losses) <= 1e-6 * np.abs(losses[:-1]) + 1e-6).all()
 
@@ -392,6 +445,7 @@ BAD_PARAMETERS = [
     ({"biases": True}, r"als: biases must be false where objective is 'implicit'; got true"),
     ({"objective": "ranking"}, r"als: objective must be one of 'implicit', 'explicit'; got 'ran"),
     ({"solver": "lu"}, r"als: solver must be one of 'auto', 'cholesky', 'cg', 'block'; got 'lu'"),
+    ({"dual_entries": -2}, r"als: dual_entries must be at least -1; got -2"),
     ({"num_threads": -1}, r"als: num_threads must be at least 0; got -1"),
 ]
 

@@ -157,6 +157,7 @@ def test_busy_columns_take_what_was_planned():
     [
         (60_000, 20_000, 50, 64, "auto", "implicit", 2),
         (60_000, 20_000, 30, 32, "cholesky", "implicit", 2),
+        (60_000, 90_000, 20, 192, "cholesky", "implicit", 2),  # short rows: a turned table
         (20_000, 30_000, 50, 128, "cg", "implicit", 1),
         (20_000, 100_000, 50, 64, "cholesky", "explicit", 2),
         (20_000, 60_000, 50, 128, "block", "implicit", 2),

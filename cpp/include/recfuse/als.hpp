@@ -17,6 +17,7 @@ enum class LinearSolver { kAuto, kCholesky, kCg, kBlock };
 /// By their Python names; std::invalid_argument lists the names that exist.
 AlsObjective objective_named(std::string_view name);
 LinearSolver solver_named(std::string_view name);
+std::string_view name_of(LinearSolver solver);
 
 struct AlsParams {
   AlsObjective objective = AlsObjective::kImplicit;
@@ -27,7 +28,8 @@ struct AlsParams {
   double frequency_scaling = 0.0;  // nu
   bool biases = false;             // explicit only
   std::int64_t cg_steps = 2;
-  bool double_precision = false;  // every system in float64 by Cholesky, slowly: a reference for tests
+  std::int64_t dual_entries = -1;  // rows up to here have a system of their entries, exact solver only; -1: what pays
+  bool double_precision = false;   // every system in float64 by Cholesky, slowly: a reference for tests
 };
 
 /// Starting or learned values; spans of biases are empty where the model has none.
@@ -82,6 +84,9 @@ class AlsSolver {
   /// `biases` has one element per row, or none where the model has no biases. Safe beside itself, not beside a step.
   void fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<float> biases,
                int num_threads = 0) const;
+
+  /// That of the parameters, or what kAuto was resolved to.
+  LinearSolver solver() const;
 
   /// How many rows were solved again in float64 since the start, because float32 could not hold a pivot.
   std::int64_t float64_rows() const;

@@ -45,6 +45,7 @@ const KernelTable table{
     .implicit_entries = implicit_entries,
     .square_roots = square_roots,
     .gather_rows = gather_rows,
+    .gather_transposed = gather_transposed,
     .add_gram = add_gram,
     .factor_spd = factor_spd,
     .solve_factored = solve_factored,

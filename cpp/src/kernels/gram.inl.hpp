@@ -91,6 +91,28 @@ void gather_rows(const float* table, const RowLayout& layout, const std::int32_t
   }
 }
 
+void gather_transposed(const float* table, const RowLayout& layout, const std::int32_t* ids, const float* scales,
+                       const float* columns, std::int64_t n, const RowLayout& out_layout, float* out) {
+  for (std::int64_t j = 0; j < out_layout.width; j += kFloats) {
+    const std::int64_t here = n - j < kFloats ? n - j : kFloats;
+    const float* rows[kFloats];
+    for (std::int64_t i = 0; i < here; ++i) rows[i] = table + ids[j + i] * layout.stride;
+    for (std::int64_t c = 0; c < layout.width; c += kFloats) {
+      Floats block[kFloats];
+#pragma GCC unroll 16
+      for (std::int64_t i = 0; i < kFloats; ++i) {
+        block[i] = i < here ? load(rows[i] + c) : zero();
+        if (scales != nullptr && i < here) block[i] = multiply(broadcast(scales[j + i]), block[i]);
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (std::int64_t i = 0; i < kFloats; ++i) {
+        store(out + (c + i) * out_layout.stride + j, multiply(broadcast(columns[c + i]), block[i]));
+      }
+    }
+  }
+}
+
 /// out[r][c] = base[r][c] + or - sum_k rows[k][r] * rows[k][c], for kTileRows x kVectors * kFloats elements.
 template <int kVectors, bool kSubtract>
 inline __attribute__((always_inline)) void multiply_tile(const float* rows, std::int64_t stride, std::int64_t n,
@@ -156,8 +178,8 @@ void add_gram(const float* rows, const RowLayout& layout, std::int64_t n, const 
   for (std::int64_t block = 0; block < blocks; ++block) {
     // A few at a time: the memory works while the tiles multiply.
     for (std::int64_t j = ahead.n * block / blocks; j < ahead.n * (block + 1) / blocks; ++j) {
-      const float* row = ahead.table + ahead.ids[j] * layout.stride;
-      for (std::int64_t c = 0; c < layout.width; c += 16) prefetch_to_second_cache(row + c);
+      const float* row = ahead.table + ahead.ids[j] * ahead.layout.stride;
+      for (std::int64_t c = 0; c < ahead.layout.width; c += 16) prefetch_to_second_cache(row + c);
     }
     multiply_row_block<false>(rows, layout, n, block * kTileRows, base, gram);
   }

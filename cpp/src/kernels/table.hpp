@@ -74,6 +74,7 @@ constexpr int kTurnedRows = 8;  // that multiply_rows takes at once
 /// Rows of a table that will be gathered next.
 struct AheadRows {
   const float* table = nullptr;
+  RowLayout layout = {};
   const std::int32_t* ids = nullptr;
   std::int64_t n = 0;
 };
@@ -230,6 +231,11 @@ struct KernelTable {
   /// rows[j] = scales[j] * table[ids[j]] (scales null: 1), and rhs += sum_j targets[j] * table[ids[j]].
   void (*gather_rows)(const float* table, const RowLayout& layout, const std::int32_t* ids, const float* scales,
                       const float* targets, std::int64_t n, float* rows, float* rhs);
+
+  /// out[c][j] = scales[j] * columns[c] * table[ids[j]][c] (scales null: 1) for the `width` columns c of the table and
+  /// j < n, and 0 for j in [n, out_layout.width).
+  void (*gather_transposed)(const float* table, const RowLayout& layout, const std::int32_t* ids, const float* scales,
+                            const float* columns, std::int64_t n, const RowLayout& out_layout, float* out);
 
   /// gram = base + sum_j rows[j] rows[j]', the upper triangle; base may be gram. Some elements below it change too.
   /// Meanwhile the rows `ahead` are fetched.

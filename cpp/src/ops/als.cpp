@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "ops/als_cost.hpp"
 #include "ops/als_loss.hpp"
 #include "ops/als_solve.hpp"
 #include "ops/transpose.hpp"
@@ -52,11 +53,17 @@ struct AlsSolver::State {
   State(const CsrView& user_items, const AlsParams& p, int num_threads)
       : params(validated(user_items, p, num_threads)),
         item_users(transpose(user_items, num_threads)),
-        users(user_items, params, "user"),
+        users(user_items, with_solver(user_items), "user"),
         items(item_users.view(), params, "item") {
     if (params.biases) mean = mean_of(user_items);
     validate_penalties(users.penalties, params);
     validate_penalties(items.penalties, params);
+  }
+
+  /// params, kAuto resolved.
+  const AlsParams& with_solver(const CsrView& user_items) {
+    params.solver = chosen_solver(params, user_items, item_users.view());
+    return params;
   }
 
   void solve(const AlsSide& others, AlsSide& side, int num_threads) {
@@ -76,6 +83,7 @@ std::int64_t AlsSolver::n_items() const { return state_->items.interactions.rows
 const AlsParams& AlsSolver::params() const { return state_->params; }
 double AlsSolver::global_mean() const { return state_->mean; }
 void AlsSolver::set_global_mean(double mean) { state_->mean = mean; }
+LinearSolver AlsSolver::solver() const { return state_->params.solver; }
 std::int64_t AlsSolver::float64_rows() const { return state_->float64_rows; }
 std::int64_t AlsSolver::finished_steps() const { return state_->finished_steps; }
 
@@ -113,6 +121,7 @@ void AlsSolver::fold_in(const CsrView& user_items, const MatrixView<float>& fact
   State& s = *state_;
   AlsParams params = s.params;
   params.solver = LinearSolver::kCholesky;
+  params.dual_entries = 0;  // so that a row's bits do not depend on the rows beside it
   validate_fold_in(user_items, factors, biases, params, n_items(), num_threads);
   AlsSide side(user_items, params, "user");
   validate_penalties(side.penalties, params);

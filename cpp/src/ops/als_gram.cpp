@@ -100,7 +100,7 @@ void solve_in_float64(const double* a, std::int64_t stride, std::int64_t size, d
 
 SharedGram::SharedGram(const AlsParams& params, const AlsSide& others, int num_threads) {
   const kernels::RowLayout& layout = others.factors.layout;
-  const bool cg = chosen_solver(params) == LinearSolver::kCg && !params.double_precision;
+  const bool cg = params.solver == LinearSolver::kCg && !params.double_precision;
   if (params.objective == AlsObjective::kImplicit) exact = gram_of(others.factors, num_threads);
   base.assign(square_size(layout), 0.0F);
   for (std::size_t i = 0; i < exact.size(); ++i) base[i] = static_cast<float>(exact[i]);

@@ -7,23 +7,17 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kLine = 16;             // floats of a cache line, and the widest register
-constexpr std::int64_t kExactFactors = 24;     // up to here kAuto solves exactly (docs/performance.md)
 constexpr std::int64_t kHugeRow = 1 << 16;     // entries
 constexpr std::int64_t kHugeFloats = 1 << 22;  // 16 MiB of gathered rows, which conjugate gradients keep
 constexpr std::int64_t kMostChunks = 1024;
 constexpr std::int64_t kSmallestChunk = 1024;  // entries: about 50 us
 
+}  // namespace
+
 kernels::RowLayout layout_for(std::int64_t columns) {
   const std::int64_t width = (columns + kLine - 1) / kLine * kLine;
   // A stride of 1 KiB or a multiple would put a column of many rows into a few sets of the cache.
   return {width, width % 256 == 0 ? width + kLine : width};
-}
-
-}  // namespace
-
-LinearSolver chosen_solver(const AlsParams& params) {
-  if (params.solver != LinearSolver::kAuto) return params.solver;
-  return params.factors <= kExactFactors ? LinearSolver::kCholesky : LinearSolver::kCg;
 }
 
 FactorTable::FactorTable(std::int64_t n_rows, std::int64_t n_columns)
@@ -66,11 +60,10 @@ void AlsSide::schedule(const AlsParams& params) {
   }
   std::stable_sort(order.begin(), order.end(),
                    [&](std::int32_t a, std::int32_t b) { return interactions.row_size(a) > interactions.row_size(b); });
-  const LinearSolver solver = chosen_solver(params);
   const auto is_huge = [&](std::int32_t row) {
     const std::int64_t n = interactions.row_size(row);
-    if (solver == LinearSolver::kBlock) return false;
-    return n > kHugeRow || (solver == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
+    if (params.solver == LinearSolver::kBlock) return false;
+    return n > kHugeRow || (params.solver == LinearSolver::kCg && n * factors.layout.stride > kHugeFloats);
   };
   while (n_huge < order.size() && is_huge(order[n_huge])) ++n_huge;
   // Factoring a system costs about as much as adding width / 3 entries to it.

@@ -13,6 +13,9 @@ namespace recfuse {
 /// Unknowns of a row: its factors and, where there are biases, its bias behind them.
 inline std::int64_t unknowns(const AlsParams& params) { return params.factors + (params.biases ? 1 : 0); }
 
+/// Rows of so many columns, as kernels take them.
+kernels::RowLayout layout_for(std::int64_t columns);
+
 struct FactorTable {
   FactorTable(std::int64_t n_rows, std::int64_t n_columns);
 
@@ -53,8 +56,5 @@ struct AlsSide {
  private:
   void schedule(const AlsParams& params);
 };
-
-/// kAuto resolved.
-LinearSolver chosen_solver(const AlsParams& params);
 
 }  // namespace recfuse

@@ -8,6 +8,7 @@
 #include "isa/dispatch.hpp"
 #include "ops/als_block.hpp"
 #include "ops/als_cg.hpp"
+#include "ops/als_dual.hpp"
 #include "ops/als_entries.hpp"
 #include "ops/ordered_sum.hpp"
 
@@ -22,9 +23,14 @@ constexpr std::int64_t kHugeChunk = 1 << 14;  // entries of a huge row that one 
 
 class ExactHalfStep {
  public:
-  ExactHalfStep(const AlsParams& params, double mean, const SharedGram& gram, const AlsSide& others, AlsSide& side,
-                int num_threads)
-      : params_(params), mean_(mean), gram_(gram), others_(others), side_(side), num_threads_(num_threads) {}
+  ExactHalfStep(const HalfStepInput& input, AlignedVector<float>& table)
+      : params_(input.params),
+        mean_(input.mean),
+        gram_(input.gram),
+        others_(input.others),
+        side_(input.side),
+        num_threads_(input.num_threads),
+        dual_(input, table) {}
 
   std::int64_t run();
 
@@ -43,6 +49,7 @@ class ExactHalfStep {
   std::size_t matrix_size() const { return static_cast<std::size_t>(layout_.width * layout_.stride); }
   void gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows, float* rhs) const;
   void solve(std::size_t at, std::size_t end, Worker& w);  // order[at], with more to come before `end`
+  void solve_short(std::size_t first, std::size_t end, int i);
   void solve_huge(std::int64_t row);
   bool factor_and_solve(std::int64_t row, Worker& w) const;
   void build(const RowEntries& entries, const RowEntries& next, Worker& w) const;  // fetches what `next` begins with
@@ -58,6 +65,7 @@ class ExactHalfStep {
   const kernels::KernelTable& kernels_ = kernel_table();
   const kernels::RowLayout layout_ = others_.factors.layout;
   const std::int64_t unknowns_ = unknowns(params_);
+  DualRows dual_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<std::int64_t> float64_rows_{0};
 };
@@ -107,7 +115,7 @@ void ExactHalfStep::build(const RowEntries& entries, const RowEntries& next, Wor
     const RowEntries& ahead = end < entries.n ? entries : next;
     const std::int64_t behind = end < entries.n ? end : 0;
     kernels_.add_gram(w.rows.data(), layout_, n, base, w.matrix.data(),
-                      {others_.factors.values.data(), ahead.ids + behind, std::min(strip, ahead.n - behind)});
+                      {others_.factors.values.data(), layout_, ahead.ids + behind, std::min(strip, ahead.n - behind)});
     base = w.matrix.data();
   }
 }
@@ -154,6 +162,15 @@ void ExactHalfStep::solve(std::size_t at, std::size_t end, Worker& w) {
   float64_rows_.fetch_add(1, std::memory_order_relaxed);
 }
 
+void ExactHalfStep::solve_short(std::size_t first, std::size_t end, int i) {
+  for (; first < end; first += kernels::kTurnedRows) {
+    const unsigned others = dual_.solve(first, std::min<std::size_t>(first + kernels::kTurnedRows, end), i);
+    for (std::size_t j = 0; j < kernels::kTurnedRows; ++j) {
+      if ((others >> j & 1U) != 0) solve(first + j, first + j + 1, worker(i));
+    }
+  }
+}
+
 /// All threads on one row, a fixed run of its entries at a time.
 void ExactHalfStep::solve_huge(std::int64_t row) {
   if (!params_.double_precision) {
@@ -172,7 +189,9 @@ std::int64_t ExactHalfStep::run() {
   parallel_for(static_cast<std::int64_t>(chunks.size()) - 1, num_threads_, [&](std::int64_t chunk, int i) {
     Worker& w = worker(i);
     const auto c = static_cast<std::size_t>(chunk);
-    for (std::size_t at = chunks[c]; at < chunks[c + 1]; ++at) solve(at, chunks[c + 1], w);
+    const std::size_t first_short = std::clamp(dual_.first(), chunks[c], chunks[c + 1]);
+    for (std::size_t at = chunks[c]; at < first_short; ++at) solve(at, first_short, w);
+    solve_short(first_short, chunks[c + 1], i);
   });
   return float64_rows_.load();
 }
@@ -187,10 +206,9 @@ std::int64_t solve_side(const AlsParams& params, double mean, const SharedGram& 
     if (params.biases) side.biases[static_cast<std::size_t>(row)] = 0.0F;
   }
   const HalfStepInput input{params, mean, gram, others, side, num_threads};
-  const LinearSolver solver = params.double_precision ? LinearSolver::kCholesky : chosen_solver(params);
-  if (solver == LinearSolver::kCg) return solve_by_cg(input, scratch);
-  if (solver == LinearSolver::kBlock) return solve_by_blocks(input, scratch);
-  return ExactHalfStep(params, mean, gram, others, side, num_threads).run();
+  if (!params.double_precision && params.solver == LinearSolver::kCg) return solve_by_cg(input, scratch);
+  if (!params.double_precision && params.solver == LinearSolver::kBlock) return solve_by_blocks(input, scratch);
+  return ExactHalfStep(input, scratch).run();
 }
 
 }  // namespace recfuse

@@ -68,7 +68,8 @@ class AlternatingLeastSquares(Estimator):
     solver : {'auto', 'cholesky', 'cg', 'block'}, default='auto'
         'cholesky' solves every row exactly, 'cg' by `cg_steps` preconditioned conjugate-gradient
         steps from the row's present factors, 'block' (iALS++ [4]_) by one round over blocks of 64
-        factors; 'auto' is 'cholesky' for few factors, up to 24, and 'cg' beyond.
+        factors; 'auto' is the one that is predicted to lower the objective soonest, from the
+        lengths of all rows, `factors` and `cg_steps`: see `solver_`.
     biases : bool, default=False
         Learn a mean and biases of users and items; explicit only.
     frequency_scaling : float, default=0.0
@@ -95,6 +96,8 @@ class AlternatingLeastSquares(Estimator):
         0 without `biases`.
     loss_ : list of float
         The objective after every iteration, if `compute_loss`.
+    solver_ : {'cholesky', 'cg', 'block'}
+        The solver of the fit: what 'auto' stood for.
     n_iter_ : int
         Iterations finished: fewer than `iterations` after Ctrl-C.
     float64_rows_ : int
@@ -231,7 +234,7 @@ class AlternatingLeastSquares(Estimator):
         self.user_biases_ = user_biases if self.biases else np.zeros(len(users), np.float32)
         self.item_biases_ = item_biases if self.biases else np.zeros(len(items), np.float32)
         self.global_mean_ = float(solver.global_mean)
-        self.loss_ = losses
+        self.loss_, self.solver_ = losses, solver.solver
         self.n_iter_, self.float64_rows_ = solver.finished_steps, solver.float64_rows
 
     def __getstate__(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from recfuse.bench.__main__ import main
 from recfuse.bench.case import Case, Contender, Cost, Ready, Referee, ids_and_scores
 from recfuse.bench.cases import OPS, cases_of, rebuild
 from recfuse.bench.cases.als import Als
+from recfuse.bench.cases.als_explicit import ExplicitAls
 from recfuse.bench.cases.cosine_knn import CosineKnn
 from recfuse.bench.cases.fuse_topk import FuseTopk
 from recfuse.bench.cases.topk import Topk
@@ -267,6 +268,50 @@ def test_als_peers_reach_the_objective_of_recfuse() -> None:
     assert len(answers) >= 2
     for theirs in answers[1:]:
         assert case.referee(inputs).compare(answers[0], theirs) is None
+
+
+def test_a_peer_whose_objective_recfuse_does_not_reach_differs() -> None:
+    case = Als(n_users=60, n_items=40, nnz=700, factors=4)
+    referee = case.referee(case.inputs())
+    answers = [{"objective": 1.0}, {"objective": 0.998}, {"objective": 1.01}, {"objective": 1.03}]
+    referee.measures = lambda answer: answer  # type: ignore[method-assign,assignment]
+    verdicts = [referee.compare(answers[0], answer) for answer in answers]  # type: ignore[arg-type]
+    assert [verdict is None for verdict in verdicts] == [True, False, True, False]
+
+
+EXPLICIT_SIZES = {"n_users": 300, "n_items": 200, "nnz": 5000, "factors": 8}
+
+
+def test_explicit_als_is_judged_by_the_error_of_its_ratings() -> None:
+    case = ExplicitAls(**EXPLICIT_SIZES, peer_iterations=4, our_iterations=3)
+    inputs = case.inputs()
+    referee = case.referee(inputs)
+    ready = case.ours()[0].prepare(case, inputs, 1)
+    ours = ready.answer(ready.call())
+    assert referee.verify(ours) is None
+    assert referee.compare(ours, ours) is None
+    mean_alone = {name: 0 * values for name, values in ours.items()} | {"mean": ours["mean"]}
+    assert "that of the mean" in referee.verify(mean_alone)
+    assert referee.compare(ours, mean_alone) is None  # a peer may be slower
+    assert "recfuse does not reach" in referee.compare(mean_alone, ours)
+    dense = user_items(inputs).toarray().astype(np.float64)
+    predicted = ours["users"].astype(np.float64) @ ours["items"].T + ours["mean"]
+    predicted += ours["user_biases"][:, None] + ours["item_biases"][None, :]
+    expected = np.sqrt(((dense - predicted)[dense > 0] ** 2).mean())
+    assert referee.measures(ours)["rmse"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Attempting to use")  # SciPy's BLAS beside its own threads
+def test_explicit_als_peers_reach_no_lower_error() -> None:
+    pytest.importorskip("cmfrec")
+    case = ExplicitAls(**EXPLICIT_SIZES, peer_iterations=4, our_iterations=7)
+    inputs = case.inputs()
+    ours, theirs = (
+        ready.answer(ready.call())
+        for ready in (one.prepare(case, inputs, 1) for one in case.contenders())
+    )
+    assert case.referee(inputs).compare(ours, theirs) is None
+    assert case.referee(inputs).verify(theirs) is None
 
 
 def test_a_cosine_update_is_a_pair_of_items_of_one_user() -> None:

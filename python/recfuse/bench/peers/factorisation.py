@@ -1,9 +1,10 @@
-"""Implicit ALS by implicit and irspack, on the same objective."""
+"""ALS by implicit, irspack (implicit feedback) and cmfrec (ratings), on the same objectives."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import scipy.sparse as sp
 
 from recfuse.bench.case import Answer, Contender, Inputs, Ready
@@ -12,11 +13,19 @@ from recfuse.bench.steps import Steps
 
 if TYPE_CHECKING:
     from recfuse.bench.cases.als import Als
+    from recfuse.bench.cases.als_explicit import ExplicitAls
 
-__all__ = ["ALPHA", "REGULARIZATION", "als_peers"]
+__all__ = [
+    "ALPHA",
+    "EXPLICIT_REGULARIZATION",
+    "REGULARIZATION",
+    "als_peers",
+    "explicit_als_peers",
+]
 
 ALPHA = 1.0
 REGULARIZATION = 0.01
+EXPLICIT_REGULARIZATION = 5.0
 
 
 def als_peers() -> list[Contender]:
@@ -96,3 +105,50 @@ def _implicit(case: Als, inputs: Inputs, num_threads: int) -> Ready:
         return {"users": model.user_factors, "items": model.item_factors}
 
     return Ready(Steps(fit), answer)
+
+
+def explicit_als_peers(iterations: int) -> list[Contender]:
+    """Return the peers."""
+    return [
+        Contender(
+            "cmfrec",
+            "cmfrec",
+            "cmfrec",
+            _cmfrec,
+            "the ratings as COO, with which it begins",
+            f"CMF.fit, {iterations} iterations of its conjugate gradients, nothing after them",
+            {"OPENBLAS_NUM_THREADS": "1"},  # its own threads call BLAS for small vectors
+        )
+    ]
+
+
+def _cmfrec(case: ExplicitAls, inputs: Inputs, num_threads: int) -> Ready:
+    from cmfrec import CMF
+
+    ratings = sp.coo_matrix(user_items(inputs))
+
+    def fit() -> Any:
+        model = CMF(
+            k=case.factors,
+            lambda_=EXPLICIT_REGULARIZATION,
+            method="als",
+            use_cg=True,
+            finalize_chol=False,
+            niter=case.peer_iterations,
+            nthreads=num_threads,
+            use_float=True,
+            precompute_for_predictions=False,
+            verbose=False,
+        )
+        return model.fit(ratings)
+
+    def answer(model: Any) -> Answer:
+        return {
+            "users": model.A_,
+            "items": model.B_,
+            "user_biases": model.user_bias_,
+            "item_biases": model.item_bias_,
+            "mean": np.array([model.glob_mean_]),
+        }
+
+    return Ready(fit, answer)

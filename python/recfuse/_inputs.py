@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
+from recfuse.backend import resolve_backend
 from recfuse.interactions import Interactions
 
 __all__ = [
@@ -133,19 +134,34 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
+    csr = x if _is_canonical(x) else _made_canonical(x, name)
+    if not isinstance(csr, sp.csr_array):
+        csr = sp.csr_array(csr)
+    values = _as_float32(csr.data, name)
+    if values is csr.data:
+        return csr
+    return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
+
+
+def _is_canonical(x: Any) -> bool:
+    """Whether `x` is CSR that needs neither a change nor an error, told in one pass."""
+    if x.format != "csr" or len(x.indices) != len(x.data):
+        return False
+    return bool(resolve_backend("cpu").ops.is_canonical_csr(x.indptr, x.indices, x.shape))
+
+
+def _made_canonical(x: Any, name: str) -> sp.csr_array:
     if x.format in ("csr", "csc", "bsr"):
         check_structure(x, name)
     elif x.format == "coo":
         _check_coordinates(x, name)
     csr = x if isinstance(x, sp.csr_array) else sp.csr_array(x)
-    if not csr.has_canonical_format:
-        # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
-        csr = csr.astype(np.float64, copy=True)
-        csr.sum_duplicates()
-    values = _as_float32(csr.data, name)
-    if values is csr.data:
+    if csr.has_canonical_format:
         return csr
-    return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
+    # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
+    csr = csr.astype(np.float64, copy=True)
+    csr.sum_duplicates()
+    return csr
 
 
 def is_sparse(x: Any) -> bool:

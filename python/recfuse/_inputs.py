@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -265,16 +265,22 @@ def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generato
     return np.random.default_rng(int(random_state))
 
 
-CsrParts = tuple[NDArray[np.int64], NDArray[np.int32], tuple[int, int], Float32 | None]
+class CsrParts(NamedTuple):
+    """A sparse matrix that `as_csr` has checked, as the compiled modules take it."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    shape: tuple[int, int]
+    values: Float32
 
 
 def csr_parts(csr: sp.csr_array) -> CsrParts:
-    """Return (indptr, indices, shape, values) as the compiled modules take them."""
+    """Return a matrix of `as_csr` in parts, without a copy where the types are right."""
     if csr.shape[1] > np.iinfo(np.int32).max:
         raise ValueError(
             f"sparse matrices must have at most 2147483647 columns; got {csr.shape[1]}"
         )
-    return (
+    return CsrParts(
         np.ascontiguousarray(csr.indptr, np.int64),
         np.ascontiguousarray(csr.indices, np.int32),
         csr.shape,
@@ -283,15 +289,24 @@ def csr_parts(csr: sp.csr_array) -> CsrParts:
 
 
 def as_filters(exclude: Any, allow: Any) -> dict[str, Any]:
-    """Return the three filters of a search as the compiled modules take them."""
+    """Return the three filters of a search as the compiled modules take them.
+
+    A matrix may come in parts, where a model has checked it already.
+    """
     allow_ids = None
     if allow is not None and not is_sparse(allow):
         allow_ids, allow = _as_id32(allow, "allow"), None
     return {
-        "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
-        "allow": None if allow is None else csr_parts(as_csr(allow, "allow")),
+        "exclude": _filter_parts(exclude, "exclude"),
+        "allow": _filter_parts(allow, "allow"),
         "allow_ids": allow_ids,
     }
+
+
+def _filter_parts(x: Any, name: str) -> CsrParts | None:
+    if x is None or isinstance(x, CsrParts):
+        return x
+    return csr_parts(as_csr(x, name))
 
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:

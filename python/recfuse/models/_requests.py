@@ -15,6 +15,8 @@ __all__ = ["filter_rows", "left_out", "rows_of_users"]
 
 def rows_of_users(user_ids: ArrayLike, n_users: int) -> NDArray[np.int64]:
     """Return known user ids as a vector."""
+    if type(user_ids) is int and 0 <= user_ids < n_users:  # the usual request
+        return np.array([user_ids])
     return check_ids(as_ids(user_ids, "user_ids"), n_users, "user_ids")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from recfuse._inputs import (
     as_float,
     as_ids,
     as_int,
+    as_matrix,
     as_num_threads,
     as_rng,
     check_ids,
@@ -33,6 +35,7 @@ Ids = NDArray[np.int32]
 Scores = NDArray[np.float32]
 Callback = Callable[[int, float, "float | None"], Any]
 
+_WEIGHT = np.ones((1, 1))  # of the only modality
 _PAIRS = 1 << 16  # scored at a time: their user vectors are copied
 
 
@@ -240,9 +243,9 @@ class AlternatingLeastSquares(Estimator):
 
     def _made_once(self, name: str, factors: Float32, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made anew where factors or parameters are others than last time."""
-        key = (factors, *self.get_params(deep=False).values())
+        key = (factors, *(getattr(self, parameter) for parameter in self._parameter_names()))
         made = vars(self).setdefault("_made", {})
-        if name not in made or any(a is not b for a, b in zip(made[name][0], key, strict=True)):
+        if name not in made or not all(map(operator.is_, made[name][0], key)):
             made[name] = key, make()
         return made[name][1]
 
@@ -327,8 +330,17 @@ class AlternatingLeastSquares(Estimator):
             factors, biases = self._fold_in(filter_rows(user_items, "user_items", shape))
         else:
             factors, biases = self.user_factors_[users], self.user_biases_[users]
-        queries = self._user_vectors(factors, biases)
-        ids, scores = self._scores().topk(queries, k, exclude=excluded, allow=allow)
+        # What a search by name would check again is all made here.
+        ids, scores = self._scores()._search(
+            [as_matrix(v, "user_factors_") for v in self._user_vectors(factors, biases).values()],
+            _WEIGHT,
+            k,
+            fusion="sum",
+            missing="renormalise",
+            exclude=None if excluded is None else csr_parts(excluded),
+            allow=allow,
+            contributions=False,
+        )
         return ids, scores
 
     def predict(self, user_ids: ArrayLike, item_ids: ArrayLike) -> Scores:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
+from recfuse._named import named
 from recfuse.backend import resolve_backend
 from recfuse.interactions import Interactions
 
@@ -93,6 +94,7 @@ def _as_array(x: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} must have rows of one length; got {type(x).__name__}") from error
 
 
+@named("fuse_topk")
 def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
     """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given."""
     if not isinstance(x, Mapping):
@@ -277,9 +279,7 @@ class CsrParts(NamedTuple):
 def csr_parts(csr: sp.csr_array) -> CsrParts:
     """Return a matrix of `as_csr` in parts, without a copy where the types are right."""
     if csr.shape[1] > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"sparse matrices must have at most 2147483647 columns; got {csr.shape[1]}"
-        )
+        raise ValueError(f"matrix must have at most 2147483647 columns; got {csr.shape[1]}")
     return CsrParts(
         np.ascontiguousarray(csr.indptr, np.int64),
         np.ascontiguousarray(csr.indices, np.int32),

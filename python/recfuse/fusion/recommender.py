@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids, as_rng, check_ids, is_sparse
+from recfuse._named import named
 from recfuse.fusion._arguments import (
     behaviour_models,
     content_blocks,
@@ -114,6 +115,7 @@ class MultimodalRecommender(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("fit")
     def fit(
         self,
         user_items: Any,
@@ -243,6 +245,7 @@ class MultimodalRecommender(Estimator):
             num_threads=self.num_threads,
         )
 
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,
@@ -314,6 +317,7 @@ class MultimodalRecommender(Estimator):
     def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
         return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
 
+    @named("explain")
     def explain(self, user_id: int, item_id: int, *, n_because: int = 3) -> Explanation:
         """Say what each modality contributes to a score, and which of the history speaks for it.
 
@@ -351,6 +355,7 @@ class MultimodalRecommender(Estimator):
         contributions = dict(zip(self.modalities_, parts[0, 0].tolist(), strict=True))
         return Explanation(float(scores[0, 0]), contributions, because)
 
+    @named("recommend_new_items")
     def recommend_new_items(
         self, user_ids: ArrayLike, items: Mapping[str, ArrayLike], k: int = 10
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

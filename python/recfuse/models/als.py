@@ -23,6 +23,7 @@ from recfuse._inputs import (
     check_ids,
     csr_parts,
 )
+from recfuse._named import named
 from recfuse._progress import progress
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
@@ -155,6 +156,7 @@ class AlternatingLeastSquares(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("als")
     def fit(
         self, user_items: Any, *, callback: Callback | None = None, show_progress: bool = False
     ) -> AlternatingLeastSquares:
@@ -279,6 +281,7 @@ class AlternatingLeastSquares(Estimator):
             factors = np.hstack([factors, ones, offsets[:, None]])
         return {"factors": factors}
 
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,
@@ -343,6 +346,7 @@ class AlternatingLeastSquares(Estimator):
         )
         return ids, scores
 
+    @named("predict")
     def predict(self, user_ids: ArrayLike, item_ids: ArrayLike) -> Scores:
         """Predict the scores (ratings, where explicit) of pairs: the very scores of `recommend`.
 
@@ -373,6 +377,7 @@ class AlternatingLeastSquares(Estimator):
             scores[part] = self._scores().score_pairs(queries, pairs)[0]
         return scores
 
+    @named("fold_in")
     def fold_in(self, user_items: Any) -> Float32:
         """Solve for the factors of users that the model has not seen.
 
@@ -410,6 +415,7 @@ class AlternatingLeastSquares(Estimator):
         solver.global_mean = self.global_mean_
         return solver
 
+    @named("similar_items")
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Find the other items with the largest cosine between factors.
 
@@ -432,6 +438,7 @@ class AlternatingLeastSquares(Estimator):
         check_fitted(self, "item_factors_")
         return self._similar(self.item_factors_, item_ids, "item_ids", k)
 
+    @named("similar_users")
     def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Find the other users with the largest cosine between factors; as `similar_items`."""
         check_fitted(self, "user_factors_")

@@ -11,7 +11,8 @@ __all__ = ["named"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ARGUMENT = re.compile(r"\w+(\[[^\]]*\])?(\.\w+)? must ")  # no op in front of it
+# Without an op in front of it; a variable of the environment, in capitals, is no argument.
+_ARGUMENT = re.compile(r"[a-z]\w*(\[[^\]]*\])?(\.\w+)? must ")
 
 
 def named(op: str) -> Callable[[F], F]:

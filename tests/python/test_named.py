@@ -88,7 +88,13 @@ def test_what_names_its_op_or_no_argument_is_left_alone():
         with pytest.raises(ValueError) as caught:
             call(ValueError(message))
         assert str(caught.value) == f"inner: {message}"
-    for args in (("other: k must be 1",), ("singular",), (), (3, "k must be 1")):
+    for args in (
+        ("other: k must be 1",),
+        ("RECFUSE_X must be 1",),
+        ("singular",),
+        (),
+        (3, "k must be 1"),
+    ):
         with pytest.raises(IndexError) as index_error:
             call(IndexError(*args))
         assert index_error.value.args == args

@@ -13,10 +13,10 @@ installed := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # setting up comes first; the builds use every core by themselves
-.PHONY: help demo test build-cpp test-cpp instructions lint format types check bench sanitize cross clean
+.PHONY: help demo test build-cpp test-cpp instructions lint format types check bench sanitize sanitize-python cross clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "make %-16s %s\n", $$1, $$2}'
 
 demo: $(requirements)-demo $(installed) ## set up, build, and run the main job on real films
 	@$(BIN)/recfuse demo
@@ -58,6 +58,10 @@ bench: $(requirements)-bench $(installed) ## time the ops beside their peers, OP
 sanitize: $(requirements)-dev ## every test under ASan + UBSan, and under TSan
 	@tools/sanitize.sh address,undefined
 	@tools/sanitize.sh thread
+
+sanitize-python: $(requirements)-dev ## the same for the Python tests alone
+	@tools/sanitize.sh address,undefined python
+	@tools/sanitize.sh thread python
 
 cross: $(requirements)-dev $(installed) ## tests for ARM and for an x86 CPU without AVX, emulated
 	@tools/cross.sh

@@ -68,6 +68,18 @@ inline CsrView view(const CsrParts& csr) {
 
 inline CsrView view(const std::optional<CsrParts>& csr) { return csr ? view(*csr) : CsrView{}; }
 
+/// Whether SciPy's parts, as they are, can be a view. False is no error yet: Python finds out why, and may mend it.
+inline bool is_canonical_csr(const py::array& indptr, const py::array& indices,
+                             std::pair<std::int64_t, std::int64_t> shape) {
+  const auto check = [&]<class Index>(Index) {
+    if (!py::isinstance<Array<Index>>(indptr) || !py::isinstance<Array<Index>>(indices)) return false;
+    const auto row_starts = py::reinterpret_borrow<Array<Index>>(indptr);
+    const auto columns = py::reinterpret_borrow<Array<Index>>(indices);
+    return recfuse::is_canonical_csr(span_of(row_starts), span_of(columns), shape.first, shape.second);
+  };
+  return check(std::int32_t{}) || check(std::int64_t{});
+}
+
 template <class T>
 Array<T> new_matrix(std::int64_t rows, std::int64_t cols) {
   return Array<T>(std::vector<py::ssize_t>{rows, cols});

@@ -8,6 +8,8 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The ops on the CPU.";
   recfuse::bindings::bind_all<recfuse::bindings::Cpu>(m);
   recfuse::bindings::bind_ceilings(m);
+  m.def("is_canonical_csr", &recfuse::bindings::is_canonical_csr, py::arg("indptr"), py::arg("indices"),
+        py::arg("shape"));
   m.def("active_isa", &recfuse::active_isa);
   m.def("available_isas", &recfuse::available_isas);
   m.def("set_isa", &recfuse::set_isa, py::arg("name"));

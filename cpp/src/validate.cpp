@@ -126,7 +126,9 @@ void validate_sparse_values(const CsrView& csr, const char* op, const char* argu
 }
 
 void validate_allow_ids(std::span<const std::int32_t> ids, std::int64_t n_items, const std::string& op) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
+  int wrong = 0;  // without branches: what is wrong takes longer to say than that nothing is
+  for (const std::int32_t id : ids) wrong |= id < 0 || id >= n_items ? 1 : 0;
+  for (std::size_t i = 0; wrong != 0; ++i) {
     if (ids[i] >= 0 && ids[i] < n_items) continue;
     fail<std::out_of_range>(op, ": allow[", i, "] must be in [0, ", n_items, "); got ", ids[i]);
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from typing import Any, TypeVar
@@ -17,8 +18,9 @@ class Estimator:
     """Base of the estimators: what ``__init__`` is given is stored untouched, by name."""
 
     @classmethod
-    def _parameter_names(cls) -> list[str]:
-        return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    @functools.cache  # a signature takes longer than a small search
+    def _parameter_names(cls) -> tuple[str, ...]:
+        return tuple(name for name in inspect.signature(cls.__init__).parameters if name != "self")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; those of nested estimators as ``name__param``."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
+from recfuse._named import named
+from recfuse.backend import resolve_backend
 from recfuse.interactions import Interactions
 
 __all__ = [
@@ -92,6 +94,7 @@ def _as_array(x: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} must have rows of one length; got {type(x).__name__}") from error
 
 
+@named("fuse_topk")
 def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
     """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given."""
     if not isinstance(x, Mapping):
@@ -133,19 +136,34 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
+    csr = x if _is_canonical(x) else _made_canonical(x, name)
+    if not isinstance(csr, sp.csr_array):
+        csr = sp.csr_array(csr)
+    values = _as_float32(csr.data, name)
+    if values is csr.data:
+        return csr
+    return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
+
+
+def _is_canonical(x: Any) -> bool:
+    """Whether `x` is CSR that needs neither a change nor an error, told in one pass."""
+    if x.format != "csr" or len(x.indices) != len(x.data):
+        return False
+    return bool(resolve_backend("cpu").ops.is_canonical_csr(x.indptr, x.indices, x.shape))
+
+
+def _made_canonical(x: Any, name: str) -> sp.csr_array:
     if x.format in ("csr", "csc", "bsr"):
         check_structure(x, name)
     elif x.format == "coo":
         _check_coordinates(x, name)
     csr = x if isinstance(x, sp.csr_array) else sp.csr_array(x)
-    if not csr.has_canonical_format:
-        # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
-        csr = csr.astype(np.float64, copy=True)
-        csr.sum_duplicates()
-    values = _as_float32(csr.data, name)
-    if values is csr.data:
+    if csr.has_canonical_format:
         return csr
-    return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
+    # A copy, because inputs are read-only; in float64, because float32 stops counting at 2^24.
+    csr = csr.astype(np.float64, copy=True)
+    csr.sum_duplicates()
+    return csr
 
 
 def is_sparse(x: Any) -> bool:
@@ -249,16 +267,20 @@ def as_rng(random_state: int | np.random.Generator | None) -> np.random.Generato
     return np.random.default_rng(int(random_state))
 
 
-CsrParts = tuple[NDArray[np.int64], NDArray[np.int32], tuple[int, int], Float32 | None]
+class CsrParts(NamedTuple):
+    """A sparse matrix that `as_csr` has checked, as the compiled modules take it."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    shape: tuple[int, int]
+    values: Float32
 
 
 def csr_parts(csr: sp.csr_array) -> CsrParts:
-    """Return (indptr, indices, shape, values) as the compiled modules take them."""
+    """Return a matrix of `as_csr` in parts, without a copy where the types are right."""
     if csr.shape[1] > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"sparse matrices must have at most 2147483647 columns; got {csr.shape[1]}"
-        )
-    return (
+        raise ValueError(f"matrix must have at most 2147483647 columns; got {csr.shape[1]}")
+    return CsrParts(
         np.ascontiguousarray(csr.indptr, np.int64),
         np.ascontiguousarray(csr.indices, np.int32),
         csr.shape,
@@ -267,15 +289,24 @@ def csr_parts(csr: sp.csr_array) -> CsrParts:
 
 
 def as_filters(exclude: Any, allow: Any) -> dict[str, Any]:
-    """Return the three filters of a search as the compiled modules take them."""
+    """Return the three filters of a search as the compiled modules take them.
+
+    A matrix may come in parts, where a model has checked it already.
+    """
     allow_ids = None
     if allow is not None and not is_sparse(allow):
         allow_ids, allow = _as_id32(allow, "allow"), None
     return {
-        "exclude": None if exclude is None else csr_parts(as_csr(exclude, "exclude")),
-        "allow": None if allow is None else csr_parts(as_csr(allow, "allow")),
+        "exclude": _filter_parts(exclude, "exclude"),
+        "allow": _filter_parts(allow, "allow"),
         "allow_ids": allow_ids,
     }
+
+
+def _filter_parts(x: Any, name: str) -> CsrParts | None:
+    if x is None or isinstance(x, CsrParts):
+        return x
+    return csr_parts(as_csr(x, name))
 
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import check_keys
+from recfuse._named import named
 
 __all__ = ["check_shapes", "check_widths", "first_of", "presence_flags", "weight_rows"]
 
@@ -42,6 +43,7 @@ def check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
             raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
 
 
+@named("fuse_topk")
 def presence_flags(
     present: Mapping[str, ArrayLike] | None, items: dict[str, Scores]
 ) -> NDArray[np.uint8] | None:
@@ -68,6 +70,7 @@ def presence_flags(
     return flags
 
 
+@named("fuse_topk")
 def weight_rows(
     weights: Mapping[str, ArrayLike] | None, modalities: list[str], n_queries: int
 ) -> NDArray[np.float64]:

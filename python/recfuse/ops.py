@@ -20,6 +20,7 @@ from recfuse._inputs import (
     check_structure,
     csr_parts,
 )
+from recfuse._named import named
 from recfuse._streamed import search_in_blocks
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
@@ -30,6 +31,7 @@ Ids = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
 
+@named("topk")
 def topk(
     queries: ArrayLike,
     items: ArrayLike,
@@ -111,6 +113,7 @@ def topk(
     return search_in_blocks(search, "topk", {"": items}, exclude=exclude, allow=allow)
 
 
+@named("fuse_topk")
 def fuse_topk(
     queries: Mapping[str, ArrayLike],
     items: Mapping[str, ArrayLike],
@@ -192,6 +195,7 @@ def fuse_topk(
     return search_in_blocks(search, "fuse_topk", items, present, exclude=exclude, allow=allow)
 
 
+@named("cosine_knn")
 def cosine_knn(
     matrix: Any,
     k: int,
@@ -276,6 +280,7 @@ def cosine_knn(
     return sp.csr_array((scores[found], ids[found], indptr), shape=(n_rows, n_rows))
 
 
+@named("neighbour_topk")
 def neighbour_topk(
     user_items: Any,
     neighbours: Any,

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 import recfuse
 from helpers import assert_same_bytes, normal
+from recfuse import _core
 
 
 def broken(form: str, **parts: object) -> sp.sparray:
@@ -53,6 +54,47 @@ def test_no_sparse_format_is_converted_unseen(form, parts, message, rng):
     queries, items = normal(rng, 3, 5), normal(rng, 12, 5)
     with pytest.raises(ValueError, match=message):
         recfuse.topk(queries, items, 3, exclude=broken(form, **parts))
+
+
+CANONICAL = ([0, 2, 2, 4], [1, 3, 0, 11])
+
+
+@pytest.mark.parametrize(
+    ("indptr", "indices", "usable"),
+    [
+        (*CANONICAL, True),
+        ([0, 2, 2, 3], [1, 3, 0, FAR], True),  # behind the last row is nobody's
+        ([1, 2, 2, 4], [1, 3, 0, 11], False),
+        ([0, 2, 1, 4], [1, 3, 0, 11], False),
+        ([0, 2, -1, 4], [1, 3, 0, 11], False),
+        ([0, 2, 2, 5], [1, 3, 0, 11], False),
+        ([0, FAR, 2, 4], [1, 3, 0, 11], False),
+        ([0, 2, 2], [1, 3, 0, 11], False),
+        ([0, 2, 2, 4, 4], [1, 3, 0, 11], False),
+        ([], [], False),
+        (CANONICAL[0], [1, 3, 0, 12], False),
+        (CANONICAL[0], [-1, 3, 0, 11], False),
+        (CANONICAL[0], [3, 1, 0, 11], False),
+        (CANONICAL[0], [1, 1, 0, 11], False),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_one_pass_tells_what_must_not_be_trusted(indptr, indices, usable, dtype):
+    arrays = np.array(indptr, dtype), np.array(indices, dtype)
+    assert _core.is_canonical_csr(*arrays, (3, 12)) == usable
+
+
+def test_row_starts_and_columns_of_two_types_are_told_apart():
+    """SciPy makes no such matrix, but takes attributes that do."""
+    indptr, indices = np.array(CANONICAL[0], np.int64), np.array(CANONICAL[1], np.int32)
+    assert not _core.is_canonical_csr(indptr, indices, (3, 12))
+    assert not _core.is_canonical_csr(indptr.astype(float), indices.astype(float), (3, 12))
+    assert not _core.is_canonical_csr(np.repeat(indptr, 2)[::2], indices.astype(np.int64), (3, 12))
+    matrix = broken("csr", indptr=indptr, indices=indices)
+    assert recfuse.topk(np.eye(3), np.ones((12, 3)), 12, exclude=matrix)[0][2].tolist()[-2:] == [
+        -1,
+        -1,
+    ]
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "lil", "dok"])

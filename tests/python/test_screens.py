@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
@@ -159,6 +160,24 @@ def test_lists_of_allowed_items(rng, share):
     assert_all_equal(lambda: recfuse.topk(queries, items, 20, allow=allowed))
     rows = sp.csr_array((rng.random((70, 4000)) < share).astype(np.float32))
     assert_all_equal(lambda: recfuse.topk(queries, items, 20, allow=rows))
+
+
+@pytest.mark.parametrize("n_queries", [1, 5, 20])
+@pytest.mark.parametrize("kind", ["normal", "skewed norms"])  # one class of sizes, and several
+def test_one_list_for_few_queries(rng, kind, n_queries):
+    """Gathered or marked, in any order, in whole panels or across their ends."""
+    items, queries = vectors(rng, kind, 5000, 32), vectors(rng, "normal", n_queries, 32)
+    items[40], items[3000] = np.inf, np.nan  # these are in no tile
+    lists = [np.flatnonzero(rng.random(5000) < share) for share in (0.02, 0.1, 0.5)]
+    lists += [np.arange(first, last) for first, last in ((31, 33), (100, 1700), (4967, 5000))]
+    lists += [rng.permutation(5000)[:900], np.repeat(np.arange(500), 3), np.arange(0)]
+    every_row = np.arange(5000)
+    for allowed in lists:
+        search = functools.partial(recfuse.topk, queries, items, 20)
+        assert_all_equal(lambda search=search, allowed=allowed: search(allow=allowed))
+        others = np.broadcast_to(~np.isin(every_row, allowed), (n_queries, 5000))
+        expected = search(exclude=sp.csr_array(others.astype(np.float32)))
+        assert_same_bytes(search(allow=allowed), expected)
 
 
 def test_an_index_that_is_asked_again_and_again(rng):

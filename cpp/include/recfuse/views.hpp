@@ -1,7 +1,9 @@
 // Views of memory that the caller owns: trivially copyable, no ownership, 64-bit offsets.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace recfuse {
 
@@ -36,6 +38,23 @@ struct CsrView {
   const std::int32_t* row_indices(std::int64_t i) const { return indices + indptr[i]; }
   const float* row_values(std::int64_t i) const { return values + indptr[i]; }
 };
+
+/// Whether these parts make a CsrView: row starts from 0 that never decrease and end within the indices, and in every
+/// row columns in [0, cols) that ascend without repeats. Reads nothing outside of the spans, whatever they hold.
+template <class Index>
+bool is_canonical_csr(std::span<const Index> indptr, std::span<const Index> indices, std::int64_t rows,
+                      std::int64_t cols) {
+  if (static_cast<std::int64_t>(indptr.size()) != rows + 1 || indptr.front() != 0) return false;
+  for (std::size_t row = 0; row + 1 < indptr.size(); ++row) {
+    const auto begin = static_cast<std::size_t>(indptr[row]), end = static_cast<std::size_t>(indptr[row + 1]);
+    if (indptr[row + 1] < indptr[row] || end > indices.size()) return false;
+    if (begin == end) continue;
+    int descends = 0;  // without branches, which would cost more than the comparison
+    for (std::size_t j = begin + 1; j < end; ++j) descends |= indices[j - 1] >= indices[j] ? 1 : 0;
+    if (descends != 0 || indices[begin] < 0 || indices[end - 1] >= cols) return false;
+  }
+  return true;
+}
 
 /// Results of a top-k: row i belongs to query i, best first, short rows padded with -1 and -inf.
 struct TopkOut {

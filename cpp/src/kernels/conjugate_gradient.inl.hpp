@@ -46,21 +46,6 @@ void round_rows(const float* rows, std::int64_t stride, std::int64_t columns, st
 constexpr int kPassRows = 4;                          // independent sums hide the latency of the additions
 constexpr std::int64_t kFarRows = 24, kNearRows = 6;  // asked for in the second cache, and in the first
 
-/// The sums of the lanes of four vectors.
-inline void sum_four(const Floats* x, float* sums) {
-#if defined(__AVX512F__)
-  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
-  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
-  const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-  const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-  const __m512 four = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
-  const __m256 two = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
-  _mm_storeu_ps(sums, _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1)));
-#else
-  for (int i = 0; i < 4; ++i) sums[i] = sum_lanes(x[i]);
-#endif
-}
-
 /// Where a pass finds the words of its rows.
 template <bool kIndexed>
 struct PassRows {

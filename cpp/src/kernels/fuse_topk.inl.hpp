@@ -119,26 +119,39 @@ void pack_panel(const float* const* rows, const float* scales, int n_rows, int w
 // Rows that are not neighbours surprise the memory; of long ones it guesses the rest.
 constexpr std::int64_t kRowsAhead = 6, kBytesAhead = 1024;
 
+/// The products of a query and the whole vectors of a row, to be added up.
+inline Floats multiply_row(const float* query, const float* row, std::int64_t n) {
+  // Four partial sums hide the latency of the additions.
+  Floats s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
+  std::int64_t k = 0;
+  for (; k + 4 * kFloats <= n; k += 4 * kFloats) {
+    s0 = multiply_add(load(query + k), load(row + k), s0);
+    s1 = multiply_add(load(query + k + kFloats), load(row + k + kFloats), s1);
+    s2 = multiply_add(load(query + k + 2 * kFloats), load(row + k + 2 * kFloats), s2);
+    s3 = multiply_add(load(query + k + 3 * kFloats), load(row + k + 3 * kFloats), s3);
+  }
+  for (; k + kFloats <= n; k += kFloats) s0 = multiply_add(load(query + k), load(row + k), s0);
+  return add(add(s0, s1), add(s2, s3));
+}
+
 void score_rows(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                 std::int64_t n_rows, std::int64_t n, float* out) {
-  for (std::int64_t i = 0; i < n_rows; ++i) {
-    const float* row = items + (ids == nullptr ? i : ids[i]) * stride;
-    if (ids != nullptr && i + kRowsAhead < n_rows && ids[i + kRowsAhead] - ids[i] != kRowsAhead) {
-      const char* const ahead = reinterpret_cast<const char*>(items + ids[i + kRowsAhead] * stride);
-      for (std::int64_t byte = 0; byte < 4 * n && byte < kBytesAhead; byte += 64) __builtin_prefetch(ahead + byte);
+  constexpr int kTogether = 4;  // adding the lanes of four rows up takes hardly longer than those of one
+  for (std::int64_t begin = 0; begin < n_rows; begin += kTogether) {
+    Floats products[kTogether] = {zero(), zero(), zero(), zero()};
+    float rests[kTogether] = {}, sums[kTogether];
+    const int n_together = static_cast<int>(n_rows - begin < kTogether ? n_rows - begin : kTogether);
+    for (int r = 0; r < n_together; ++r) {
+      const std::int64_t i = begin + r;
+      const float* row = items + (ids == nullptr ? i : ids[i]) * stride;
+      if (ids != nullptr && i + kRowsAhead < n_rows && ids[i + kRowsAhead] - ids[i] != kRowsAhead) {
+        const char* const ahead = reinterpret_cast<const char*>(items + ids[i + kRowsAhead] * stride);
+        for (std::int64_t byte = 0; byte < 4 * n && byte < kBytesAhead; byte += 64) __builtin_prefetch(ahead + byte);
+      }
+      products[r] = multiply_row(query, row, n);
+      for (std::int64_t k = n / kFloats * kFloats; k < n; ++k) rests[r] += query[k] * row[k];
     }
-    // Four partial sums hide the latency of the additions.
-    Floats s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
-    std::int64_t k = 0;
-    for (; k + 4 * kFloats <= n; k += 4 * kFloats) {
-      s0 = multiply_add(load(query + k), load(row + k), s0);
-      s1 = multiply_add(load(query + k + kFloats), load(row + k + kFloats), s1);
-      s2 = multiply_add(load(query + k + 2 * kFloats), load(row + k + 2 * kFloats), s2);
-      s3 = multiply_add(load(query + k + 3 * kFloats), load(row + k + 3 * kFloats), s3);
-    }
-    for (; k + kFloats <= n; k += kFloats) s0 = multiply_add(load(query + k), load(row + k), s0);
-    float sum = sum_lanes(add(add(s0, s1), add(s2, s3)));
-    for (; k < n; ++k) sum += query[k] * row[k];
-    out[i] = sum;
+    sum_four(products, sums);
+    for (int r = 0; r < n_together; ++r) out[begin + r] = sums[r] + rests[r];
   }
 }

@@ -61,7 +61,8 @@ bool Filters::excludes(std::int64_t query, std::int32_t id) const {
 }
 
 bool Filters::allows(std::int64_t query, std::int32_t id) const {
-  return (allowed == nullptr || allowed[id] != 0) && (!allow.given() || contains(allow, query, id));
+  return (allowed == nullptr || (allowed[id / 32] >> (id % 32) & 1) != 0) &&
+         (!allow.given() || contains(allow, query, id));
 }
 
 }  // namespace recfuse

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "recfuse/views.hpp"
@@ -38,7 +39,8 @@ class ExactTopk {
 struct Filters {
   CsrView exclude;
   CsrView allow;
-  const char* allowed = nullptr;  // or null: a flag per item, for all queries
+  const std::uint32_t* allowed = nullptr;          // or null: a bit per item, for all queries
+  std::span<const std::int32_t> allowed_ids = {};  // the same items
 
   bool given() const { return exclude.given() || chooses(); }
   bool chooses() const { return allow.given() || allowed != nullptr; }

@@ -13,7 +13,6 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kTileFloats = 1 << 18;   // 1 MiB of packed items: half an L2, or a piece of the L3
 constexpr std::int64_t kQueryFloats = 1 << 17;  // packed queries that stay in L2 while panels of items pass by
-constexpr std::int64_t kFewQueries = 6;         // up to here, rows read once beat packed panels
 constexpr int kMaxPanelEntries = 14 * 32;
 
 }  // namespace

@@ -12,6 +12,8 @@ namespace recfuse {
 
 class FloatScreen {
  public:
+  static constexpr std::int64_t kFewQueries = 6;  // up to here, rows read once beat packed panels
+
   /// Queries [first, last) of a block.
   struct Packed {
     std::int64_t first, last;

@@ -16,8 +16,9 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kTrialQueries = 28;
-// Of the items: below, an allow-list is gathered and scanned in float32; above, the rounded scan asks it of candidates.
-constexpr double kSparseAllowList = 0.25;
+// Up to this share of the items, those of an allow-list are gathered and scanned in float32; above, the rounded scan
+// marks them. A gathered row must be fetched, which only several queries share (docs/performance.md).
+constexpr double kSparseAllowList = 0.25, kSparseForFew = 0.08;
 
 void search_in_float32(const FusedItems& items, const ScanOrder& order, const FuseTopkArgs& args, const TopkOut& out,
                        const MatrixView<double>& parts) {
@@ -28,15 +29,33 @@ void search_in_float32(const FusedItems& items, const ScanOrder& order, const Fu
 }
 
 /// Answers queries [first, last); returns how many items were scored canonically.
-std::int64_t search_rounded(const RoundedItems& items, const FuseTopkArgs& args, const char* allowed,
+std::int64_t search_rounded(const RoundedItems& items, const FuseTopkArgs& args, const std::uint32_t* allowed,
                             std::int64_t first, std::int64_t last, const TopkOut& out,
                             const MatrixView<double>& parts) {
   const Queries queries(items.items(), args, items.order());
-  const Filters filters{args.exclude, args.allow, allowed};
+  const Filters filters{args.exclude, args.allow, allowed, args.allow_ids};
   const RoundedScreen screen(queries, items, filters);
   Search search(screen, queries, filters);
   search.run(first, last, out, parts);
   return search.n_scored();
+}
+
+/// Rising, without repeats: `ids`, or `sorted` where those are not so yet.
+std::span<const std::int32_t> rising(std::span<const std::int32_t> ids, std::vector<std::int32_t>& sorted) {
+  bool rises = true;
+  for (std::size_t i = 1; i < ids.size(); ++i) rises &= ids[i - 1] < ids[i];
+  if (rises) return ids;
+  sorted.assign(ids.begin(), ids.end());
+  std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  return sorted;
+}
+
+/// A bit for every item of an allow-list.
+std::vector<std::uint32_t> bits_of(const FuseTopkArgs& args, std::int64_t n_items) {
+  std::vector<std::uint32_t> bits(args.has_allow_ids ? static_cast<std::size_t>(n_items / 32 + 1) : 0, 0);
+  for (const std::int32_t id : args.allow_ids) bits[static_cast<std::size_t>(id / 32)] |= 1U << (id % 32);
+  return bits;
 }
 
 }  // namespace
@@ -47,7 +66,7 @@ struct FusedIndex::State {
   ScreenChoice screen;
 
   explicit State(const FusedItemsArgs& args)
-      : items(args), all(items.scan_order(FloatScreen::tile_items(items.total_dim()), nullptr)), screen(items) {}
+      : items(args), all(items.scan_order(FloatScreen::tile_items(items.total_dim()))), screen(items) {}
 };
 
 FusedIndex::FusedIndex(const FusedItemsArgs& args) : state_(std::make_unique<State>(args)) {}
@@ -62,29 +81,28 @@ SearchPlan FusedIndex::plan() const { return state_->screen.plan(); }
 void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts) const {
   const FusedItems& items = state_->items;
   validate(args, items.args(), out, parts);
-  std::vector<std::int32_t> allowed(args.allow_ids.begin(), args.allow_ids.end());
-  if (!std::is_sorted(allowed.begin(), allowed.end())) std::sort(allowed.begin(), allowed.end());
-  allowed.erase(std::unique(allowed.begin(), allowed.end()), allowed.end());
-  const bool few_allowed = args.has_allow_ids && static_cast<double>(allowed.size()) <=
-                                                     kSparseAllowList * static_cast<double>(items.n_items());
+  const double sparse = args.queries[0].rows <= FloatScreen::kFewQueries ? kSparseForFew : kSparseAllowList;
+  const bool few_allowed =
+      args.has_allow_ids && static_cast<double>(args.allow_ids.size()) <= sparse * static_cast<double>(items.n_items());
   ScreenChoice::Handle rounded = few_allowed ? nullptr : state_->screen.rounded_for(args);
   if (!rounded) {
     if (!args.has_allow_ids) return search_in_float32(items, state_->all, args, out, parts);
-    const ScanOrder order = items.scan_order(FloatScreen::tile_items(items.total_dim()), &allowed);
+    std::vector<std::int32_t> sorted;
+    const ScanOrder order =
+        items.scan_order(FloatScreen::tile_items(items.total_dim()), rising(args.allow_ids, sorted));
     return search_in_float32(items, order, args, out, parts);
   }
-  std::vector<char> is_allowed(static_cast<std::size_t>(args.has_allow_ids ? items.n_items() : 0), 0);
-  for (const std::int32_t id : allowed) is_allowed[static_cast<std::size_t>(id)] = 1;
-  const char* const flags = args.has_allow_ids ? is_allowed.data() : nullptr;
+  const std::vector<std::uint32_t> bits = bits_of(args, items.n_items());
+  const std::uint32_t* const allowed = args.has_allow_ids ? bits.data() : nullptr;
   const std::int64_t n = args.queries[0].rows;
   std::int64_t first = 0;
   if (rounded->format() == Format::kInt8 && !state_->screen.tried(args)) {
     // The first queries are answered in int8 and tell whether that is fine enough for the rest.
     first = std::min(n, kTrialQueries);
-    const std::int64_t n_scored = search_rounded(*rounded, args, flags, 0, first, out, parts);
+    const std::int64_t n_scored = search_rounded(*rounded, args, allowed, 0, first, out, parts);
     rounded = state_->screen.learn(args, first, n_scored);
   }
-  if (first < n) search_rounded(*rounded, args, flags, first, n, out, parts);
+  if (first < n) search_rounded(*rounded, args, allowed, first, n, out, parts);
 }
 
 void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "isa/dispatch.hpp"
 #include "parallel_for.hpp"
@@ -77,23 +78,31 @@ void FusedItems::measure_norms() {
   });
 }
 
-ScanOrder FusedItems::scan_order(std::int64_t tile_items, const std::vector<std::int32_t>* allowed) const {
+ScanOrder FusedItems::scan_order(std::int64_t tile_items) const {
+  std::vector<std::int32_t> all(static_cast<std::size_t>(n_items()));
+  std::iota(all.begin(), all.end(), 0);
+  ScanOrder order = scan_order(tile_items, all);
+  order.scattered = false;
+  return order;
+}
+
+ScanOrder FusedItems::scan_order(std::int64_t tile_items, std::span<const std::int32_t> allowed) const {
   ScanOrder order;
-  std::vector<std::vector<std::int32_t>> by_group(groups_.size());
-  const std::int64_t n = allowed == nullptr ? n_items() : static_cast<std::int64_t>(allowed->size());
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int32_t id = allowed == nullptr ? static_cast<std::int32_t>(i) : (*allowed)[static_cast<std::size_t>(i)];
-    if (irregular_[static_cast<std::size_t>(id)]) {
-      order.irregular_ids.push_back(id);
-    } else {
-      by_group[static_cast<std::size_t>(group_of(id))].push_back(id);
-    }
+  order.scattered = true;
+  order.ids.resize(allowed.size());
+  std::size_t n_regular = 0;
+  for (const std::int32_t id : allowed) {
+    order.ids[n_regular] = id;
+    n_regular += irregular(id) ? 0 : 1;
+    if (irregular(id)) order.irregular_ids.push_back(id);
   }
-  for (std::size_t group = 0; group < by_group.size(); ++group) {
-    const auto start = static_cast<std::int64_t>(order.ids.size());
-    order.ids.insert(order.ids.end(), by_group[group].begin(), by_group[group].end());
-    const auto stop = static_cast<std::int64_t>(order.ids.size());
-    for (std::int64_t begin = start; begin < stop; begin += tile_items) {
+  order.ids.resize(n_regular);
+  std::vector<std::size_t> ends(groups_.size(), n_regular);
+  if (groups_.size() > 1) ends = sort_by_group(order.ids);
+  std::int64_t begin = 0;
+  for (std::size_t group = 0; group < groups_.size(); ++group) {
+    const auto stop = static_cast<std::int64_t>(ends[group]);
+    for (; begin < stop; begin = order.tiles.back().end) {
       order.tiles.push_back({begin, std::min(begin + tile_items, stop), static_cast<int>(group)});
       for (int m = 0; m < n_modalities(); ++m) {
         float largest = 0;
@@ -105,6 +114,17 @@ ScanOrder FusedItems::scan_order(std::int64_t tile_items, const std::vector<std:
     }
   }
   return order;
+}
+
+/// Leaves the ids of a group in their order; returns where the groups end.
+std::vector<std::size_t> FusedItems::sort_by_group(std::vector<std::int32_t>& ids) const {
+  std::vector<std::size_t> ends(groups_.size() + 1, 0);
+  for (const std::int32_t id : ids) ++ends[static_cast<std::size_t>(group_of(id)) + 1];
+  std::partial_sum(ends.begin(), ends.end(), ends.begin());
+  const std::vector<std::int32_t> before = ids;
+  for (const std::int32_t id : before) ids[ends[static_cast<std::size_t>(group_of(id))]++] = id;
+  ends.pop_back();  // every beginning has become the end
+  return ends;
 }
 
 void FusedItems::pack(const kernels::KernelTable& kernels, const ScanOrder& order, const Tile& tile, std::int64_t begin,

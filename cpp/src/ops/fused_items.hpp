@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct ScanOrder {
   std::vector<Tile> tiles;
   std::vector<float> tile_norms;            // (tiles, modalities): the largest screen norm in the tile
   std::vector<std::int32_t> irregular_ids;  // scored canonically for every query
+  bool scattered = false;                   // of some items only: their rows lie apart in memory
 };
 
 class FusedItems {
@@ -51,8 +53,10 @@ class FusedItems {
   /// Whether the item leaves the range of the screen, or has an infinity or a NaN.
   bool irregular(std::int32_t id) const { return irregular_[static_cast<std::size_t>(id)] != 0; }
 
-  /// The scan of all items, or of those in `allowed` (rising ids).
-  ScanOrder scan_order(std::int64_t tile_items, const std::vector<std::int32_t>* allowed) const;
+  /// The scan of all items.
+  ScanOrder scan_order(std::int64_t tile_items) const;
+  /// Of those in `allowed` (rising ids) only.
+  ScanOrder scan_order(std::int64_t tile_items, std::span<const std::int32_t> allowed) const;
 
   /// Interleaves tile items [begin, end) of the scan, at most nr, all modalities behind one another.
   void pack(const kernels::KernelTable& kernels, const ScanOrder& order, const Tile& tile, std::int64_t begin,
@@ -64,6 +68,7 @@ class FusedItems {
   }
   void assign_groups();
   void measure_norms();
+  std::vector<std::size_t> sort_by_group(std::vector<std::int32_t>& ids) const;
 
   std::vector<MatrixView<const float>> matrices_;
   std::vector<std::string> names_;

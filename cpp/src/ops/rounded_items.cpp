@@ -310,6 +310,18 @@ void RoundedItems::append_positions(std::span<const std::int32_t> ids, std::vect
   out.resize(out.size() - n_irregular);
 }
 
+std::vector<std::uint32_t> RoundedItems::position_bits(std::span<const std::int32_t> ids) const {
+  std::call_once(positions_made_, [&] { find_positions(); });
+  std::vector<std::uint32_t> bits(order_.ids.size() / 32 + 2, 0);
+  const auto n_runs = static_cast<std::int32_t>(run_ends_.size());
+  for (const std::int32_t id : ids) {
+    const Position position = positions_[static_cast<std::size_t>(id)];
+    const std::uint32_t regular = position.run < n_runs ? 1 : 0;
+    bits[static_cast<std::size_t>(position.at / 32)] |= regular << (position.at % 32);
+  }
+  return bits;
+}
+
 void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* norms,
                               AlignedVector<std::int32_t>& rows) const {
   const Tile& t = order_.tiles[tile];

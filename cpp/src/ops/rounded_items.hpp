@@ -51,6 +51,8 @@ class RoundedItems {
   const ScanOrder& order() const { return order_; }
   /// Appends where these items are in the scan, by rising tile; irregular ones are not.
   void append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const;
+  /// A bit for every position of the scan that has one of these items; one word more than needed.
+  std::vector<std::uint32_t> position_bits(std::span<const std::int32_t> ids) const;
   int n_classes() const { return n_classes_; }
   int class_of(std::size_t tile) const { return classes_[tile]; }
 

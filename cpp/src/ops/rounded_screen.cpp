@@ -28,6 +28,12 @@ std::int32_t round_threshold(double x) {
   return down < kLargest ? static_cast<std::int32_t>(down) : kLargest;
 }
 
+/// The 32 bits from bit `begin` on; the word behind the last of them must be there.
+std::uint32_t bits_from(const std::uint32_t* bits, std::int64_t begin) {
+  const std::uint64_t word = bits[begin / 32], next = bits[begin / 32 + 1];
+  return static_cast<std::uint32_t>((next << 32 | word) >> (begin % 32));
+}
+
 }  // namespace
 
 RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters)
@@ -35,7 +41,9 @@ RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, 
       items_(items),
       filters_(filters),
       kernels_(kernel_table()),
-      screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {}
+      screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {
+  if (filters.allowed != nullptr) allowed_positions_ = items.position_bits(filters.allowed_ids);
+}
 
 int RoundedScreen::max_height() { return kMaxHeight; }
 
@@ -238,11 +246,9 @@ void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::Rounde
 /// A bit for every item of a tile that no query may get.
 void RoundedScreen::mark_disallowed(std::size_t tile, Scratch& scratch) const {
   const Tile& t = order().tiles[tile];
-  scratch.disallowed.assign(static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth), 0);
-  for (std::int64_t i = 0; i < t.end - t.begin; ++i) {
-    const bool refused = filters_.allowed[order().ids[static_cast<std::size_t>(t.begin + i)]] == 0;
-    scratch.disallowed[static_cast<std::size_t>(i / kPanelWidth)] |= static_cast<std::uint32_t>(refused)
-                                                                     << (i % kPanelWidth);
+  scratch.disallowed.clear();
+  for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
+    scratch.disallowed.push_back(~bits_from(allowed_positions_.data(), begin));
   }
 }
 
@@ -297,6 +303,11 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
     const std::uint32_t* refused = refuses() ? scratch.refused.data() : nullptr;
     const std::int64_t end = std::min(t.end, t.begin + scratch.ends[first] * kPanelWidth);
     for (std::int64_t begin = t.begin; begin < end; begin += kPanelWidth) {
+      const auto panel = static_cast<std::size_t>((begin - t.begin) / kPanelWidth);
+      if (filters_.allowed != nullptr && scratch.disallowed[panel] == ~0U) {  // lists often name neighbours
+        refused += height;
+        continue;
+      }
       const kernels::RoundedPanel items{rounded.panels + (begin - t.begin) * steps,
                                         &order().ids[static_cast<std::size_t>(begin)],
                                         static_cast<int>(std::min<std::int64_t>(kPanelWidth, end - begin)), refused};

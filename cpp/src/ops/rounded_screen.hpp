@@ -108,6 +108,7 @@ class RoundedScreen {
   const Filters& filters_;
   const kernels::KernelTable& kernels_;
   decltype(kernels::KernelTable::screen_int8) screen_;
+  std::vector<std::uint32_t> allowed_positions_;  // bits; empty without a list for all queries
 };
 
 }  // namespace recfuse

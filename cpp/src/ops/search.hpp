@@ -99,10 +99,12 @@ class Search {
 
 template <class Screen>
 void Search<Screen>::run(std::int64_t first, std::int64_t last, const TopkOut& out, const MatrixView<double>& parts) {
-  // Waking a thread takes as long as so many products.
-  constexpr std::int64_t kLeastProducts = 4 << 20;
-  const auto n_items = static_cast<std::int64_t>(screen_.order().ids.size());
-  const bool little = (last - first) * n_items * queries_.items().total_dim() < kLeastProducts;
+  // Waking a thread takes as long as so many products, or as fetching rows that lie apart for some of them.
+  constexpr std::int64_t kLeastProducts = 4 << 20, kProductsPerFetched = 8;
+  const ScanOrder& order = screen_.order();
+  const std::int64_t cost = (last - first) * (order.scattered ? kProductsPerFetched : 1);
+  const bool little =
+      cost * static_cast<std::int64_t>(order.ids.size()) * queries_.items().total_dim() < kLeastProducts;
   num_threads_ = little ? 1 : queries_.args().num_threads;
   const SearchCut cut =
       cut_search(first, last, num_threads_, screen_.panel_queries(), room(), n_tiles() <= screen_.chunk_tiles());

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from recfuse.fusion.recommender import Explanation, MultimodalRecommender
+from recfuse.fusion.explanation import Explanation
+from recfuse.fusion.recommender import MultimodalRecommender
 
 __all__ = ["Explanation", "MultimodalRecommender"]

@@ -19,6 +19,7 @@ __all__ = [
     "full_weights",
     "later_events",
     "list_length",
+    "new_item_vectors",
 ]
 
 
@@ -113,6 +114,25 @@ def content_blocks(
                 )
         blocks[name] = ContentBlock.fit(vectors, here, user_vectors)
     return blocks
+
+
+def new_item_vectors(
+    items: Mapping[str, ArrayLike], content: Mapping[str, ContentBlock]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.bool_]]]:
+    """Return vectors and presence of items that the catalogue does not have."""
+    unknown = [name for name in items if name not in content]
+    if unknown or not items:
+        raise ValueError(f"items must name modalities of {list(content)}; got {list(items)}")
+    vectors, present = {}, {}
+    for name, given in items.items():
+        block, matrix = content[name], as_matrix(given, f"items[{name!r}]")
+        if matrix.shape[1] != block.dim:
+            raise ValueError(
+                f"items[{name!r}] must have {block.dim} columns; got {matrix.shape[1]}"
+            )
+        present[name] = presence_of(matrix)
+        vectors[name] = block.vectors_of_new_items(matrix, present[name])
+    return vectors, present
 
 
 def _flags(present: ArrayLike, name: str, n_items: int) -> NDArray[np.bool_]:

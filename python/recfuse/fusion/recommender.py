@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,55 +10,36 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_ids, as_matrix, as_rng, check_ids, is_sparse
+from recfuse._inputs import as_csr, as_ids, as_rng, check_ids, is_sparse
+from recfuse._named import named
 from recfuse.fusion._arguments import (
     behaviour_models,
     content_blocks,
     full_weights,
     later_events,
     list_length,
+    new_item_vectors,
 )
-from recfuse.fusion._patterns import pattern, pattern_of_lists, union, values_at, without
+from recfuse.fusion._held_out import cached_scores, hold_out
+from recfuse.fusion._patterns import union
 from recfuse.fusion.blocks import (
     Block,
     ContentBlock,
     FactorBlock,
     NeighbourBlock,
     PopularityBlock,
-    presence_of,
 )
+from recfuse.fusion.explanation import Explanation, most_similar
 from recfuse.fusion.hybrid import HybridIndex
-from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.fusion.weights import fit_weights
 from recfuse.index import FusedIndex
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.models._requests import filter_rows, left_out
 
-__all__ = ["Explanation", "MultimodalRecommender"]
+__all__ = ["MultimodalRecommender"]
 
 POPULARITY = "popularity"
 _USERS_PER_BATCH = 4096
-_CANDIDATES_PER_MODALITY = 100
-_MOST_USERS_TO_FIT = 2000
-_HELD_OUT = 0.2
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why an item is recommended to a user.
-
-    Attributes
-    ----------
-    score : float
-        The score of `MultimodalRecommender.recommend`.
-    contributions : dict of str to float
-        What each modality adds to the score.
-    because : dict of str to list of (int, float)
-        Per modality, the items of the history most like this one, with their cosine.
-    """
-
-    score: float
-    contributions: dict[str, float]
-    because: dict[str, list[tuple[int, float]]]
 
 
 class MultimodalRecommender(Estimator):
@@ -135,6 +115,7 @@ class MultimodalRecommender(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("fit")
     def fit(
         self,
         user_items: Any,
@@ -190,9 +171,9 @@ class MultimodalRecommender(Estimator):
         if chosen is None:
             rng = as_rng(self.random_state)
             if later is None:
-                history, later = _hold_out(history, rng)
+                history, later = hold_out(history, rng)
             blocks = self._blocks(models, content, history, show_progress)
-            cached = self._cached_scores(blocks, history, later, rng)
+            cached = cached_scores(self._hybrid(blocks), history, later, rng)
             weights, ndcg = fit_weights(cached, k, rng)
             chosen = dict(zip(names, weights.tolist(), strict=True))
         if later is not None:
@@ -264,36 +245,7 @@ class MultimodalRecommender(Estimator):
             num_threads=self.num_threads,
         )
 
-    def _cached_scores(
-        self,
-        blocks: Mapping[str, Block],
-        history: sp.csr_array,
-        held_out: sp.csr_array,
-        rng: np.random.Generator,
-    ) -> CachedScores:
-        """Score the candidates of the held-out users: the best unseen items of every modality."""
-        new = without(pattern(held_out), history)
-        users = np.flatnonzero(np.diff(new.indptr))
-        if len(users) == 0:
-            raise ValueError("fit: validation must have at least 1 event that is new; got 0")
-        if len(users) > _MOST_USERS_TO_FIT:
-            users = np.sort(rng.choice(users, _MOST_USERS_TO_FIT, replace=False))
-        index, seen, relevant = self._hybrid(blocks), history[users], new[users]
-        pairs = None
-        for name in blocks:
-            alone = {other: float(other == name) for other in blocks}
-            ids, _, _ = index.topk(users, seen, _CANDIDATES_PER_MODALITY, alone, exclude=seen)
-            pairs = union(pattern_of_lists(ids, history.shape[1]), pairs)
-        assert pairs is not None
-        scores, present = index.zscores(users, seen, pairs)
-        return CachedScores(
-            pairs=pairs,
-            scores=scores,
-            present=present,
-            relevant=values_at(relevant, pairs) > 0,
-            n_relevant=np.diff(relevant.indptr).astype(np.int64),
-        )
-
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,
@@ -365,6 +317,7 @@ class MultimodalRecommender(Estimator):
     def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
         return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
 
+    @named("explain")
     def explain(self, user_id: int, item_id: int, *, n_because: int = 3) -> Explanation:
         """Say what each modality contributes to a score, and which of the history speaks for it.
 
@@ -398,10 +351,11 @@ class MultimodalRecommender(Estimator):
             if isinstance(block, ContentBlock):
                 vectors = block.items
             if vectors is not None and block.present[item[0]]:
-                because[name] = _most_similar(vectors, int(item[0]), history.indices, n_because)
+                because[name] = most_similar(vectors, int(item[0]), history.indices, n_because)
         contributions = dict(zip(self.modalities_, parts[0, 0].tolist(), strict=True))
         return Explanation(float(scores[0, 0]), contributions, because)
 
+    @named("recommend_new_items")
     def recommend_new_items(
         self, user_ids: ArrayLike, items: Mapping[str, ArrayLike], k: int = 10
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -428,22 +382,9 @@ class MultimodalRecommender(Estimator):
         """
         check_fitted(self, "models_")
         users = self._known_users(user_ids)
-        unknown = [name for name in items if name not in self.content_]
-        if unknown or not items:
-            raise ValueError(
-                f"items must name modalities of {list(self.content_)}; got {list(items)}"
-            )
-        vectors, present, queries = {}, {}, {}
+        vectors, present = new_item_vectors(items, self.content_)
         history = self.user_items_[users]
-        for name, given in items.items():
-            block, matrix = self.content_[name], as_matrix(given, f"items[{name!r}]")
-            if matrix.shape[1] != block.dim:
-                raise ValueError(
-                    f"items[{name!r}] must have {block.dim} columns; got {matrix.shape[1]}"
-                )
-            present[name] = presence_of(matrix)
-            vectors[name] = block.vectors_of_new_items(matrix, present[name])
-            queries[name] = block.queries(users, history).vectors
+        queries = {name: self.content_[name].queries(users, history).vectors for name in vectors}
         weights = {name: self.weights_[name] for name in vectors}
         if not any(weights.values()):
             weights = dict.fromkeys(vectors, 1.0)
@@ -456,28 +397,3 @@ class MultimodalRecommender(Estimator):
         )
         ids, scores = index.topk(queries, k, weights=weights)
         return ids, scores
-
-
-def _hold_out(history: sp.csr_array, rng: np.random.Generator) -> tuple[sp.csr_array, sp.csr_array]:
-    """Split the entries at random into the larger part and the held-out one."""
-    held = rng.random(history.nnz) < _HELD_OUT
-    rows = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
-    parts = [
-        as_csr(
-            sp.csr_array((history.data[m], (rows[m], history.indices[m])), shape=history.shape),
-            "user_items",
-        )
-        for m in (~held, held)
-    ]
-    return parts[0], parts[1]
-
-
-def _most_similar(
-    vectors: NDArray[np.float32], item: int, history: NDArray[np.int32], n: int
-) -> list[tuple[int, float]]:
-    others = history[history != item]
-    x, target = vectors[others].astype(np.float64), vectors[item].astype(np.float64)
-    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(target)
-    cosine = np.divide(x @ target, norms, out=np.zeros(len(x)), where=norms > 0)
-    best = np.argsort(-cosine, kind="stable")[:n]
-    return [(int(others[j]), float(cosine[j])) for j in best]

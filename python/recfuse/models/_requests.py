@@ -15,6 +15,8 @@ __all__ = ["filter_rows", "left_out", "rows_of_users"]
 
 def rows_of_users(user_ids: ArrayLike, n_users: int) -> NDArray[np.int64]:
     """Return known user ids as a vector."""
+    if type(user_ids) is int and 0 <= user_ids < n_users:  # the usual request
+        return np.array([user_ids])
     return check_ids(as_ids(user_ids, "user_ids"), n_users, "user_ids")
 
 
@@ -30,18 +32,12 @@ def filter_rows(matrix: Any, name: str, shape: tuple[int, int]) -> sp.csr_array 
 
 def left_out(user_items: Any, exclude: Any, shape: tuple[int, int]) -> sp.csr_array | None:
     """Return the pairs that a list must not have: the history given, and what is excluded."""
-    parts = [
-        m
-        for m in (
-            filter_rows(user_items, "user_items", shape),
-            filter_rows(exclude, "exclude", shape),
-        )
-        if m is not None
-    ]
-    if not parts:
-        return None
+    history = filter_rows(user_items, "user_items", shape)
+    excluded = filter_rows(exclude, "exclude", shape)
+    if history is None or excluded is None:  # values do not count in a filter
+        return history if excluded is None else excluded
     ones = [
         sp.csr_array((np.ones(len(m.indices), np.float32), m.indices, m.indptr), shape=shape)
-        for m in parts
+        for m in (history, excluded)
     ]
-    return ones[0] if len(ones) == 1 else as_csr(ones[0] + ones[1], "exclude")
+    return as_csr(ones[0] + ones[1], "exclude")

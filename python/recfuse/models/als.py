@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +17,13 @@ from recfuse._inputs import (
     as_float,
     as_ids,
     as_int,
+    as_matrix,
     as_num_threads,
     as_rng,
     check_ids,
     csr_parts,
 )
+from recfuse._named import named
 from recfuse._progress import progress
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
@@ -33,6 +36,7 @@ Ids = NDArray[np.int32]
 Scores = NDArray[np.float32]
 Callback = Callable[[int, float, "float | None"], Any]
 
+_WEIGHT = np.ones((1, 1))  # of the only modality
 _PAIRS = 1 << 16  # scored at a time: their user vectors are copied
 
 
@@ -155,6 +159,7 @@ class AlternatingLeastSquares(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("als")
     def fit(
         self, user_items: Any, *, callback: Callback | None = None, show_progress: bool = False
     ) -> AlternatingLeastSquares:
@@ -243,9 +248,9 @@ class AlternatingLeastSquares(Estimator):
 
     def _made_once(self, name: str, factors: Float32, make: Callable[[], Any]) -> Any:
         """Return ``make()``, made anew where factors or parameters are others than last time."""
-        key = (factors, *self.get_params(deep=False).values())
+        key = (factors, *(getattr(self, parameter) for parameter in self._parameter_names()))
         made = vars(self).setdefault("_made", {})
-        if name not in made or any(a is not b for a, b in zip(made[name][0], key, strict=True)):
+        if name not in made or not all(map(operator.is_, made[name][0], key)):
             made[name] = key, make()
         return made[name][1]
 
@@ -279,6 +284,7 @@ class AlternatingLeastSquares(Estimator):
             factors = np.hstack([factors, ones, offsets[:, None]])
         return {"factors": factors}
 
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,
@@ -330,10 +336,20 @@ class AlternatingLeastSquares(Estimator):
             factors, biases = self._fold_in(filter_rows(user_items, "user_items", shape))
         else:
             factors, biases = self.user_factors_[users], self.user_biases_[users]
-        queries = self._user_vectors(factors, biases)
-        ids, scores = self._scores().topk(queries, k, exclude=excluded, allow=allow)
+        # What a search by name would check again is all made here.
+        ids, scores = self._scores()._search(
+            [as_matrix(v, "user_factors_") for v in self._user_vectors(factors, biases).values()],
+            _WEIGHT,
+            k,
+            fusion="sum",
+            missing="renormalise",
+            exclude=None if excluded is None else csr_parts(excluded),
+            allow=allow,
+            contributions=False,
+        )
         return ids, scores
 
+    @named("predict")
     def predict(self, user_ids: ArrayLike, item_ids: ArrayLike) -> Scores:
         """Predict the scores (ratings, where explicit) of pairs: the very scores of `recommend`.
 
@@ -364,6 +380,7 @@ class AlternatingLeastSquares(Estimator):
             scores[part] = self._scores().score_pairs(queries, pairs)[0]
         return scores
 
+    @named("fold_in")
     def fold_in(self, user_items: Any) -> Float32:
         """Solve for the factors of users that the model has not seen.
 
@@ -401,6 +418,7 @@ class AlternatingLeastSquares(Estimator):
         solver.global_mean = self.global_mean_
         return solver
 
+    @named("similar_items")
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Find the other items with the largest cosine between factors.
 
@@ -423,6 +441,7 @@ class AlternatingLeastSquares(Estimator):
         check_fitted(self, "item_factors_")
         return self._similar(self.item_factors_, item_ids, "item_ids", k)
 
+    @named("similar_users")
     def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Find the other users with the largest cosine between factors; as `similar_items`."""
         check_fitted(self, "user_factors_")

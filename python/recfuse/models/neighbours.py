@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids, as_int, check_ids
+from recfuse._named import named
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
 from recfuse.models.weighting import weighted
 from recfuse.ops import cosine_knn, neighbour_topk
@@ -85,6 +86,7 @@ class ItemNeighbours(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("fit")
     def fit(self, user_items: Any, *, show_progress: bool = False) -> ItemNeighbours:
         """Find the neighbours of every item.
 
@@ -109,6 +111,7 @@ class ItemNeighbours(Estimator):
         self.user_items_ = history
         return self
 
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,
@@ -161,12 +164,14 @@ class ItemNeighbours(Estimator):
             num_threads=self.num_threads,
         )
 
+    @named("score")
     def score(self, user_items: Any) -> sp.csr_array:
         """Return the scores of all items that neighbours speak for, sparse, one row per history."""
         check_fitted(self, "similarity_")
         product = as_csr(user_items, "user_items").astype(np.float64) @ self.similarity_
         return sp.csr_array(product).sorted_indices()
 
+    @named("similar_items")
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Return the nearest other items, at most as many as the model keeps.
 
@@ -259,6 +264,7 @@ class UserNeighbours(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("fit")
     def fit(self, user_items: Any, *, show_progress: bool = False) -> UserNeighbours:
         """Find the neighbours of every user; parameters as `ItemNeighbours.fit`."""
         history = as_csr(user_items, "user_items")
@@ -267,6 +273,7 @@ class UserNeighbours(Estimator):
         self.user_items_ = history
         return self
 
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,
@@ -313,6 +320,7 @@ class UserNeighbours(Estimator):
             num_threads=self.num_threads,
         )
 
+    @named("similar_users")
     def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Return the nearest other users; as `ItemNeighbours.similar_items`."""
         check_fitted(self, "similarity_")

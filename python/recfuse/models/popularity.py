@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids
+from recfuse._named import named
 from recfuse.models._requests import left_out, rows_of_users
 from recfuse.ops import topk
 
@@ -45,6 +46,7 @@ class Popularity(Estimator):
         self.device = device
         self.num_threads = num_threads
 
+    @named("fit")
     def fit(self, user_items: Any, *, show_progress: bool = False) -> Popularity:
         """Count; `user_items` is sparse of shape (n_users, n_items). Returns self."""
         if self.by not in ("users", "values"):
@@ -60,6 +62,7 @@ class Popularity(Estimator):
         self.n_users_ = csr.shape[0]
         return self
 
+    @named("recommend")
     def recommend(
         self,
         user_ids: ArrayLike,

@@ -8,10 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from recfuse._inputs import as_csr
+from recfuse._named import named
 
 __all__ = ["bm25_weight", "tfidf_weight", "weighted"]
 
 
+@named("tfidf_weight")
 def tfidf_weight(user_items: Any) -> sp.csr_array:
     r"""Weight interactions by ``sqrt(r) * (log(n_items) - log1p(items of the user))``.
 
@@ -43,6 +45,7 @@ def tfidf_weight(user_items: Any) -> sp.csr_array:
     return sp.csr_array((data.astype(np.float32), csr.indices, csr.indptr), shape=csr.shape)
 
 
+@named("bm25_weight")
 def bm25_weight(user_items: Any, *, k1: float = 1.2, b: float = 0.75) -> sp.csr_array:
     r"""Weight interactions by Okapi BM25 [1]_ with items as documents and users as terms.
 

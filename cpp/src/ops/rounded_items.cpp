@@ -313,10 +313,10 @@ void RoundedItems::append_positions(std::span<const std::int32_t> ids, std::vect
 std::vector<std::uint32_t> RoundedItems::position_bits(std::span<const std::int32_t> ids) const {
   std::call_once(positions_made_, [&] { find_positions(); });
   std::vector<std::uint32_t> bits(order_.ids.size() / 32 + 2, 0);
-  const auto n_runs = static_cast<std::int32_t>(run_ends_.size());
+  const auto n_tiles = static_cast<std::int32_t>(order_.tiles.size());
   for (const std::int32_t id : ids) {
     const Position position = positions_[static_cast<std::size_t>(id)];
-    const std::uint32_t regular = position.run < n_runs ? 1 : 0;
+    const std::uint32_t regular = position.tile < n_tiles ? 1 : 0;
     bits[static_cast<std::size_t>(position.at / 32)] |= regular << (position.at % 32);
   }
   return bits;

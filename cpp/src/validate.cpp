@@ -227,13 +227,9 @@ void validate_num_threads(int num_threads, const std::string& op) {
 /// What validate_csr() demands, in loops without branches.
 bool rows_are_valid(const CsrView& csr, Order order) {
   for (std::int64_t row = 0; row < csr.rows; ++row) {
-    const std::int64_t n = csr.indptr[row + 1] - csr.indptr[row];
-    if (n < 0) return false;
-    const std::int32_t* const columns = csr.indices + csr.indptr[row];
-    int wrong = 0;
-    for (std::int64_t j = 0; j < n; ++j) wrong |= columns[j] < 0 || columns[j] >= csr.cols ? 1 : 0;
-    for (std::int64_t j = 1; j < n && order == Order::kAscending; ++j) wrong |= columns[j - 1] >= columns[j] ? 1 : 0;
-    if (wrong != 0) return false;
+    if (csr.row_size(row) < 0) return false;
+    const std::span columns(csr.row_indices(row), static_cast<std::size_t>(csr.row_size(row)));
+    if (order == Order::kAscending ? !ascends_within(columns, csr.cols) : !lies_within(columns, csr.cols)) return false;
   }
   return true;
 }

@@ -27,6 +27,7 @@ from recfuse._modalities import (
     presence_flags,
     weight_rows,
 )
+from recfuse._named import named
 from recfuse._normalised import normalised_topk
 from recfuse._rank_fusion import rank_fusion
 from recfuse.backend import resolve_backend
@@ -71,6 +72,7 @@ class FusedIndex:
     ([[3, 0]], [[2.0, 1.0]])
     """
 
+    @named("fuse_topk")
     def __init__(
         self,
         items: Mapping[str, ArrayLike],
@@ -152,6 +154,7 @@ class FusedIndex:
         """How many items the index has."""
         return len(next(iter(self._items.values())))
 
+    @named("fuse_topk")
     def topk(
         self,
         queries: Mapping[str, ArrayLike],
@@ -290,6 +293,7 @@ class FusedIndex:
         )
         return result
 
+    @named("score_pairs")
     def score_pairs(
         self,
         queries: Mapping[str, ArrayLike],
@@ -357,6 +361,7 @@ class FusedIndex:
         plan: dict[str, Any] = self._handle.plan()
         return plan
 
+    @named("add")
     def add(
         self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
     ) -> None:
@@ -368,6 +373,7 @@ class FusedIndex:
             joined, self._joined_presence(presence_flags(present, new), len(first_of(new)))
         )
 
+    @named("update")
     def update(
         self,
         ids: ArrayLike,
@@ -397,6 +403,7 @@ class FusedIndex:
         else:
             self._rebuild(replaced, None)
 
+    @named("remove")
     def remove(self, ids: ArrayLike) -> None:
         """Remove items; the ids of those behind them move up, as in ``numpy.delete``."""
         rows = self._known_ids(ids)

@@ -84,6 +84,22 @@ def test_exclude(screen, num_threads, rng, n_queries):
     assert not dense[np.arange(n_queries)[:, None], got[0]].any()
 
 
+def test_two_excluded_items_among_many(screen, num_threads, rng):
+    queries, items = normal(rng, 20, 12), normal(rng, 4000, 12)
+    best, _ = reference.topk(queries, items, 3)
+    excluded = np.zeros((20, 4000), bool)
+    excluded[np.arange(20), (best[:, 0] + 2048) % 4000] = True
+    excluded[np.arange(20), best[:, 1]] = True
+    got = recfuse.topk(
+        queries,
+        items,
+        30,
+        exclude=sp.csr_array(excluded, dtype=np.float32),
+        num_threads=num_threads,
+    )
+    assert_same_bytes(got, reference.topk(queries, items, 30, admitted=~excluded))
+
+
 def test_excluding_everything_leaves_padding(rng):
     exclude = sp.csr_array(np.ones((2, 5), np.float32))
     ids, scores = recfuse.topk(normal(rng, 2, 3), normal(rng, 5, 3), 4, exclude=exclude)

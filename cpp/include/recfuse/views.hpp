@@ -39,8 +39,25 @@ struct CsrView {
   const float* row_values(std::int64_t i) const { return values + indptr[i]; }
 };
 
+/// Whether columns lie in [0, n_columns); without branches, which would cost more than the comparisons.
+template <class Index>
+bool lies_within(std::span<const Index> columns, std::int64_t n_columns) {
+  int outside = 0;
+  for (const Index column : columns) outside |= column < 0 || column >= n_columns ? 1 : 0;
+  return outside == 0;
+}
+
+/// The same, and ascend without repeats.
+template <class Index>
+bool ascends_within(std::span<const Index> columns, std::int64_t n_columns) {
+  if (columns.empty()) return true;
+  int descends = 0;
+  for (std::size_t j = 1; j < columns.size(); ++j) descends |= columns[j - 1] >= columns[j] ? 1 : 0;
+  return descends == 0 && columns.front() >= 0 && columns.back() < n_columns;
+}
+
 /// Whether these parts make a CsrView: row starts from 0 that never decrease and end within the indices, and in every
-/// row columns in [0, cols) that ascend without repeats. Reads nothing outside of the spans, whatever they hold.
+/// row columns that ascend within [0, cols). Reads nothing outside of the spans, whatever they hold.
 template <class Index>
 bool is_canonical_csr(std::span<const Index> indptr, std::span<const Index> indices, std::int64_t rows,
                       std::int64_t cols) {
@@ -48,10 +65,7 @@ bool is_canonical_csr(std::span<const Index> indptr, std::span<const Index> indi
   for (std::size_t row = 0; row + 1 < indptr.size(); ++row) {
     const auto begin = static_cast<std::size_t>(indptr[row]), end = static_cast<std::size_t>(indptr[row + 1]);
     if (indptr[row + 1] < indptr[row] || end > indices.size()) return false;
-    if (begin == end) continue;
-    int descends = 0;  // without branches, which would cost more than the comparison
-    for (std::size_t j = begin + 1; j < end; ++j) descends |= indices[j - 1] >= indices[j] ? 1 : 0;
-    if (descends != 0 || indices[begin] < 0 || indices[end - 1] >= cols) return false;
+    if (!ascends_within(indices.subspan(begin, end - begin), cols)) return false;
   }
   return true;
 }

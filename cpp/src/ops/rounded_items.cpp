@@ -294,20 +294,24 @@ void RoundedItems::find_positions() const {
   }
 }
 
-/// Within a tile the order does not matter, so one pass over the ids is enough.
+/// Within a tile the order does not matter. Counters in turn: one would wait for itself, since neighbours share tiles.
 void RoundedItems::append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const {
+  constexpr std::size_t kTurns = 4;
   std::call_once(positions_made_, [&] { find_positions(); });
-  thread_local std::vector<std::size_t> next;
-  next.assign(order_.tiles.size() + 2, 0);
-  for (const std::int32_t id : ids) ++next[static_cast<std::size_t>(positions_[static_cast<std::size_t>(id)].tile) + 1];
-  const std::size_t begin = out.size(), n_irregular = next.back();
-  std::partial_sum(next.begin(), next.end(), next.begin());
-  out.resize(begin + ids.size());
-  for (const std::int32_t id : ids) {
-    const Position position = positions_[static_cast<std::size_t>(id)];
-    out[begin + next[static_cast<std::size_t>(position.tile)]++] = position.at;
+  thread_local std::vector<Position> found;
+  thread_local std::vector<std::uint32_t> next;  // (tiles, turns)
+  found.resize(ids.size());
+  next.assign((order_.tiles.size() + 1) * kTurns + 1, 0);
+  const auto counter = [](Position p, std::size_t i) { return static_cast<std::size_t>(p.tile) * kTurns + i % kTurns; };
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    found[i] = positions_[static_cast<std::size_t>(ids[i])];
+    ++next[counter(found[i], i) + 1];
   }
-  out.resize(out.size() - n_irregular);
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  const std::size_t begin = out.size(), n_regular = next[order_.tiles.size() * kTurns];
+  out.resize(begin + ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) out[begin + next[counter(found[i], i)]++] = found[i].at;
+  out.resize(begin + n_regular);
 }
 
 std::vector<std::uint32_t> RoundedItems::position_bits(std::span<const std::int32_t> ids) const {

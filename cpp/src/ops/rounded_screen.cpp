@@ -86,6 +86,7 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
     }
   }
   if (filters_.exclude.given()) {
+    packed.refused.reserve(static_cast<std::size_t>(filters_.exclude.indptr[last] - filters_.exclude.indptr[first]));
     packed.refused_ends.push_back(0);
     for (std::int64_t q = first; q < last; ++q) {
       const auto n_excluded = static_cast<std::size_t>(filters_.exclude.row_size(q));

@@ -7,18 +7,23 @@ inline std::int32_t order_key(float value) {
   return bits ^ ((bits >> 31) & 0x7fffffff);
 }
 
-/// Bit by bit from the highest that differs: how many reach what has been found so far with this bit set?
-inline float kth_largest_key(const std::int32_t* keys, std::int64_t n, std::int64_t k) {
+/// The k-th largest of value_at(i). Bit by bit from the highest that differs: how many reach what has been found so far
+/// with this bit set?
+template <class ValueAt>
+float kth_largest_of(std::int64_t n, std::int64_t k, std::int32_t* keys, ValueAt value_at) {
   std::int32_t smallest = 0x7fffffff, largest = -0x7fffffff - 1;
   for (std::int64_t i = 0; i < n; ++i) {
-    smallest = keys[i] < smallest ? keys[i] : smallest;
-    largest = keys[i] > largest ? keys[i] : largest;
+    const std::int32_t key = order_key(value_at(i));
+    keys[i] = key;
+    smallest = key < smallest ? key : smallest;
+    largest = key > largest ? key : largest;
   }
   // Unsigned from here on; the sign bit is the highest one then.
   constexpr std::uint32_t kSign = 0x80000000U;
   const std::uint32_t low = static_cast<std::uint32_t>(smallest) ^ kSign;
   const std::uint32_t high = static_cast<std::uint32_t>(largest) ^ kSign;
   std::uint32_t found = low;
+  std::int32_t kth = smallest;
   if (low != high) {
     const int highest = 31 - __builtin_clz(low ^ high);
     found = low >> highest >> 1 << highest << 1;  // what all have in common
@@ -29,10 +34,13 @@ inline float kth_largest_key(const std::int32_t* keys, std::int64_t n, std::int6
       if (count >= k) found |= bit;
       if (count == k) break;  // it parts the k largest from the rest
     }
+    const auto reached = static_cast<std::int32_t>(found ^ kSign);
+    kth = largest;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int32_t key = keys[i] >= reached ? keys[i] : largest;
+      kth = key < kth ? key : kth;
+    }
   }
-  const auto reached = static_cast<std::int32_t>(found ^ kSign);
-  std::int32_t kth = 0x7fffffff;
-  for (std::int64_t i = 0; i < n; ++i) kth = keys[i] >= reached && keys[i] < kth ? keys[i] : kth;
   const std::int32_t bits = kth ^ ((kth >> 31) & 0x7fffffff);
   float value;
   __builtin_memcpy(&value, &bits, sizeof value);
@@ -40,13 +48,11 @@ inline float kth_largest_key(const std::int32_t* keys, std::int64_t n, std::int6
 }
 
 float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys) {
-  for (std::int64_t i = 0; i < n; ++i) keys[i] = order_key(values[i]);
-  return kth_largest_key(keys, n, k);
+  return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i]; });
 }
 
 float kth_lower_end(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys) {
-  for (std::int64_t i = 0; i < n; ++i) keys[i] = order_key(values[i] - bounds[i]);
-  return kth_largest_key(keys, n, k);
+  return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i] - bounds[i]; });
 }
 
 std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids) {

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_labels", "as_timestamps", "as_values", "factorise", "positions"]
+__all__ = [
+    "as_labels",
+    "as_numbers",
+    "as_timestamps",
+    "as_values",
+    "factorise",
+    "missing_cells",
+    "positions",
+]
 
 Labels = NDArray[Any]
 Index = NDArray[np.intp]
@@ -38,11 +46,14 @@ def as_labels(x: Any, name: str) -> Labels:
     )
 
 
+def as_numbers(x: Any, name: str) -> NDArray[np.float64]:
+    """Return a new float64 array; NaN and infinity stay."""
+    return _real(x, name).astype(np.float64)
+
+
 def as_values(x: Any, name: str) -> NDArray[np.float32]:
     """Return a new, finite float32 array."""
-    column = _inferred(_as_column(x, name), name)
-    if column.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers; got dtype {column.dtype}")
+    column = _real(x, name)
     if column.dtype.kind == "f":
         _refuse_missing(np.isnan(column), column, name)
     with np.errstate(over="ignore"):  # what overflows float32 is reported below, with its row
@@ -76,6 +87,20 @@ def as_timestamps(x: Any, name: str) -> NDArray[np.int64]:
         row = int(column.argmax())
         raise ValueError(f"{name} must be below 2**63; got {column[row]} in row {row}")
     return column.astype(np.int64)
+
+
+def missing_cells(x: Any, name: str) -> NDArray[np.bool_]:
+    """Tell which cells of a column are missing: None, NaN, NaT, NA or masked."""
+    if isinstance(x, np.ma.MaskedArray):
+        return np.ma.getmaskarray(x) | missing_cells(x.data, name)
+    column = _as_column(x, name)
+    if column.dtype.kind == "O":
+        return _missing(column)
+    if column.dtype.kind == "M":
+        return np.asarray(np.isnat(column))
+    if column.dtype.kind in "fc":
+        return np.asarray(np.isnan(column))
+    return np.zeros(len(column), np.bool_)
 
 
 def factorise(labels: Labels, name: str) -> tuple[Index, Labels]:
@@ -174,6 +199,13 @@ def _as_object_labels(column: NDArray[Any], name: str) -> Labels:
         raise TypeError(
             f"{name} must be integers, strings or other hashable ids; got {kinds.pop().__name__}"
         )
+    return column
+
+
+def _real(x: Any, name: str) -> NDArray[Any]:
+    column = _inferred(_as_column(x, name), name)
+    if column.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers; got dtype {column.dtype}")
     return column
 
 

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from recfuse import storage
 from recfuse._base import Estimator
 from recfuse._inputs import check_structure
+from recfuse._label_codec import label_from_text, label_to_text
 from recfuse.errors import FormatError, NotFittedError
 
 __all__ = ["load", "save"]
@@ -24,11 +25,18 @@ _KIND = "estimator"
 # What a file may name, and where it lives; loading makes objects of nothing else.
 _MODULES = {
     "AlternatingLeastSquares": "recfuse.models",
+    "Cleaner": "recfuse.preprocess",
     "ContentBlock": "recfuse.fusion.blocks",
+    "EventReader": "recfuse.preprocess",
     "ItemNeighbours": "recfuse.models",
+    "L2Normalizer": "recfuse.preprocess",
     "LabelledModel": "recfuse.models",
+    "MinMax": "recfuse.preprocess",
+    "MissingValues": "recfuse.preprocess",
     "MultimodalRecommender": "recfuse.fusion",
+    "Pipeline": "recfuse.preprocess",
     "Popularity": "recfuse.models",
+    "Standardizer": "recfuse.preprocess",
     "UserNeighbours": "recfuse.models",
 }
 
@@ -104,6 +112,8 @@ def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, np.ndarray):
+        if value.dtype.kind == "O" and value.ndim == 1 and set(map(type, value)) - {str}:
+            return {"labels": _labels(value, name, arrays)}
         arrays[name] = value
         return {"array": name}
     if sp.issparse(value):
@@ -115,7 +125,12 @@ def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
         return {"list": [_encode(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"save: {name} must have strings as keys; got {list(value)}")
+            keys = np.fromiter(value, object, len(value))
+            values = list(value.values())
+            return {
+                "keys": _labels(keys, f"{name}.keys", arrays),
+                "values": _encode(values, f"{name}.values", arrays),
+            }
         return {"dict": {k: _encode(v, f"{name}.{k}", arrays) for k, v in value.items()}}
     if type(value).__name__ in _MODULES and type(value) is _class_named(type(value).__name__):
         return {
@@ -123,6 +138,13 @@ def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
             "state": {k: _encode(v, f"{name}.{k}", arrays) for k, v in _state(value).items()},
         }
     raise TypeError(f"save: {name} must be data; got {type(value).__name__}")
+
+
+def _labels(labels: Any, name: str, arrays: dict[str, Any]) -> str:
+    """Store ids of any known type as text; return the name of their array."""
+    texts = [label_to_text(label, name) for label in labels]
+    arrays[name] = np.fromiter(texts, object, len(texts))
+    return name
 
 
 def _state(value: Any) -> dict[str, Any]:
@@ -146,6 +168,11 @@ def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
         csr = sp.csr_array(tuple(parts), shape=tuple(value["shape"]))
         check_structure(csr, name)
         return csr
+    if "labels" in value:
+        return _decoded_labels(arrays[value["labels"]])
+    if "keys" in value:
+        keys = _decoded_labels(arrays[value["keys"]])
+        return dict(zip(keys, _decode(value["values"], arrays), strict=True))
     if "list" in value:
         return [_decode(v, arrays) for v in value["list"]]
     if "dict" in value:
@@ -162,3 +189,8 @@ def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
                 raise ValueError(f"{cls.__name__} has no parameter {name!r}")
             setattr(estimator, name, learned)
     return estimator
+
+
+def _decoded_labels(texts: Any) -> Any:
+    labels = [label_from_text(text) for text in texts]
+    return np.fromiter(labels, object, len(labels))

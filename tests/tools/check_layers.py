@@ -52,6 +52,7 @@ THREAD_HEADERS = {"thread", "future", "condition_variable", "pthread.h", "omp.h"
 # the files of the ground floor, and those may use no folder.
 FOLDERS: dict[str, set[str]] = {
     "models": set(),
+    "preprocess": set(),
     "fusion": {"models"},
     "features": {"serving"},
     "serving": set(),

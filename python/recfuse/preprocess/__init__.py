@@ -1,0 +1,24 @@
+"""From tables and matrices as they come to what models take: read, clean, scale, fill, check."""
+
+from __future__ import annotations
+
+from recfuse.preprocess._frames import read_table
+from recfuse.preprocess._step import Report, ReportLine
+from recfuse.preprocess.cleaning import Cleaner
+from recfuse.preprocess.events import EventReader
+from recfuse.preprocess.missing import MissingValues
+from recfuse.preprocess.pipeline import Pipeline
+from recfuse.preprocess.scaling import L2Normalizer, MinMax, Standardizer
+
+__all__ = [
+    "Cleaner",
+    "EventReader",
+    "L2Normalizer",
+    "MinMax",
+    "MissingValues",
+    "Pipeline",
+    "Report",
+    "ReportLine",
+    "Standardizer",
+    "read_table",
+]

@@ -8,11 +8,14 @@ from recfuse.preprocess.cleaning import Cleaner
 from recfuse.preprocess.events import EventReader
 from recfuse.preprocess.missing import MissingValues
 from recfuse.preprocess.pipeline import Pipeline
+from recfuse.preprocess.report import CheckReport, Finding, check
 from recfuse.preprocess.scaling import L2Normalizer, MinMax, Standardizer
 
 __all__ = [
+    "CheckReport",
     "Cleaner",
     "EventReader",
+    "Finding",
     "L2Normalizer",
     "MinMax",
     "MissingValues",
@@ -20,5 +23,6 @@ __all__ = [
     "Report",
     "ReportLine",
     "Standardizer",
+    "check",
     "read_table",
 ]

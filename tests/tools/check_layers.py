@@ -53,6 +53,7 @@ THREAD_HEADERS = {"thread", "future", "condition_variable", "pthread.h", "omp.h"
 FOLDERS: dict[str, set[str]] = {
     "models": set(),
     "preprocess": set(),
+    "privacy": {"models", "fusion"},
     "fusion": {"models"},
     "features": {"serving"},
     "serving": set(),

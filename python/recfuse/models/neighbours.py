@@ -36,7 +36,8 @@ class ItemNeighbours(Estimator):
     norm : {'full', 'corated'}, default='full'
     shrinkage : float, default=0.0
     min_support : int, default=1
-        As in `recfuse.cosine_knn`.
+        As in `recfuse.cosine_knn`. The users that two items must share: with k, no similarity rests
+        on fewer than k people (`recfuse.privacy`).
     bm25_k1, bm25_b : float, default=1.2, 0.75
     device : {'auto', 'cpu', 'cuda'}, default='auto'
     num_threads : int, default=0

@@ -174,7 +174,7 @@ def _of_events(
 ) -> list[Finding]:
     n = len(rows)
     pair = rows[inside].astype(np.int64) * shape[1] + columns[inside]
-    counts = {
+    counts: dict[str, tuple[Any, int]] = {
         "NaN": (np.count_nonzero(np.isnan(values)), n),
         "infinite": (np.count_nonzero(np.isinf(values)), n),
         "out of range": (n - np.count_nonzero(inside), n),
@@ -183,14 +183,16 @@ def _of_events(
         "users without events": (shape[0] - len(np.unique(rows[inside])), shape[0]),
         "items without events": (shape[1] - len(np.unique(columns[inside])), shape[1]),
     }
-    return [Finding("interactions", name, int(c), int(of)) for name, (c, of) in counts.items()]
+    return [Finding("interactions", name, int(c), of) for name, (c, of) in counts.items()]
 
 
 def _of_vectors(
     matrix: NDArray[Any], label: str, side: str, index: Index | None, n_ids: int
 ) -> list[Finding]:
     n = len(matrix)
-    nan, infinite, repeated = 0, 0, 0
+    nan: Any = 0
+    infinite: Any = 0
+    repeated = 0
     zero: list[Bools] = []
     usable: list[Bools] = []
     seen: set[bytes] = set()
@@ -207,7 +209,7 @@ def _of_vectors(
             seen.add(digest)
     is_zero = np.concatenate([*zero, np.zeros(0, bool)])
     is_usable = np.concatenate([*usable, np.zeros(0, bool)])
-    counts = {
+    counts: dict[str, tuple[Any, int]] = {
         "NaN": (nan, matrix.size),
         "infinite": (infinite, matrix.size),
         "zero vectors": (np.count_nonzero(is_zero), n),
@@ -221,4 +223,4 @@ def _of_vectors(
         counts["events covered"] = (np.count_nonzero(is_usable[known]), len(index))
     else:
         counts[f"{side} covered"] = (np.count_nonzero(is_usable), n)
-    return [Finding(label, name, int(c), int(of)) for name, (c, of) in counts.items()]
+    return [Finding(label, name, int(c), of) for name, (c, of) in counts.items()]

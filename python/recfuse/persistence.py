@@ -31,6 +31,7 @@ _MODULES = {
     "ItemNeighbours": "recfuse.models",
     "L2Normalizer": "recfuse.preprocess",
     "LabelledModel": "recfuse.models",
+    "MatrixCompletion": "recfuse.preprocess",
     "MinMax": "recfuse.preprocess",
     "MissingValues": "recfuse.preprocess",
     "MultimodalRecommender": "recfuse.fusion",

@@ -407,3 +407,35 @@ def test_a_labelled_model_has_any_ids_too(tmp_path):
     model.save(tmp_path / "m")
     again = recfuse.load(tmp_path / "m")
     assert again.recommend([("王", 2)], k=1)[0].tolist() == [[b"b"]]
+
+
+def test_one_file_from_the_table_to_the_list(tmp_path):
+    model = recfuse.LabelledModel(recfuse.ItemNeighbours(k=2))
+    pipeline = Pipeline([reader(), Cleaner(duplicates="sum"), model]).fit(TABLE)
+    expected = recfuse.LabelledModel(recfuse.ItemNeighbours(k=2)).fit(
+        reader().fit_transform(TABLE).deduplicate("sum")
+    )
+    pipeline.save(tmp_path / "all")
+    for other in (pipeline, recfuse.load(tmp_path / "all")):
+        items, scores = other.recommend(["bo", "王"], k=1)
+        want = expected.recommend(["bo", "王"], k=1)
+        assert items.tolist() == want[0].tolist() == [[7], [None]]
+        np.testing.assert_array_equal(scores, want[1])
+        assert len(other.transform(TABLE)) == 5
+    assert not hasattr(model, "users_")
+    with pytest.raises(TypeError, match="Pipeline: steps must end in a model; got Cleaner"):
+        Pipeline([reader(), Cleaner()]).fit(TABLE).recommend(["bo"])
+    with pytest.raises(TypeError, match=r"got LabelledModel.* as step 1"):
+        Pipeline([model, Cleaner()]).fit(TABLE)
+
+
+def test_encoders_of_features_are_steps(tmp_path):
+    pytest.importorskip("sklearn")
+    from recfuse.features import AttributeEncoder
+    from recfuse.preprocess import L2Normalizer
+
+    items = {"genre": ["剧情", "喜剧", None], "price": [1.0, 2.0, None]}
+    encoder = AttributeEncoder({"genre": "categorical", "price": "numeric"})
+    vectors = Pipeline([encoder, L2Normalizer()]).fit_transform(items)
+    expected = L2Normalizer().transform(encoder.fit(items).transform(items))
+    np.testing.assert_array_equal(vectors, expected)

@@ -16,6 +16,7 @@ from recfuse.errors import NotFittedError
 from recfuse.interactions import Interactions
 from recfuse.preprocess import (
     L2Normalizer,
+    MatrixCompletion,
     MinMax,
     MissingValues,
     Pipeline,
@@ -325,3 +326,46 @@ def test_an_error_leaves_the_old_fit_in_place(holes):
 def test_what_is_no_pipeline(steps, error):
     with pytest.raises(error, match="Pipeline: steps must "):
         Pipeline(steps).fit([[1.0]])
+
+
+def test_completion_equals_the_specification_of_als(rng, tmp_path):
+    """Ridge regressions in float64 for the folded-in rows, from the fitted factors of columns."""
+    true = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 8)) * 5 + 100
+    x = np.where(rng.random(true.shape) < 0.25, NAN, true)
+    step = MatrixCompletion(3, regularization=0.05, iterations=40).fit(x)
+    filled = step.transform(x)
+    gaps = np.isnan(x)
+    np.testing.assert_array_equal(filled[~gaps], x[~gaps])
+
+    mean, scale = np.nanmean(x, axis=0), np.nanstd(x, axis=0)
+    y, v = step.model_.item_factors_.astype(float), step.model_.item_biases_.astype(float)
+    for row in np.flatnonzero(gaps.any(axis=1)):
+        known = ~gaps[row]
+        z = ((x[row] - mean) / scale)[known].astype(np.float32)
+        features = np.column_stack([y[known], np.ones(known.sum())])
+        targets = z - step.model_.global_mean_ - v[known]
+        system = features.T @ features + 0.05 * np.eye(4)
+        solved = np.linalg.solve(system, features.T @ targets)
+        expected = step.model_.global_mean_ + solved[3] + v + y @ solved[:3]
+        np.testing.assert_allclose(
+            filled[row, ~known], (expected * scale + mean)[~known], rtol=1e-5
+        )
+
+    error = np.abs(filled - true)[gaps].mean()
+    assert error < 0.25 * np.abs(MissingValues().fit_transform(x) - true)[gaps].mean()
+    step.save(tmp_path / "f")
+    np.testing.assert_array_equal(recfuse.load(tmp_path / "f").transform(x), filled)
+
+
+def test_completion_of_rows_that_say_nothing():
+    x = np.array([[1.0, 4.0], [3.0, 8.0], [2.0, 6.0]])
+    report = Report()
+    step = MatrixCompletion(1).fit(x)
+    filled = step.transform([[NAN, NAN], [2.0, 6.0]], report=report)
+    np.testing.assert_allclose(filled, [[2, 6], [2, 6]], atol=1e-5)  # the means of the columns
+    assert report.as_dict()["MatrixCompletion"]["changed"] == 1
+    assert step.transform(x.astype(np.float32)).dtype == np.float32
+    with pytest.raises(ValueError, match="MatrixCompletion: x must have a value in every column"):
+        MatrixCompletion(1).fit([[1.0, NAN]])
+    with pytest.raises(ValueError, match=r"MatrixCompletion: x must have 2 columns .*; got 3"):
+        step.transform([[1.0, 3.0, 2.0]])

@@ -52,7 +52,7 @@ THREAD_HEADERS = {"thread", "future", "condition_variable", "pthread.h", "omp.h"
 # the files of the ground floor, and those may use no folder.
 FOLDERS: dict[str, set[str]] = {
     "models": set(),
-    "preprocess": set(),
+    "preprocess": {"models"},
     "privacy": {"models", "fusion"},
     "fusion": {"models"},
     "features": {"serving"},
@@ -61,7 +61,7 @@ FOLDERS: dict[str, set[str]] = {
     "datasets": set(),
     "compat": {"models"},
     "bench": {"datasets"},
-    "commands": {"models", "fusion", "evaluation"},
+    "commands": {"models", "fusion", "evaluation", "preprocess"},
     "demo": {"models", "fusion", "features", "serving", "evaluation", "datasets"},
 }
 # These tie the rest together, lazily.

@@ -22,6 +22,7 @@ from recfuse.models import (
     UserNeighbours,
 )
 from recfuse.persistence import load
+from recfuse.preprocess import read_table
 
 __all__ = ["evaluate", "fit", "new_model", "read_interactions", "recommend"]
 
@@ -60,16 +61,7 @@ def read_interactions(
     ValueError
         If the file is of another kind or a column is missing.
     """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError("reading tables needs pandas: pip install 'recfuse[frames]'") from error
-    if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
-    elif path.name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
-        frame = pd.read_csv(path, sep="\t" if ".tsv" in path.name else ",")
-    else:
-        raise ValueError(f"interactions must be a .csv, .tsv or .parquet file; got {path.name!r}")
+    frame = read_table(path)
     events = Interactions.from_frame(frame, user=user, item=item, value=value, timestamp=time)
     return events if at_least is None else events.at_least(at_least).compact()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recfuse.preprocess._frames import read_table
 from recfuse.preprocess._step import Report, ReportLine
 from recfuse.preprocess.cleaning import Cleaner
+from recfuse.preprocess.completion import MatrixCompletion
 from recfuse.preprocess.events import EventReader
 from recfuse.preprocess.missing import MissingValues
 from recfuse.preprocess.pipeline import Pipeline
@@ -17,6 +18,7 @@ __all__ = [
     "EventReader",
     "Finding",
     "L2Normalizer",
+    "MatrixCompletion",
     "MinMax",
     "MissingValues",
     "Pipeline",

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from recfuse._base import check_fitted
+from recfuse._base import Estimator, check_fitted
 from recfuse.preprocess._step import Report, Step
 
 __all__ = ["Pipeline"]
@@ -19,8 +19,10 @@ class Pipeline(Step):
 
     Parameters
     ----------
-    steps : sequence of steps
-        Any of `recfuse.preprocess`, or a pipeline. They are copied: `fit` leaves them alone.
+    steps : sequence of estimators
+        Steps of `recfuse.preprocess`, others with `fit` and `transform` (`AttributeEncoder`), or
+        pipelines; at the end also a model (`LabelledModel` speaks in the ids of an `EventReader`).
+        They are copied: `fit` leaves them alone.
 
     Attributes
     ----------
@@ -43,6 +45,16 @@ class Pipeline(Step):
     >>> pipeline.save(path)
     >>> bool((recfuse.load(path).transform(x) == pipeline.transform(x)).all())
     True
+
+    From a table to lists, in one object and one file:
+
+    >>> from recfuse.preprocess import Cleaner, EventReader
+    >>> table = {"who": ["ann", "ann", "bo", "bo"], "what": ["茶", "tea", "茶", "rice"]}
+    >>> model = recfuse.LabelledModel(recfuse.ItemNeighbours(k=2))
+    >>> reader = EventReader(user="who", item="what")
+    >>> pipeline = Pipeline([reader, Cleaner(duplicates="sum"), model]).fit(table)
+    >>> pipeline.recommend(["bo"], k=1)[0].tolist()
+    [['tea']]
     """
 
     takes_times = True
@@ -59,7 +71,7 @@ class Pipeline(Step):
     def fit_transform(
         self, x: Any, *, times: ArrayLike | None = None, report: Report | None = None
     ) -> Any:
-        """Fit every step and return what the last one makes of `x`.
+        """Fit every step and return what they make of `x`.
 
         Parameters
         ----------
@@ -71,7 +83,7 @@ class Pipeline(Step):
 
         Returns
         -------
-        What the last step returns.
+        What the last step returns; with a model at the end, what the model is fitted on.
 
         Raises
         ------
@@ -84,18 +96,37 @@ class Pipeline(Step):
         """
         steps = [copy.deepcopy(step) for step in self._checked()]
         for step in steps:
-            x = step.fit_transform(x, report=report, **_times_of(step, times))
+            if isinstance(step, Step):
+                x = step.fit_transform(x, report=report, **_times_of(step, times))
+            elif hasattr(step, "transform"):
+                x = step.fit(x).transform(x)
+            else:
+                step.fit(x)
         self.steps_ = steps
         return x
 
     def transform(
         self, x: Any, *, times: ArrayLike | None = None, report: Report | None = None
     ) -> Any:
-        """Return what the fitted steps make of `x`; as `fit_transform`."""
+        """Return what the fitted steps, without a model at the end, make of `x`.
+
+        Parameters, result and errors are those of `fit_transform`; NotFittedError before `fit`.
+        """
         check_fitted(self, "steps_")
         for step in self.steps_:
-            x = step.transform(x, report=report, **_times_of(step, times))
+            if isinstance(step, Step):
+                x = step.transform(x, report=report, **_times_of(step, times))
+            elif hasattr(step, "transform"):
+                x = step.transform(x)
         return x
+
+    def recommend(self, *args: Any, **options: Any) -> Any:
+        """Call `recommend` of the model at the end; TypeError where there is none."""
+        check_fitted(self, "steps_")
+        model = self.steps_[-1]
+        if not hasattr(model, "recommend"):
+            raise TypeError(f"Pipeline: steps must end in a model; got {type(model).__name__}")
+        return model.recommend(*args, **options)
 
     def inverse_transform(self, x: Any) -> Any:
         """Undo the steps, the last one first.
@@ -118,17 +149,21 @@ class Pipeline(Step):
             x = step.inverse_transform(x)
         return x
 
-    def _checked(self) -> list[Step]:
+    def _checked(self) -> list[Any]:
         if isinstance(self.steps, (str, bytes)) or not isinstance(self.steps, Sequence):
             raise TypeError(
                 f"Pipeline: steps must be a sequence of steps; got {type(self.steps).__name__}"
             )
         if not self.steps:
             raise ValueError("Pipeline: steps must have at least 1 step; got 0")
-        for step in self.steps:
-            if not isinstance(step, Step):
+        for position, step in enumerate(self.steps, start=1):
+            last = position == len(self.steps)
+            if not isinstance(step, Estimator) or not (
+                hasattr(step, "transform") or (last and hasattr(step, "recommend"))
+            ):
                 raise TypeError(
-                    f"Pipeline: steps must be steps of recfuse.preprocess; got {step!r}"
+                    "Pipeline: steps must be estimators with transform, or a model at the end; "
+                    f"got {step!r} as step {position}"
                 )
         return list(self.steps)
 

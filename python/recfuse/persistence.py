@@ -25,6 +25,7 @@ _KIND = "estimator"
 _MODULES = {
     "AlternatingLeastSquares": "recfuse.models",
     "ContentBlock": "recfuse.fusion.blocks",
+    "FactorMap": "recfuse.fusion",
     "ItemNeighbours": "recfuse.models",
     "LabelledModel": "recfuse.models",
     "MultimodalRecommender": "recfuse.fusion",

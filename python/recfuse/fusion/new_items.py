@@ -1,4 +1,4 @@
-"""Items that the catalogue does not have yet, and changes of the catalogue between fits."""
+"""Items that the catalogue does not have yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["NewItems"]
 
 
 class NewItems(FittedRecommender):
-    """The part of `MultimodalRecommender` that takes items in and out."""
+    """The part of `MultimodalRecommender` that ranks items it was never given."""
 
     @named("recommend_new_items")
     def recommend_new_items(

@@ -27,6 +27,7 @@ from recfuse.fusion.blocks import (
     NeighbourBlock,
     PopularityBlock,
 )
+from recfuse.fusion.catalogue import Catalogue
 from recfuse.fusion.explains import Explains
 from recfuse.fusion.hybrid import HybridIndex, ranked
 from recfuse.fusion.new_items import NewItems
@@ -40,7 +41,7 @@ __all__ = ["MultimodalRecommender"]
 POPULARITY = "popularity"
 
 
-class MultimodalRecommender(NewUsers, NewItems, Explains):
+class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
     r"""Fuse what people did with what items are.
 
     Each modality scores every item for a user: a factorisation by the inner product of its

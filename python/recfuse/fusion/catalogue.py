@@ -133,7 +133,9 @@ class Catalogue(FittedRecommender):
         ids = self._known_items(item_ids)
         new = self._vectors(items)
         if len(next(iter(new.values()))) != len(ids):
-            raise ValueError(f"items must have one row per id ({len(ids)})")
+            raise ValueError(
+                f"items must have one row per id ({len(ids)}); got {len(next(iter(new.values())))}"
+            )
         self._replace(ids, new)
         return self
 

@@ -129,9 +129,11 @@ class LiveFactors(Estimator):
         rows = as_csr(user_items, "user_items")
         ids = continued_ids(user_ids, "user_ids", len(self.user_factors_), rows, "user_items")
         factors, biases = self._fold_in(rows)
-        changed = with_rows(self.user_factors_, ids, factors)
-        self.user_biases_ = with_rows(self.user_biases_, ids, biases)
-        self.user_factors_ = changed
+        changed = (
+            with_rows(self.user_factors_, ids, factors),
+            with_rows(self.user_biases_, ids, biases),
+        )
+        self.user_factors_, self.user_biases_ = changed
         return self
 
     @named("partial_fit_items")
@@ -165,9 +167,11 @@ class LiveFactors(Estimator):
         factors, biases = self._solve_rows(
             rows, "item solver", self.user_factors_, self.user_biases_
         )
-        changed = with_rows(self.item_factors_, ids, factors)
-        self.item_biases_ = with_rows(self.item_biases_, ids, biases)
-        self.item_factors_ = changed
+        changed = (
+            with_rows(self.item_factors_, ids, factors),
+            with_rows(self.item_biases_, ids, biases),
+        )
+        self.item_factors_, self.item_biases_ = changed
         return self
 
     @named("explain")

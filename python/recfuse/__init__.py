@@ -11,7 +11,7 @@ from recfuse.memory import MemoryPlan, plan_memory
 from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
-    from recfuse import datasets, evaluation, features, preprocess, privacy
+    from recfuse import datasets, evaluation, features, preprocess, privacy, rerank, sessions
     from recfuse.fusion import Explanation, MultimodalRecommender
     from recfuse.interactions import Interactions
     from recfuse.models import (
@@ -39,7 +39,7 @@ _LAZY = {
     "UserNeighbours": "recfuse.models",
     "load": "recfuse.persistence",
 }
-_FOLDERS = ("datasets", "evaluation", "features", "preprocess", "privacy")
+_FOLDERS = ("datasets", "evaluation", "features", "preprocess", "privacy", "rerank", "sessions")
 
 __all__ = [
     "AlternatingLeastSquares",
@@ -64,6 +64,8 @@ __all__ = [
     "plan_memory",
     "preprocess",
     "privacy",
+    "rerank",
+    "sessions",
     "topk",
 ]
 

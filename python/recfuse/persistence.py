@@ -28,6 +28,7 @@ _MODULES = {
     "Cleaner": "recfuse.preprocess",
     "ContentBlock": "recfuse.fusion.blocks",
     "EventReader": "recfuse.preprocess",
+    "FactorMap": "recfuse.fusion",
     "ItemNeighbours": "recfuse.models",
     "L2Normalizer": "recfuse.preprocess",
     "LabelledModel": "recfuse.models",

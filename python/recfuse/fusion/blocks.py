@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from recfuse.fusion.factor_map import FactorMap
 
 __all__ = [
     "Block",
@@ -21,6 +25,7 @@ __all__ = [
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Users = NDArray[np.int64]
+_WARM = 5  # interactions of an item whose factors are worth learning from
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,18 @@ class Block(Protocol):
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         """Return the queries of `users`, whose interactions are the rows of `history`."""
 
+    def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
+        """Return what every entry of the user's history adds to the z-score of an item.
+
+        None for a modality that does not go by the history.
+        """
+
+    def asked_with(self, vectors: Float32 | None) -> Block:
+        """Return this block for other users: row u of the vectors is that of user u.
+
+        None where their histories say what they ask for.
+        """
+
 
 class _ZScores:
     """Turns inner products with items into z-scores over the items that are present.
@@ -69,31 +86,81 @@ class _ZScores:
 
     def queries(self, queries: Float32) -> Float32:
         q = queries.astype(np.float64)
+        return self.scaled(q, self.scale(q)).astype(np.float32)
+
+    def scaled(self, parts: Float64, scale: Float64) -> Float64:
+        scaled = parts * scale[:, None]
+        return np.hstack([scaled, -(scaled @ self.mean)[:, None]])
+
+    def scale(self, q: Float64) -> Float64:
         variance = np.einsum("ij,ij->i", q @ self.covariance, q)
         # Rounding leaves a little variance where there is none, so "none" is relative to the norms.
         largest = np.einsum("ij,ij->i", q, q) * np.trace(self.covariance)
         tells = variance > 1e-12 * largest
-        scale = np.where(tells, 1 / np.sqrt(np.where(tells, variance, 1)), 0)
-        scaled = q * scale[:, None]
-        return np.hstack([scaled, -(scaled @ self.mean)[:, None]]).astype(np.float32)
+        return np.asarray(np.where(tells, 1 / np.sqrt(np.where(tells, variance, 1)), 0))
 
 
 class FactorBlock:
-    """A factorisation: inner products of factors, and item biases; untouched items have none."""
+    """A factorisation: inner products of factors, and item biases; untouched items have none.
 
-    def __init__(self, model: Any, touched: NDArray[np.bool_]) -> None:
-        self.present = touched
-        items, self._users = model.item_factors_, model.user_factors_
+    With a map from content to factors, an item of n interactions gets
+    ``n / (n + c)`` of what it learned and ``c / (n + c)`` of what the map says.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        counts: NDArray[np.int64],
+        content: Mapping[str, ContentBlock] | None = None,
+        c: float | None = None,
+    ) -> None:
+        self.model = model
+        self.present = counts > 0
+        self.map: FactorMap | None = None
+        items, self.users = model.item_factors_, model.user_factors_
         biases = getattr(model, "item_biases_", None)
-        if biases is not None and biases.any():
-            # What a user adds to every item is gone after standardising; what an item adds is not.
+        # What a user adds to every item is gone after standardising; what an item adds is not.
+        self.biased = biases is not None and bool(biases.any())
+        if biases is not None and self.biased:
             items = np.hstack([items, biases[:, None]])
-            self._users = np.hstack([self._users, np.ones((len(self._users), 1), np.float32)])
+        warm = counts >= _WARM
+        if content and c is not None and warm.sum() > 1:
+            vectors = {name: block.items for name, block in content.items()}
+            self.map = FactorMap().fit({m: x[warm] for m, x in vectors.items()}, items[warm])
+            described = np.any([block.present for block in content.values()], axis=0)
+            learned = np.where(described, counts / (counts + c), 1.0)[:, None]
+            items = (learned * items + (1 - learned) * self.map.predict(vectors)).astype(np.float32)
+            self.present = self.present | described
         self.item_vectors = _ZScores.extend(items)
-        self._zscores = _ZScores(items, touched)
+        self._zscores = _ZScores(items, self.present)
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
-        return BlockQueries(self._zscores.queries(self._users[users]))
+        return BlockQueries(self._zscores.queries(self._vectors(users)))
+
+    def _vectors(self, users: Users) -> Float32:
+        rows = self.users[users]
+        return np.hstack([rows, np.ones((len(rows), 1), np.float32)]) if self.biased else rows
+
+    def asked_with(self, vectors: Float32 | None) -> FactorBlock:
+        other = copy.copy(self)
+        if vectors is not None:
+            other.users = vectors
+        return other
+
+    def new_items(self, vectors: Mapping[str, Float32]) -> Float32:
+        """Return item vectors of items that the catalogue does not have, by the map."""
+        assert self.map is not None
+        return _ZScores.extend(self.map.predict(vectors))
+
+    def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
+        if not hasattr(self.model, "user_parts"):
+            return None
+        scale = self._zscores.scale(self._vectors(np.array([user])).astype(np.float64))
+        parts = self.model.user_parts(history)[:, : self.users.shape[1]]
+        if self.biased:
+            parts = np.hstack([parts, np.zeros((len(parts), 1))])
+        scaled = self._zscores.scaled(parts, scale)
+        return np.asarray(scaled @ self.item_vectors[item].astype(np.float64))
 
 
 class NeighbourBlock:
@@ -113,6 +180,17 @@ class NeighbourBlock:
         scale = np.where(tells, 1 / np.sqrt(np.where(tells, variance, 1)), 0)
         return BlockQueries((-mean * scale).astype(np.float32)[:, None], entries, scale)
 
+    def asked_with(self, vectors: Float32 | None) -> NeighbourBlock:
+        return self
+
+    def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
+        scale = self.queries(np.array([user]), history).scale
+        assert scale is not None
+        rows = self._model.similarity_[history.indices].astype(np.float64)
+        mean = np.asarray(rows.sum(axis=1)).ravel() / max(int(self.present.sum()), 1)
+        near = rows[:, [item]].toarray().ravel()
+        return np.asarray(history.data.astype(np.float64) * (near - mean) * scale[0])
+
 
 class PopularityBlock:
     """The logarithm of how many users an item has, the same for everyone."""
@@ -125,6 +203,12 @@ class PopularityBlock:
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         return BlockQueries(self._zscores.queries(np.ones((len(users), 1), np.float32)))
+
+    def asked_with(self, vectors: Float32 | None) -> PopularityBlock:
+        return self
+
+    def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
+        return None
 
 
 class ContentBlock:
@@ -178,8 +262,29 @@ class ContentBlock:
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         if self.users is not None:
             return BlockQueries(self._zscores.queries(self.users[users]))
-        profiles = history.astype(np.float64) @ self.items.astype(np.float64)
-        return BlockQueries(self._zscores.queries(unit_rows(profiles)))
+        return BlockQueries(self._zscores.queries(self.profiles(history)))
+
+    def profiles(self, history: sp.csr_array) -> Float32:
+        """Return the weighted mean of the items of every history, at length 1."""
+        return unit_rows(history.astype(np.float64) @ self.items.astype(np.float64))
+
+    def asked_with(self, vectors: Float32 | None) -> ContentBlock:
+        other = copy.copy(self)
+        other.users = vectors
+        return other
+
+    def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
+        if self.users is not None:
+            return None
+        parts = self.items[history.indices].astype(np.float64)
+        parts *= history.data.astype(np.float64)[:, None]
+        whole = parts.sum(axis=0)
+        norm = np.linalg.norm(whole)
+        if norm == 0:
+            return np.zeros(len(parts))
+        scale = self._zscores.scale(whole[None] / norm)
+        scaled = self._zscores.scaled(parts / norm, scale)
+        return np.asarray(scaled @ self.item_vectors[item].astype(np.float64))
 
     def vectors_of_new_items(self, vectors: Float32, present: NDArray[np.bool_]) -> Float32:
         """Return item vectors of items that `fit` has not seen, in the same space."""

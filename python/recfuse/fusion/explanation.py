@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,41 @@ class Explanation:
         What each modality adds to the score.
     because : dict of str to list of (int, float)
         Per modality, the items of the history most like this one, with their cosine.
+    past : dict of str to list of (int, float)
+        Per modality that goes by the history, every item of it and what it adds to the score, the
+        largest first. They add up to the modality's contribution, except where factors were
+        fitted: those are of an iteration before the items', and the shares are of the exact ones
+        [1]_. `rest` is the difference.
+
+    References
+    ----------
+    .. [1] Y. Hu, Y. Koren, C. Volinsky, "Collaborative filtering for implicit feedback datasets",
+       ICDM 2008, section 5.
     """
 
     score: float
     contributions: dict[str, float]
     because: dict[str, list[tuple[int, float]]]
+    past: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    @property
+    def rest(self) -> dict[str, float]:
+        """What each modality adds that no item of the history accounts for."""
+        return {
+            name: whole - sum(share for _, share in self.past.get(name, []))
+            for name, whole in self.contributions.items()
+        }
+
+    def by_item(self) -> list[tuple[int, float]]:
+        """Return what every item of the history adds to the score, the largest first, then by id.
+
+        With the values of `rest` they add up to the score.
+        """
+        total: dict[int, float] = {}
+        for shares in self.past.values():
+            for item, share in shares:
+                total[item] = total.get(item, 0.0) + share
+        return sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def most_similar(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from recfuse.fusion._patterns import (
 from recfuse.fusion.blocks import Block, BlockQueries
 from recfuse.index import FusedIndex
 
-__all__ = ["HybridIndex"]
+__all__ = ["HybridIndex", "ranked"]
 
 Float64 = NDArray[np.float64]
+_USERS_PER_BATCH = 4096
 Ranked = tuple[NDArray[np.int32], NDArray[np.float32], Float64]
 
 
@@ -58,12 +60,18 @@ class HybridIndex:
             num_threads=num_threads,
         )
 
+    def asked_with(self, vectors: Mapping[str, NDArray[np.float32]]) -> HybridIndex:
+        """Return this index for other users; a modality without vectors goes by the history."""
+        other = copy.copy(self)
+        other.blocks = {m: block.asked_with(vectors.get(m)) for m, block in self.blocks.items()}
+        return other
+
     def topk(
         self,
         users: NDArray[np.int64],
         history: sp.csr_array,
         k: int,
-        weights: Mapping[str, float],
+        weights: Mapping[str, Any],
         *,
         exclude: sp.csr_array | None = None,
         allow: Any = None,
@@ -76,7 +84,7 @@ class HybridIndex:
         sparse = {
             name: q.entries
             for name, q in queries.items()
-            if q.entries is not None and weights[name] != 0
+            if q.entries is not None and np.any(weights[name])
         }
         if not sparse:
             ids, scores, parts = self._index.topk(vectors, k, exclude=exclude, **search)
@@ -114,15 +122,14 @@ class HybridIndex:
         return {name: block.queries(users, history) for name, block in self.blocks.items()}
 
     def _weights_per_user(
-        self, queries: dict[str, BlockQueries], weights: Mapping[str, float]
+        self, queries: dict[str, BlockQueries], weights: Mapping[str, Any]
     ) -> dict[str, Float64]:
         n_users = len(next(iter(queries.values())).vectors)
-        per_user = {name: np.full(n_users, float(weights[name])) for name in self.blocks}
+        per_user = {name: np.full(n_users, weights[name], np.float64) for name in self.blocks}
         if self.fallback is not None:
             known = np.zeros(n_users, bool)
             for name, query in queries.items():
-                if weights[name] != 0:
-                    known |= query.tells()
+                known |= query.tells() & (per_user[name] != 0)
             per_user[self.fallback][~known] = 1.0
         return per_user
 
@@ -137,6 +144,39 @@ class HybridIndex:
             total += weight
             here += weight * block.present[items]
         return np.divide(total, here, out=np.zeros_like(total), where=here > 0)
+
+
+def ranked(
+    index: HybridIndex,
+    users: NDArray[np.int64],
+    history_of: Callable[[slice], sp.csr_array],
+    k: int,
+    weights: Mapping[str, Any],
+    *,
+    exclude_seen: bool,
+    exclude: sp.csr_array | None,
+    allow: Any,
+) -> Ranked:
+    """Return ids, scores and parts of any number of users, some at a time."""
+    batches = []
+    for begin in range(0, max(len(users), 1), _USERS_PER_BATCH):
+        rows = slice(begin, begin + _USERS_PER_BATCH)
+        history = history_of(rows)
+        excluded = None if exclude is None else exclude[rows]
+        if exclude_seen:
+            excluded = union(history, excluded)
+        batches.append(
+            index.topk(
+                users[rows],
+                history,
+                k,
+                {name: w[rows] if np.ndim(w) else w for name, w in weights.items()},
+                exclude=excluded,
+                allow=allow[rows] if sp.issparse(allow) else allow,
+            )
+        )
+    ids, scores, parts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return ids, scores, parts
 
 
 def _rows_of(pairs: sp.csr_array) -> NDArray[np.intp]:

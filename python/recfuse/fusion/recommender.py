@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_ids, as_rng, check_ids, is_sparse
+from recfuse._base import check_fitted
+from recfuse._inputs import as_csr, as_float, as_ids, as_rng, check_ids, is_sparse
 from recfuse._named import named
 from recfuse.fusion._arguments import (
     behaviour_models,
@@ -18,10 +18,8 @@ from recfuse.fusion._arguments import (
     full_weights,
     later_events,
     list_length,
-    new_item_vectors,
 )
 from recfuse.fusion._held_out import cached_scores, hold_out
-from recfuse.fusion._patterns import union
 from recfuse.fusion.blocks import (
     Block,
     ContentBlock,
@@ -29,20 +27,21 @@ from recfuse.fusion.blocks import (
     NeighbourBlock,
     PopularityBlock,
 )
-from recfuse.fusion.explanation import Explanation, most_similar
-from recfuse.fusion.hybrid import HybridIndex
+from recfuse.fusion.catalogue import Catalogue
+from recfuse.fusion.explains import Explains
+from recfuse.fusion.hybrid import HybridIndex, ranked
+from recfuse.fusion.new_items import NewItems
+from recfuse.fusion.new_users import NewUsers
 from recfuse.fusion.weights import fit_weights
-from recfuse.index import FusedIndex
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.models._requests import filter_rows, left_out
 
 __all__ = ["MultimodalRecommender"]
 
 POPULARITY = "popularity"
-_USERS_PER_BATCH = 4096
 
 
-class MultimodalRecommender(Estimator):
+class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
     r"""Fuse what people did with what items are.
 
     Each modality scores every item for a user: a factorisation by the inner product of its
@@ -69,6 +68,11 @@ class MultimodalRecommender(Estimator):
         Length of the lists that 'fit' looks at.
     popularity : bool, default=True
         Add the modality "popularity". A user about whom nothing is known gets its ranking.
+    cold_items : float, optional
+        Give items the factors that their content predicts (`FactorMap`) until they have earned
+        their own: with n interactions an item gets :math:`n / (n + c)` of what it learned and
+        :math:`c / (n + c)` of the prediction, c being this number. None leaves items without
+        interactions out of the modalities with factors.
     random_state : int, Generator or None, default=0
         Of the hold-out and of the search for weights.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
@@ -103,6 +107,7 @@ class MultimodalRecommender(Estimator):
         weights: str | Mapping[str, float] = "fit",
         k: int = 20,
         popularity: bool = True,
+        cold_items: float | None = None,
         random_state: int | np.random.Generator | None = 0,
         device: str = "auto",
         num_threads: int = 0,
@@ -111,6 +116,7 @@ class MultimodalRecommender(Estimator):
         self.weights = weights
         self.k = k
         self.popularity = popularity
+        self.cold_items = cold_items
         self.random_state = random_state
         self.device = device
         self.num_threads = num_threads
@@ -157,6 +163,8 @@ class MultimodalRecommender(Estimator):
         history = as_csr(user_items, "user_items")
         later = None if validation is None else later_events(validation, user_items, history.shape)
         k = list_length(self.k)
+        if self.cold_items is not None and not as_float(self.cold_items, "cold_items") > 0:
+            raise ValueError(f"cold_items must be above 0; got {self.cold_items}")
         items, users, present = ({} if x is None else x for x in (items, users, present))
         content = content_blocks(items, users, present, history.shape)
         models = self._behaviour_models()
@@ -224,7 +232,7 @@ class MultimodalRecommender(Estimator):
         blocks: dict[str, Block] = {}
         for name, model in models.items():
             if hasattr(model, "item_factors_"):
-                blocks[name] = FactorBlock(model, counts > 0)
+                blocks[name] = FactorBlock(model, counts, content, self.cold_items)
             elif hasattr(model, "score"):
                 blocks[name] = NeighbourBlock(model, counts > 0)
             else:
@@ -257,6 +265,8 @@ class MultimodalRecommender(Estimator):
         allow: Any = None,
         weights: Mapping[str, float] | None = None,
         contributions: bool = False,
+        diversity: float = 0.0,
+        depth: int = 100,
     ) -> tuple[Any, ...]:
         """Recommend items to known users.
 
@@ -273,6 +283,11 @@ class MultimodalRecommender(Estimator):
         weights : mapping of str to float, optional
             Instead of the fitted ones; modalities that are not named get 0.
         contributions : bool, default=False
+        diversity : float, default=0.0
+            In [0, 1]: above 0 the k are chosen among the `depth` best by `recfuse.rerank.mmr`, at
+            ``trade_off=1 - diversity``, unlike each other by their content (by factors where there
+            is no content). Scores need not descend then.
+        depth : int, default=100
 
         Returns
         -------
@@ -300,100 +315,17 @@ class MultimodalRecommender(Estimator):
         elif allow is not None:
             allow = check_ids(as_ids(allow, "allow"), self.user_items_.shape[1], "allow")
         chosen = self.weights_ if weights is None else full_weights(weights, self.modalities_)
-        batches = []
-        for begin in range(0, max(len(users), 1), _USERS_PER_BATCH):
-            rows = slice(begin, begin + _USERS_PER_BATCH)
-            history = self.user_items_[users[rows]]
-            excluded = None if exclude is None else exclude[rows]
-            if exclude_seen:
-                excluded = union(history, excluded)
-            admitted = allow[rows] if sp.issparse(allow) else allow
-            batches.append(
-                self._index.topk(users[rows], history, k, chosen, exclude=excluded, allow=admitted)
-            )
-        joined = tuple(np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        return joined if contributions else joined[:2]
-
-    def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
-        return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
-
-    @named("explain")
-    def explain(self, user_id: int, item_id: int, *, n_because: int = 3) -> Explanation:
-        """Say what each modality contributes to a score, and which of the history speaks for it.
-
-        Parameters
-        ----------
-        user_id, item_id : int
-        n_because : int, default=3
-            How many items of the history to name per modality.
-
-        Returns
-        -------
-        Explanation
-            The score is -inf for an item that no weighted modality knows.
-
-        Raises
-        ------
-        NotFittedError, IndexError
-            Before `fit`; if an id is unknown.
-        """
-        check_fitted(self, "models_")
-        user = self._known_users(user_id)
-        item = check_ids(as_ids(item_id, "item_id"), self.user_items_.shape[1], "item_id")
-        for name, ids in (("user_id", user), ("item_id", item)):
-            if len(ids) != 1:
-                raise ValueError(f"explain: {name} must be one id; got {len(ids)}")
-        history = self.user_items_[user]
-        _, scores, parts = self._index.topk(user, history, 1, self.weights_, allow=item)
-        because = {}
-        for name, block in self._index.blocks.items():
-            vectors = getattr(self.models_.get(name), "item_factors_", None)
-            if isinstance(block, ContentBlock):
-                vectors = block.items
-            if vectors is not None and block.present[item[0]]:
-                because[name] = most_similar(vectors, int(item[0]), history.indices, n_because)
-        contributions = dict(zip(self.modalities_, parts[0, 0].tolist(), strict=True))
-        return Explanation(float(scores[0, 0]), contributions, because)
-
-    @named("recommend_new_items")
-    def recommend_new_items(
-        self, user_ids: ArrayLike, items: Mapping[str, ArrayLike], k: int = 10
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Rank items that the catalogue does not have, by their content alone.
-
-        Parameters
-        ----------
-        user_ids : int or array-like of int
-        items : mapping modality -> array-like of shape (n_new, dim_m)
-            At least one of the content modalities of `fit`; rows of zeros are missing. Weights
-            are those of the fit, or equal ones where it gave them none.
-        k : int, default=10
-
-        Returns
-        -------
-        ids : ndarray of shape (n, k), int32
-            Rows of `items`; -1 for padding.
-        scores : ndarray of shape (n, k), float32
-
-        Raises
-        ------
-        NotFittedError, IndexError, ValueError
-            As `recommend`; ValueError if a modality is unknown or its width differs.
-        """
-        check_fitted(self, "models_")
-        users = self._known_users(user_ids)
-        vectors, present = new_item_vectors(items, self.content_)
-        history = self.user_items_[users]
-        queries = {name: self.content_[name].queries(users, history).vectors for name in vectors}
-        weights = {name: self.weights_[name] for name in vectors}
-        if not any(weights.values()):
-            weights = dict.fromkeys(vectors, 1.0)
-        index = FusedIndex(
-            vectors,
-            metric="dot",
-            present=present,
-            device=self.device,
-            num_threads=self.num_threads,
+        length = list_length(k) if diversity == 0 else max(list_length(k), list_length(depth))
+        joined = ranked(
+            self._index,
+            users,
+            lambda rows: self.user_items_[users[rows]],
+            length,
+            chosen,
+            exclude_seen=exclude_seen,
+            exclude=exclude,
+            allow=allow,
         )
-        ids, scores = index.topk(queries, k, weights=weights)
-        return ids, scores
+        if diversity != 0:
+            joined = self._spread(joined, k, diversity)
+        return joined if contributions else joined[:2]

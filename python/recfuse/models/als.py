@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._base import Estimator, check_fitted
+from recfuse._base import check_fitted
 from recfuse._inputs import (
     as_csr,
     as_float,
@@ -27,6 +26,7 @@ from recfuse._named import named
 from recfuse._progress import progress
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
+from recfuse.models._als_live import LiveFactors
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
 
 __all__ = ["AlternatingLeastSquares"]
@@ -40,7 +40,7 @@ _WEIGHT = np.ones((1, 1))  # of the only modality
 _PAIRS = 1 << 16  # scored at a time: their user vectors are copied
 
 
-class AlternatingLeastSquares(Estimator):
+class AlternatingLeastSquares(LiveFactors):
     r"""Factorise interactions into vectors of users and items.
 
     With ``objective='implicit'`` [1]_, over all pairs:
@@ -246,14 +246,6 @@ class AlternatingLeastSquares(Estimator):
         """Leave out what is made again from the factors."""
         return {name: value for name, value in vars(self).items() if name != "_made"}
 
-    def _made_once(self, name: str, factors: Float32, make: Callable[[], Any]) -> Any:
-        """Return ``make()``, made anew where factors or parameters are others than last time."""
-        key = (factors, *(getattr(self, parameter) for parameter in self._parameter_names()))
-        made = vars(self).setdefault("_made", {})
-        if name not in made or not all(map(operator.is_, made[name][0], key)):
-            made[name] = key, make()
-        return made[name][1]
-
     def _index(self, name: str, factors: Float32, metric: str) -> FusedIndex:
         def make() -> FusedIndex:
             vectors = self._item_vectors() if metric == "dot" else np.ascontiguousarray(factors)
@@ -379,44 +371,6 @@ class AlternatingLeastSquares(Estimator):
             queries = self._user_vectors(self.user_factors_[rows], self.user_biases_[rows])
             scores[part] = self._scores().score_pairs(queries, pairs)[0]
         return scores
-
-    @named("fold_in")
-    def fold_in(self, user_items: Any) -> Float32:
-        """Solve for the factors of users that the model has not seen.
-
-        Parameters
-        ----------
-        user_items : sparse of shape (n_rows, n_items)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, factors), float32
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before `fit`; if the matrix does not fit the model.
-        """
-        check_fitted(self, "item_factors_")
-        return self._fold_in(as_csr(user_items, "user_items"))[0]
-
-    def _fold_in(self, user_items: sp.csr_array | None) -> tuple[Float32, Float32]:
-        assert user_items is not None
-        solver = self._made_once("solver", self.item_factors_, self._fold_in_solver)
-        factors, biases = solver.fold_in(csr_parts(user_items), self.num_threads)
-        return factors, biases if self.biases else np.zeros(len(factors), np.float32)
-
-    def _fold_in_solver(self) -> Any:
-        solver = self._solver(sp.csr_array((0, len(self.item_factors_)), dtype=np.float32))
-        none = np.zeros(0, np.float32)
-        solver.set_factors(
-            np.zeros((0, self.factors), np.float32),
-            np.ascontiguousarray(self.item_factors_),
-            none,
-            np.ascontiguousarray(self.item_biases_) if self.biases else none,
-        )
-        solver.global_mean = self.global_mean_
-        return solver
 
     @named("similar_items")
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:

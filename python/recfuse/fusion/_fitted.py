@@ -1,0 +1,56 @@
+"""What the parts of a fitted recommender know of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from recfuse._base import Estimator
+from recfuse._inputs import as_ids, check_ids
+from recfuse.fusion.blocks import ContentBlock, FactorBlock, unit_rows
+from recfuse.fusion.hybrid import HybridIndex
+
+__all__ = ["FittedRecommender"]
+
+
+class FittedRecommender(Estimator):
+    """The learned attributes of `MultimodalRecommender`, which `fit` sets."""
+
+    popularity: bool
+    device: str
+    num_threads: int
+    modalities_: list[str]
+    weights_: dict[str, float]
+    models_: dict[str, Any]
+    content_: dict[str, ContentBlock]
+    user_items_: sp.csr_array
+    _built_index: HybridIndex | None
+
+    @property
+    def _index(self) -> HybridIndex:
+        raise NotImplementedError
+
+    def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
+        return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
+
+    def _likeness(self) -> tuple[Mapping[str, NDArray[np.float32]], dict[str, float] | None]:
+        """Return by which vectors items are like each other, and the weights of these."""
+        if self.content_:
+            weights = {name: abs(self.weights_[name]) for name in self.content_}
+            vectors = {name: block.items for name, block in self.content_.items()}
+            return vectors, weights if any(weights.values()) else None
+        blocks = self._index.blocks
+        factors = {
+            name: unit_rows(block.model.item_factors_.astype(np.float64))
+            for name, block in blocks.items()
+            if isinstance(block, FactorBlock)
+        }
+        if not factors:
+            raise ValueError(
+                "diversity must have content or factors to go by; got a model of neither"
+            )
+        return factors, None

@@ -170,6 +170,8 @@ def test_metrics_are_shares(case):
     for name, mean in result.means.items():
         if "novelty" in name:
             assert mean >= 0 or math.isnan(mean)
+        elif "gini" in name:
+            assert 0 <= mean <= 1 or math.isnan(mean)  # nothing was recommended
         else:
             assert 0 <= mean <= 1, name
     for name in ("recall", "hit_rate", "mrr", "coverage"):  # these never fall with k
@@ -413,7 +415,7 @@ def test_compare_shows_models_side_by_side():
     lines = repr(table).splitlines()
     assert lines[0] == f"split: {split.name}"
     assert lines[1] == "2 users, 1 without test items skipped"
-    assert lines[2].split() == ["model", "k", *PER_USER, "novelty", "coverage"]
+    assert lines[2].split() == ["model", "k", *PER_USER, "novelty", "coverage", "gini"]
     assert lines[3].split()[:4] == ["good", "1", "1.0000", "1.0000"]
     assert len({len(line) for line in lines[2:]}) == 1  # aligned
     rows = table.rows

@@ -135,6 +135,27 @@ def test_folds_are_disjoint_equal_and_together_everything():
     assert [len(f.test) for f in one_each] == [1] * 6
 
 
+@pytest.mark.parametrize("by", ["users", "items"])
+def test_folds_of_users_and_items_keep_them_together(by):
+    events = log(62)
+    column = f"{by[:-1]}_index"
+    folds = list(k_fold(events, 4, by=by, random_state=0))
+    tested = [set(getattr(split.test, column).tolist()) for split in folds]
+    assert sorted(x for fold in tested for x in fold) == sorted(set(getattr(events, column)))
+    assert max(map(len, tested)) - min(map(len, tested)) <= 1
+    for split in folds:
+        assert not np.isin(getattr(split.train, column), getattr(split.test, column)).any()
+        assert len(split.train) + len(split.test) == 62
+        assert f"random {by}" in split.name
+
+
+def test_k_fold_deals_events_users_or_items():
+    with pytest.raises(ValueError, match="by must be one of events, users, items; got 'days'"):
+        k_fold(log(), 2, by="days")
+    with pytest.raises(ValueError, match="at most the number of users, 8; got 9"):
+        k_fold(log(), 9, by="users")
+
+
 def test_k_fold_checks_at_the_call():
     with pytest.raises(ValueError, match="n_folds must be at least 2"):
         k_fold(log(), 1)

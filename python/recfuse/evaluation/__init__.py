@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from recfuse.evaluation.bootstrap import Difference, paired_bootstrap
 from recfuse.evaluation.compare import Comparison, compare, evaluate
-from recfuse.evaluation.metrics import RankingMetrics, mae, ranking_metrics, rmse
+from recfuse.evaluation.metrics import RankingMetrics, log_loss, mae, mse, ranking_metrics, rmse
 from recfuse.evaluation.splits import (
     Split,
     cold_items,
@@ -17,6 +18,7 @@ from recfuse.evaluation.splits import (
 
 __all__ = [
     "Comparison",
+    "Difference",
     "RankingMetrics",
     "Split",
     "cold_items",
@@ -25,7 +27,10 @@ __all__ = [
     "k_fold",
     "leave_k_out",
     "leave_one_out",
+    "log_loss",
     "mae",
+    "mse",
+    "paired_bootstrap",
     "random_split",
     "ranking_metrics",
     "rmse",

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recfuse.interactions import Interactions
 
 
@@ -45,3 +48,38 @@ def cutoffs(k: Any, op: str) -> tuple[int, ...]:
     if not at or len(set(at)) < len(at):
         raise ValueError(f"{op}: k must be one or several different numbers; got {given}")
     return tuple(at)
+
+
+def item_numbers(x: Any, n_columns: int, name: str) -> NDArray[np.float64]:
+    """Return one finite number of at least 0 per item, in float64."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}")
+    if array.shape != (n_columns,):
+        raise ValueError(
+            f"{name} must have shape ({n_columns},), one number per column of test; "
+            f"got {array.shape}"
+        )
+    numbers = array.astype(np.float64)
+    wrong = ~(np.isfinite(numbers) & (numbers >= 0))
+    if wrong.any():
+        raise ValueError(f"{name} must be finite and at least 0; got {numbers[wrong][0]}")
+    return numbers
+
+
+def item_vectors(x: Any, n_columns: int, name: str) -> NDArray[np.float64]:
+    """Return one vector of length 1 per item, in float64; zeros where it has none."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold numbers; got dtype {array.dtype}")
+    if array.ndim != 2 or len(array) != n_columns:
+        raise ValueError(
+            f"{name} must have shape ({n_columns}, dim), one row per column of test; "
+            f"got {array.shape}"
+        )
+    vectors = array.astype(np.float64)
+    wrong = ~np.isfinite(vectors)
+    if wrong.any():
+        raise ValueError(f"{name} must be finite; got {vectors[wrong][0]}")
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)

@@ -8,10 +8,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recfuse.evaluation._checks import positive_int
+from recfuse.evaluation._checks import item_numbers, item_vectors, positive_int
+from recfuse.evaluation._lists import auc, diversity, gini, last_ranks, novelty, of_values
 from recfuse.evaluation.report import RankingMetrics
 
 Float64 = NDArray[np.float64]
+
+_SCORES_PER_REQUEST = 1 << 22  # of whole rankings
 
 
 def relevant(test: sp.csr_array, name: str) -> sp.csr_array:
@@ -31,31 +34,84 @@ class RankingPass:
     """Takes batches of users that all have test items; gives the metrics of all of them."""
 
     def __init__(
-        self, at: tuple[int, ...], n_columns: int, n_items: int | None, popularity: Any, op: str
+        self,
+        at: tuple[int, ...],
+        n_columns: int,
+        op: str,
+        *,
+        n_items: int | None = None,
+        popularity: Any = None,
+        values: Any = None,
+        vectors: Any = None,
+        auc: bool = False,
     ) -> None:
         self.at = at
         self.op = op
         self.n_columns = n_columns
-        self.width = min(at[-1], n_columns)  # longer lists than the catalogue are only padding
+        self.auc = auc
+        self.list_width = min(at[-1], n_columns)  # longer lists than the catalogue are padding
+        self.width = n_columns if auc else self.list_width  # what a model is asked for
         self.n_items = n_columns if n_items is None else positive_int(n_items, "n_items", op)
         self.surprise = None if popularity is None else _surprise(popularity, n_columns, op)
-        self.best_rank = np.full(n_columns, self.width + 1)  # of each item, over all users
+        self.values = None
+        if values is not None:
+            self.values = item_numbers(values, n_columns, f"{op}: item_values")
+        self.units = None
+        if vectors is not None:
+            self.units = item_vectors(vectors, n_columns, f"{op}: item_vectors")
+        # How often each item is recommended at ranks from one cut-off to the next.
+        self.counts = np.zeros((len(at), n_columns), np.int64)
         self.user_ids: list[NDArray[Any]] = []
         self.batches: list[dict[str, Float64]] = []
 
-    def add(self, user_ids: NDArray[Any], ids: Any, truth: sp.csr_array, name: str) -> None:
-        """Take one batch; `name` is what messages call `ids`."""
-        ids = self._checked(ids, len(user_ids), name)
+    def users_per_request(self, batch_size: int) -> int:
+        """Return the size of a batch: lists of all items come from fewer users at a time."""
+        if not self.auc:
+            return batch_size
+        return min(batch_size, max(1, _SCORES_PER_REQUEST // max(1, self.n_columns)))
+
+    def add(
+        self,
+        user_ids: NDArray[Any],
+        ids: Any,
+        truth: sp.csr_array,
+        name: str,
+        *,
+        scores: Any = None,
+        n_candidates: NDArray[Any] | None = None,
+    ) -> None:
+        """Take one batch; `name` is what messages call `ids`.
+
+        For the AUC the lists are of all items, with `scores` and the number of items that could be
+        in them.
+        """
+        whole = self._checked(ids, len(user_ids), name)
+        whole_hits = self._hits(whole, truth)
+        ids, hits = whole[:, : self.list_width], whole_hits[:, : self.list_width]
         recommended = ids >= 0
-        keys = np.arange(len(ids))[:, None] * np.int64(self.n_columns) + ids
-        hits = recommended & _contains(truth, keys)
-        batch = _metrics(hits, np.diff(truth.indptr), self.at)
+        n_test = np.diff(truth.indptr)
+        batch = _metrics(hits, n_test, self.at)
         if self.surprise is not None:
-            batch["novelty"] = _novelty(ids, recommended, self.surprise, self.at)
-        rank = np.broadcast_to(np.arange(1, ids.shape[1] + 1), ids.shape)
-        np.minimum.at(self.best_rank, ids[recommended], rank[recommended])
+            batch["novelty"] = novelty(ids, recommended, self.surprise, self.at)
+        if self.values is not None:
+            batch.update(of_values(ids, hits, truth, self.values, self.at))
+        if self.units is not None:
+            batch["diversity"] = diversity(ids, recommended, self.units, self.at)
+        if self.auc and n_candidates is not None:
+            checked = self._scores(scores, whole)
+            n_listed = np.count_nonzero((whole >= 0) & ~whole_hits, axis=1)
+            if (n_listed > n_candidates - n_test).any():
+                raise ValueError(f"{name} must leave out what user_items has, for the AUC")
+            batch["auc"] = auc(whole, checked, whole_hits, n_test, n_candidates)
+        cut = np.searchsorted(self.at, np.arange(1, ids.shape[1] + 1))
+        cut = np.broadcast_to(cut, ids.shape)
+        np.add.at(self.counts, (cut[recommended], ids[recommended]), 1)
         self.user_ids.append(user_ids)
         self.batches.append(batch)
+
+    def _hits(self, ids: NDArray[np.int64], truth: sp.csr_array) -> NDArray[np.bool_]:
+        keys = np.arange(len(ids))[:, None] * np.int64(self.n_columns) + ids
+        return (ids >= 0) & _contains(truth, keys)
 
     def result(
         self, *, n_skipped: int, n_seen_left_out: int = 0, split: str | None = None
@@ -65,7 +121,8 @@ class RankingPass:
             raise ValueError(
                 f"{self.op}: test must have a relevant item for at least one user; got none"
             )
-        coverage = {k: int((self.best_rank <= min(k, self.width)).sum()) for k in self.at}
+        counts = dict(zip(self.at, np.cumsum(self.counts, axis=0), strict=True))
+        coverage = {k: int(np.count_nonzero(n)) for k, n in counts.items()}
         if coverage[self.at[-1]] > self.n_items:
             raise ValueError(
                 f"{self.op}: n_items must be at least the number of items recommended, "
@@ -75,12 +132,9 @@ class RankingPass:
         return RankingMetrics(
             k=self.at,
             user_ids=np.concatenate(self.user_ids),
-            per_user={
-                f"{key}@{k}": np.ascontiguousarray(values[:, c])
-                for key, values in joined.items()
-                for c, k in enumerate(self.at)
-            },
+            per_user=_by_name(joined, self.at),
             coverage={f"coverage@{k}": n / self.n_items for k, n in coverage.items()},
+            gini={f"gini@{k}": gini(n, self.n_items) for k, n in counts.items()},
             n_skipped=n_skipped,
             n_seen_left_out=n_seen_left_out,
             split=split,
@@ -108,6 +162,30 @@ class RankingPass:
             )
         return checked
 
+    def _scores(self, scores: Any, ids: NDArray[np.int64]) -> Float64:
+        name = f"{self.op}: scores from recommend"
+        array = np.asarray(scores)
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must be numbers, for the AUC; got dtype {array.dtype}")
+        if array.ndim != 2 or len(array) != len(ids) or array.shape[1] < self.width:
+            raise ValueError(f"{name} must have the shape of ids, {ids.shape}; got {array.shape}")
+        checked = array[:, : self.width].astype(np.float64)
+        listed = np.where(ids >= 0, checked, -np.inf)
+        if np.isnan(listed).any() or (listed[:, 1:] > listed[:, :-1]).any():
+            raise ValueError(f"{name} must fall along each list; got a rise, or NaN")
+        return checked
+
+
+def _by_name(joined: dict[str, Float64], at: tuple[int, ...]) -> dict[str, Float64]:
+    per_user = {}
+    for name, values in joined.items():
+        if values.ndim == 1:  # a metric of whole rankings has no cut-off
+            per_user[name] = values
+        else:
+            for c, k in enumerate(at):
+                per_user[f"{name}@{k}"] = np.ascontiguousarray(values[:, c])
+    return per_user
+
 
 def _metrics(
     hits: NDArray[np.bool_], n_test: NDArray[Any], at: tuple[int, ...]
@@ -115,7 +193,7 @@ def _metrics(
     # Running sums along the ranks: the metrics at k do not depend on what comes after k.
     k = np.array(at, np.float64)  # a k beyond int64 is senseless, but no overflow
     n = n_test[:, None]
-    last = [min(j, hits.shape[1]) - 1 for j in at]
+    last = last_ranks(at, hits.shape[1])
     rank = np.arange(1, hits.shape[1] + 1)
     discount = 1 / np.log2(rank + 1)
     found = np.cumsum(hits, axis=1)
@@ -133,34 +211,8 @@ def _metrics(
     }
 
 
-def _novelty(
-    ids: NDArray[np.int64],
-    recommended: NDArray[np.bool_],
-    surprise: Float64,
-    at: tuple[int, ...],
-) -> Float64:
-    last = [min(j, ids.shape[1]) - 1 for j in at]
-    total = np.cumsum(np.where(recommended, surprise[ids], 0.0), axis=1)[:, last]
-    n = np.cumsum(recommended, axis=1)[:, last]
-    result: Float64 = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
-    return result
-
-
 def _surprise(popularity: Any, n_columns: int, op: str) -> Float64:
-    counts = np.asarray(popularity)
-    if counts.dtype.kind not in "fiu":
-        raise TypeError(f"{op}: train_popularity must hold numbers; got dtype {counts.dtype}")
-    if counts.shape != (n_columns,):
-        raise ValueError(
-            f"{op}: train_popularity must have shape ({n_columns},), one number per column of "
-            f"test; got {counts.shape}"
-        )
-    counts = counts.astype(np.float64)
-    wrong = ~(np.isfinite(counts) & (counts >= 0))
-    if wrong.any():
-        raise ValueError(
-            f"{op}: train_popularity must be finite and at least 0; got {counts[wrong][0]}"
-        )
+    counts = item_numbers(popularity, n_columns, f"{op}: train_popularity")
     if not counts.any():
         raise ValueError(f"{op}: train_popularity must be above 0 somewhere; got zeros only")
     least = counts[counts > 0].min()

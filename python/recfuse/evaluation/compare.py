@@ -28,6 +28,9 @@ def evaluate(
     k: int | Iterable[int] = 20,
     exclude_seen: bool = True,
     user_ids: Any = None,
+    item_values: Any = None,
+    item_vectors: Any = None,
+    auc: bool = False,
     batch_size: int = 1024,
     split: str | None = None,
     show_progress: bool = False,
@@ -53,6 +56,14 @@ def evaluate(
         then: they are left out of the test, and counted.
     user_ids : array-like of int, optional
         Evaluate only these rows; all by default.
+    item_values, item_vectors : array-like, optional
+        For the metrics weighted by value and for the diversity, as in `ranking_metrics`.
+    auc : bool, default=False
+        Ask for the whole ranking of every user, not only the first `k`, and add 'auc': the share of
+        pairs of a test item and another item that the model's scores put in the right order [1]_,
+        ties counting half. Items that the model does not list tie below all others; items left out
+        as seen take no part. Lists are asked for in blocks of users, so no more than a few million
+        scores exist at a time.
     batch_size : int, default=1024
         Users per call of `recommend`. The result does not depend on it if the model's does not.
     split : str, optional
@@ -73,9 +84,16 @@ def evaluate(
     ValueError
         If `train` and `test` differ in shape or labels; if `k` or `batch_size` is below 1; if a
         user id occurs twice; if no user has a test item; if a value of `test` is not finite; if the
-        model returns the wrong shape or an item twice in a row.
+        model returns the wrong shape or an item twice in a row, or, for the AUC, scores that rise
+        along a list.
     IndexError
         If a user id is not a row of `train`, or an id returned not a column.
+
+    References
+    ----------
+    .. [1] S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian personalized
+       ranking from implicit feedback", UAI 2009, section 3.1, with the ties of the Mann-Whitney
+       statistic.
 
     Examples
     --------
@@ -99,7 +117,16 @@ def evaluate(
     truth = relevant(held_out, f"{op}: test")
     wanted = _users(user_ids, truth.shape[0], op)
     popularity = np.bincount(known.indices, minlength=known.shape[1]) if known.nnz else None
-    totals = RankingPass(at, known.shape[1], None, popularity, op)
+    totals = RankingPass(
+        at,
+        known.shape[1],
+        op,
+        popularity=popularity,
+        values=item_values,
+        vectors=item_vectors,
+        auc=auc,
+    )
+    batch_size = totals.users_per_request(batch_size)
     n_evaluated = n_seen = 0
     with_items = wanted[np.diff(truth.indptr)[wanted] > 0]
     starts = range(0, len(with_items), batch_size)
@@ -119,7 +146,15 @@ def evaluate(
             raise TypeError(
                 f"{op}: recommend must return (ids, scores); got {type(answer).__name__}"
             )
-        totals.add(batch, answer[0], test_rows, f"{op}: ids from recommend")
+        n_left_out = np.diff(rows.indptr) if exclude_seen else np.zeros(len(batch), np.int64)
+        totals.add(
+            batch,
+            answer[0],
+            test_rows,
+            f"{op}: ids from recommend",
+            scores=answer[1],
+            n_candidates=known.shape[1] - n_left_out,
+        )
         n_evaluated += len(batch)
     return totals.result(n_skipped=len(wanted) - n_evaluated, n_seen_left_out=n_seen, split=split)
 
@@ -143,7 +178,7 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """One dict per model and cut-off: 'model', 'k', and the mean of each metric by name."""
         return [
-            {"model": name, "k": k, **{m: means[f"{m}@{k}"] for m in result.names}}
+            {"model": name, "k": k, **{m: means[result.key(m, k)] for m in result.names}}
             for name, result in self.results.items()
             for means in [result.means]
             for k in result.k
@@ -182,7 +217,7 @@ class Comparison:
         for name, result in self.results.items():
             means, errors = result.means, result.standard_errors
             for k in result.k:
-                keys = [f"{metric}@{k}" for metric in shown]
+                keys = [result.key(metric, k) for metric in shown]
                 cells = [
                     cell(means[key], errors[key]) if standard_errors else cell(means[key])
                     for key in keys
@@ -203,6 +238,9 @@ def compare(
     k: int | Iterable[int] = 20,
     exclude_seen: bool = True,
     user_ids: Any = None,
+    item_values: Any = None,
+    item_vectors: Any = None,
+    auc: bool = False,
     batch_size: int = 1024,
     show_progress: bool = False,
 ) -> Comparison:
@@ -213,7 +251,7 @@ def compare(
     models : mapping of str to model
         As in `evaluate`, by the name to show.
     split : Split
-    k, exclude_seen, user_ids, batch_size, show_progress
+    k, exclude_seen, user_ids, item_values, item_vectors, auc, batch_size, show_progress
         As in `evaluate`.
 
     Returns
@@ -260,6 +298,9 @@ def compare(
             k=at,
             exclude_seen=exclude_seen,
             user_ids=user_ids,
+            item_values=item_values,
+            item_vectors=item_vectors,
+            auc=auc,
             batch_size=batch_size,
             split=split.name,
             show_progress=show_progress,

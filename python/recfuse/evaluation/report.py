@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,11 @@ class RankingMetrics:
         The users that were evaluated: those with test items.
     per_user : dict of str to ndarray of shape (n_users,), float64
         Under names like 'ndcg@20', in the order of `user_ids`: what a bootstrap or a paired test
-        needs.
+        needs. 'auc' is of the whole ranking and has no cut-off.
     coverage : dict of str to float
         'coverage@20' and so on, which has no value per user.
+    gini : dict of str to float
+        'gini@20' and so on: how unequally items are recommended.
     n_skipped : int
         Users left out because they have no test items.
     n_seen_left_out : int
@@ -42,6 +44,7 @@ class RankingMetrics:
     user_ids: NDArray[Any]
     per_user: Mapping[str, NDArray[np.float64]]
     coverage: Mapping[str, float]
+    gini: Mapping[str, float] = field(default_factory=dict)
     n_skipped: int = 0
     n_seen_left_out: int = 0
     split: str | None = None
@@ -58,15 +61,19 @@ class RankingMetrics:
 
     @property
     def means(self) -> dict[str, float]:
-        """Every metric by name: the mean over the users, and the coverage."""
+        """Every metric by name: the mean over the users, coverage and Gini coefficient."""
         per_user = {name: _mean(values) for name, values in self.per_user.items()}
-        return {**per_user, **self.coverage}
+        return {**per_user, **self.coverage, **self.gini}
 
     @property
     def standard_errors(self) -> dict[str, float]:
-        """Standard error of each mean: sample deviation / sqrt(n); NaN for one user or coverage."""
+        """Standard error of each mean: sample deviation / sqrt(n); NaN without values per user."""
         per_user = {name: _standard_error(values) for name, values in self.per_user.items()}
-        return {**per_user, **dict.fromkeys(self.coverage, np.nan)}
+        return {**per_user, **dict.fromkeys([*self.coverage, *self.gini], np.nan)}
+
+    def key(self, metric: str, k: int) -> str:
+        """Return the name under which a metric is kept: 'ndcg@20'; 'auc', which has no cut-off."""
+        return metric if metric in self.per_user else f"{metric}@{k}"
 
     def __getitem__(self, name: str) -> float:
         """Return the mean of one metric, or the coverage."""
@@ -98,7 +105,7 @@ class RankingMetrics:
         """Show the split, the users and a table of means with standard errors."""
         means, errors = self.means, self.standard_errors
         rows = [
-            [name] + [cell(means[f"{name}@{k}"], errors[f"{name}@{k}"]) for k in self.k]
+            [name] + [cell(means[key], errors[key]) for key in (self.key(name, k) for k in self.k)]
             for name in self.names
         ]
         table = aligned(["mean ± standard error", *(f"@{k}" for k in self.k)], rows)
@@ -111,7 +118,7 @@ def cell(mean: float, error: float = np.nan) -> str:
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    # Only novelty is ever undefined, for users to whom nothing was recommended.
+    # Undefined for some users: the novelty of an empty list, the AUC without a negative item.
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else np.nan
 

@@ -150,7 +150,11 @@ def leave_k_out(interactions: Interactions, k: int, *, random_state: RandomState
 
 
 def k_fold(
-    interactions: Interactions, n_folds: int = 5, *, random_state: RandomState = None
+    interactions: Interactions,
+    n_folds: int = 5,
+    *,
+    by: str = "events",
+    random_state: RandomState = None,
 ) -> Iterator[Split]:
     """Cut the events at random into folds of equal size; each is the test part once.
 
@@ -158,7 +162,11 @@ def k_fold(
     ----------
     interactions : Interactions
     n_folds : int, default=5
-        At least 2, at most one per event. Sizes differ by one event at most.
+        At least 2, at most one per event (user, item). Sizes differ by one at most.
+    by : {'events', 'users', 'items'}, default='events'
+        What is dealt to the folds. 'users' keeps all events of a user together, so that test users
+        are unknown to the training; 'items' does so with items, as `cold_items`. Only users and
+        items with events are dealt.
     random_state : int, numpy.random.Generator or None
         The same seed gives the same folds.
 
@@ -172,7 +180,7 @@ def k_fold(
     TypeError
         If `interactions` is no Interactions or `n_folds` no integer.
     ValueError
-        If `n_folds` is below 2 or above the number of events.
+        If `n_folds` is below 2 or above the number of events (users, items), or `by` is unknown.
 
     Examples
     --------
@@ -184,20 +192,26 @@ def k_fold(
     """
     check_interactions(interactions, "k_fold")
     n_folds = positive_int(n_folds, "n_folds", "k_fold")
-    n_events = len(interactions)
-    if not 2 <= n_folds <= n_events:
+    dealt = {
+        "events": np.arange(len(interactions)),
+        "users": interactions.user_index,
+        "items": interactions.item_index,
+    }
+    if by not in dealt:
+        raise ValueError(f"k_fold: by must be one of {', '.join(dealt)}; got {by!r}")
+    of_event = dealt[by]
+    pool = np.unique(of_event)
+    if not 2 <= n_folds <= len(pool):
         raise ValueError(
-            f"k_fold: n_folds must be at least 2 and at most the number of events, {n_events}; "
+            f"k_fold: n_folds must be at least 2 and at most the number of {by}, {len(pool)}; "
             f"got {n_folds}"
         )
-    order = as_rng(random_state).permutation(n_events)
+    order = as_rng(random_state).permutation(pool)
 
     def folds() -> Iterator[Split]:
         for i, fold in enumerate(np.array_split(order, n_folds), start=1):
-            mask = np.zeros(n_events, bool)
-            mask[fold] = True
-            name = f"k-fold, fold {i} of {n_folds}, random events, {seed_name(random_state)}"
-            yield cut(interactions, mask, name, "k_fold")
+            name = f"k-fold, fold {i} of {n_folds}, random {by}, {seed_name(random_state)}"
+            yield cut(interactions, np.isin(of_event, fold), name, "k_fold")
 
     return folds()
 

@@ -58,6 +58,7 @@ FOLDERS: dict[str, set[str]] = {
     "features": {"serving"},
     "serving": set(),
     "evaluation": set(),
+    "training": set(),
     "datasets": set(),
     "compat": {"models"},
     "bench": {"datasets"},

@@ -82,4 +82,7 @@ def item_vectors(x: Any, n_columns: int, name: str) -> NDArray[np.float64]:
     if wrong.any():
         raise ValueError(f"{name} must be finite; got {vectors[wrong][0]}")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    units: NDArray[np.float64] = np.divide(
+        vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0
+    )
+    return units

@@ -58,7 +58,8 @@ def diversity(ids: Ids, recommended: Mask, units: Float64, at: tuple[int, ...]) 
 
     `units` has rows of length 1, or of zeros where an item has no vector.
     """
-    has_vector = recommended & units.any(axis=1)[ids]
+    any_vector: Mask = np.asarray(units.any(axis=1))
+    has_vector = recommended & any_vector[ids]
     # The cosines of an item with all before it are its product with their sum: no pair is visited.
     so_far = np.zeros((len(ids), units.shape[1]))
     similar = np.zeros(ids.shape)

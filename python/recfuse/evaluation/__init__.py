@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from recfuse.evaluation._costs import Costs
+from recfuse.evaluation._evaluate import evaluate
 from recfuse.evaluation.bootstrap import Difference, paired_bootstrap
-from recfuse.evaluation.compare import Comparison, compare, evaluate
+from recfuse.evaluation.compare import compare
+from recfuse.evaluation.comparison import Comparison
 from recfuse.evaluation.metrics import RankingMetrics, log_loss, mae, mse, ranking_metrics, rmse
 from recfuse.evaluation.splits import (
     Split,
@@ -15,12 +18,16 @@ from recfuse.evaluation.splits import (
     time_split,
     user_time_split,
 )
+from recfuse.evaluation.tuning import Trial, Tuning, ranking_objective, tune
 
 __all__ = [
     "Comparison",
+    "Costs",
     "Difference",
     "RankingMetrics",
     "Split",
+    "Trial",
+    "Tuning",
     "cold_items",
     "compare",
     "evaluate",
@@ -33,7 +40,9 @@ __all__ = [
     "paired_bootstrap",
     "random_split",
     "ranking_metrics",
+    "ranking_objective",
     "rmse",
     "time_split",
+    "tune",
     "user_time_split",
 ]

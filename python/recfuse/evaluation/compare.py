@@ -1,238 +1,24 @@
-"""Evaluate one model, or several side by side, on one split."""
+"""Evaluate several models on one split, and measure what they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from recfuse._inputs import as_csr, as_ids
-from recfuse._progress import progress
 from recfuse.evaluation._checks import cutoffs, positive_int
-from recfuse.evaluation._ranking import RankingPass, relevant, without
+from recfuse.evaluation._costs import Costs, Measured, Timed, latencies
+from recfuse.evaluation._evaluate import evaluate, recommender
 from recfuse.evaluation._split import Split
-from recfuse.evaluation._table import aligned, split_title
-from recfuse.evaluation.report import RankingMetrics, cell
-from recfuse.interactions import Interactions
+from recfuse.evaluation.comparison import Comparison
 
-__all__ = ["Comparison", "compare", "evaluate"]
-
-
-def evaluate(
-    model: Any,
-    train: Any,
-    test: Any,
-    *,
-    k: int | Iterable[int] = 20,
-    exclude_seen: bool = True,
-    user_ids: Any = None,
-    item_values: Any = None,
-    item_vectors: Any = None,
-    auc: bool = False,
-    batch_size: int = 1024,
-    split: str | None = None,
-    show_progress: bool = False,
-) -> RankingMetrics:
-    """Recommend to the users that have test items, and compare; `ranking_metrics` defines how.
-
-    One pass over the users in batches, with one call of `recommend` for each, whatever the number
-    of cut-offs. Memory is that of the matrices, one batch of `k` ids and the metrics per user.
-
-    Parameters
-    ----------
-    model : object with a method `recommend`, or callable
-        Called as ``recommend(user_ids, k, user_items=rows)`` and returns ``(ids, scores)``, ids of
-        shape (n, k), best first, padded with -1. `rows` are those of `train`, which the model must
-        leave out, or None where `exclude_seen` is false.
-    train, test : Interactions or sparse matrix or array of shape (n_users, n_items)
-        With the same id spaces. An item is relevant to a user where the value in `test` is above 0;
-        repeated events of a pair are summed first.
-    k : int or iterable of int, default=20
-        One or several cut-offs. It may exceed the number of items.
-    exclude_seen : bool, default=True
-        Do not recommend what the user has in `train`. Test items of this kind cannot be found
-        then: they are left out of the test, and counted.
-    user_ids : array-like of int, optional
-        Evaluate only these rows; all by default.
-    item_values, item_vectors : array-like, optional
-        For the metrics weighted by value and for the diversity, as in `ranking_metrics`.
-    auc : bool, default=False
-        Ask for the whole ranking of every user, not only the first `k`, and add 'auc': the share of
-        pairs of a test item and another item that the model's scores put in the right order [1]_,
-        ties counting half. Items that the model does not list tie below all others; items left out
-        as seen take no part. Lists are asked for in blocks of users, so no more than a few million
-        scores exist at a time.
-    batch_size : int, default=1024
-        Users per call of `recommend`. The result does not depend on it if the model's does not.
-    split : str, optional
-        Name of the split, shown with the result.
-    show_progress : bool, default=False
-        Show a bar on standard error (extra: progress).
-
-    Returns
-    -------
-    RankingMetrics
-
-    Raises
-    ------
-    TypeError
-        If `model` cannot recommend, or returns no pair of arrays with integer ids; if `train` or
-        `test` is neither Interactions nor sparse; if `k`, `batch_size` or `user_ids` are no
-        integers.
-    ValueError
-        If `train` and `test` differ in shape or labels; if `k` or `batch_size` is below 1; if a
-        user id occurs twice; if no user has a test item; if a value of `test` is not finite; if the
-        model returns the wrong shape or an item twice in a row, or, for the AUC, scores that rise
-        along a list.
-    IndexError
-        If a user id is not a row of `train`, or an id returned not a column.
-
-    References
-    ----------
-    .. [1] S. Rendle, C. Freudenthaler, Z. Gantner, L. Schmidt-Thieme, "BPR: Bayesian personalized
-       ranking from implicit feedback", UAI 2009, section 3.1, with the ties of the Mann-Whitney
-       statistic.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from scipy.sparse import csr_array
-    >>> from recfuse.evaluation import evaluate
-    >>> train = csr_array(np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0]]))
-    >>> test = csr_array(np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]]))
-    >>> def popular(user_ids, k, *, user_items):
-    ...     scores = np.where(user_items.toarray() > 0, -np.inf, train.sum(axis=0))
-    ...     ids = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    ...     return ids, np.take_along_axis(scores, ids, axis=1)
-    >>> evaluate(popular, train, test, k=1, split="by hand")["recall@1"]
-    0.5
-    """
-    op = "evaluate"
-    recommend = _recommender(model, op)
-    at = cutoffs(k, op)
-    batch_size = positive_int(batch_size, "batch_size", op)
-    known, held_out = _matrices(train, test, op)
-    truth = relevant(held_out, f"{op}: test")
-    wanted = _users(user_ids, truth.shape[0], op)
-    popularity = np.bincount(known.indices, minlength=known.shape[1]) if known.nnz else None
-    totals = RankingPass(
-        at,
-        known.shape[1],
-        op,
-        popularity=popularity,
-        values=item_values,
-        vectors=item_vectors,
-        auc=auc,
-    )
-    batch_size = totals.users_per_request(batch_size)
-    n_evaluated = n_seen = 0
-    with_items = wanted[np.diff(truth.indptr)[wanted] > 0]
-    starts = range(0, len(with_items), batch_size)
-    for start in progress(starts, description="evaluate", enabled=show_progress, total=len(starts)):
-        batch = with_items[start : start + batch_size]
-        test_rows, rows = truth[batch], known[batch]
-        if exclude_seen:
-            n_before = test_rows.nnz
-            test_rows = without(test_rows, rows)
-            n_seen += n_before - test_rows.nnz
-            left = np.flatnonzero(np.diff(test_rows.indptr))
-            batch, test_rows, rows = batch[left], test_rows[left], rows[left]
-        if not len(batch):
-            continue
-        answer = recommend(batch, totals.width, user_items=rows if exclude_seen else None)
-        if not isinstance(answer, Sequence) or len(answer) != 2:
-            raise TypeError(
-                f"{op}: recommend must return (ids, scores); got {type(answer).__name__}"
-            )
-        n_left_out = np.diff(rows.indptr) if exclude_seen else np.zeros(len(batch), np.int64)
-        totals.add(
-            batch,
-            answer[0],
-            test_rows,
-            f"{op}: ids from recommend",
-            scores=answer[1],
-            n_candidates=known.shape[1] - n_left_out,
-        )
-        n_evaluated += len(batch)
-    return totals.result(n_skipped=len(wanted) - n_evaluated, n_seen_left_out=n_seen, split=split)
-
-
-class Comparison:
-    """Models side by side on one split; prints as a table that names it.
-
-    Attributes
-    ----------
-    split : str
-        Name of the split.
-    results : dict of str to RankingMetrics
-        By name of the model, in the order given. All are over the same users.
-    """
-
-    def __init__(self, split: str, results: Mapping[str, RankingMetrics]) -> None:
-        self.split = split
-        self.results = dict(results)
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One dict per model and cut-off: 'model', 'k', and the mean of each metric by name."""
-        return [
-            {"model": name, "k": k, **{m: means[result.key(m, k)] for m in result.names}}
-            for name, result in self.results.items()
-            for means in [result.means]
-            for k in result.k
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the split and `RankingMetrics.to_dict` of each model, ready for JSON."""
-        models = {name: result.to_dict() for name, result in self.results.items()}
-        return {"split": self.split, "models": models}
-
-    def to_text(
-        self, metrics: Sequence[str] | None = None, *, standard_errors: bool = False
-    ) -> str:
-        """Return the table as text.
-
-        Parameters
-        ----------
-        metrics : sequence of str, optional
-            Columns to show, such as ``["recall", "ndcg", "coverage"]``; all by default.
-        standard_errors : bool, default=False
-            Show the standard error beside each mean.
-
-        Raises
-        ------
-        ValueError
-            If a metric is unknown.
-        """
-        first = next(iter(self.results.values()))
-        shown = first.names if metrics is None else tuple(metrics)
-        unknown = [name for name in shown if name not in first.names]
-        if unknown:
-            raise ValueError(
-                f"Comparison: metrics must be among {list(first.names)}; got {unknown[0]!r}"
-            )
-        table = []
-        for name, result in self.results.items():
-            means, errors = result.means, result.standard_errors
-            for k in result.k:
-                keys = [result.key(metric, k) for metric in shown]
-                cells = [
-                    cell(means[key], errors[key]) if standard_errors else cell(means[key])
-                    for key in keys
-                ]
-                table.append([name, str(k), *cells])
-        body = aligned(["model", "k", *shown], table)
-        return "\n".join([split_title(self.split), first.population(), body])
-
-    def __repr__(self) -> str:
-        """Show the table of all metrics."""
-        return self.to_text()
+__all__ = ["compare"]
 
 
 def compare(
-    models: Mapping[str, Any],
+    models: Mapping[str, Any] | Sequence[Any],
     split: Split,
     *,
     k: int | Iterable[int] = 20,
@@ -242,15 +28,28 @@ def compare(
     item_vectors: Any = None,
     auc: bool = False,
     batch_size: int = 1024,
+    fit: bool = False,
+    fit_params: Mapping[str, Mapping[str, Any]] | None = None,
+    costs: bool = False,
+    n_requests: int = 200,
     show_progress: bool = False,
 ) -> Comparison:
-    """Evaluate several models that were fitted on `split.train`, on the same users.
+    """Evaluate several models on the same users: quality and, if asked for, what it costs.
 
     Parameters
     ----------
-    models : mapping of str to model
-        As in `evaluate`, by the name to show.
+    models : mapping of str to model, or sequence of models
+        As in `evaluate`, by the name to show; those of a sequence are shown as they print. They
+        were fitted on `split.train`, or are with `fit`.
     split : Split
+    fit : bool, default=False
+        Call ``model.fit(split.train)`` first.
+    fit_params : mapping of str to mapping, optional
+        Further arguments of `fit` by name of the model, such as ``{"hybrid": {"items": vectors}}``.
+    costs : bool, default=False
+        Measure seconds and bytes, too: see `Costs`.
+    n_requests : int, default=200
+        Requests for a single user that the latencies are taken from, with `costs`.
     k, exclude_seen, user_ids, item_values, item_vectors, auc, batch_size, show_progress
         As in `evaluate`.
 
@@ -261,9 +60,10 @@ def compare(
     Raises
     ------
     TypeError
-        If `models` is no mapping or `split` no Split; and as `evaluate`.
+        If `models` is neither mapping nor sequence, `split` no Split, or a model cannot be fitted
+        with `fit`; and as `evaluate`.
     ValueError
-        If `models` is empty; and as `evaluate`.
+        If `models` is empty, or `fit_params` names none of them; and as `evaluate`.
 
     Examples
     --------
@@ -281,72 +81,75 @@ def compare(
     model    k  recall    ndcg  coverage
     8 first  1  0.5000  0.5000    0.5000
     """
-    if not isinstance(models, Mapping):
-        raise TypeError(
-            f"compare: models must be a mapping name -> model; got {type(models).__name__}"
-        )
+    by_name = _named_models(models)
     if not isinstance(split, Split):
         raise TypeError(f"compare: split must be a Split; got {type(split).__name__}")
-    if not models:
-        raise ValueError("compare: models must not be empty; got {}")
-    at = cutoffs(k, "compare")  # an iterator would be used up by the first model
-    results = {
-        name: evaluate(
-            model,
-            split.train,
-            split.test,
-            k=at,
-            exclude_seen=exclude_seen,
-            user_ids=user_ids,
-            item_values=item_values,
-            item_vectors=item_vectors,
-            auc=auc,
-            batch_size=batch_size,
-            split=split.name,
-            show_progress=show_progress,
-        )
-        for name, model in models.items()
-    }
-    return Comparison(split.name, results)
-
-
-def _recommender(model: Any, op: str) -> Any:
-    recommend = getattr(model, "recommend", model)
-    if not callable(recommend):
-        raise TypeError(
-            f"{op}: model must have a method recommend or be callable; got {type(model).__name__}"
-        )
-    return recommend
-
-
-def _matrices(train: Any, test: Any, op: str) -> tuple[sp.csr_array, sp.csr_array]:
-    if isinstance(train, Interactions) and isinstance(test, Interactions):
-        for space in ("users", "items"):
-            if not np.array_equal(getattr(train, space), getattr(test, space)):
-                raise ValueError(
-                    f"{op}: train and test must have the same {space} in the same order; "
-                    "got different ones. Split one set of interactions, or give its labels."
-                )
-    known, held_out = _matrix(train, f"{op}: train"), _matrix(test, f"{op}: test")
-    if known.shape != held_out.shape:
+    unknown = set(fit_params or {}) - set(by_name)
+    if unknown:
         raise ValueError(
-            f"{op}: test must have the shape of train, {known.shape}; got {held_out.shape}"
+            f"compare: fit_params must name models, {list(by_name)}; got {sorted(unknown)[0]!r}"
         )
-    return known, held_out
+    at = cutoffs(k, "compare")  # an iterator would be used up by the first model
+    n_requests = positive_int(n_requests, "n_requests", "compare")
+    results, measured = {}, {}
+    for name, model in by_name.items():
+        fitting = Measured()
+        if fit:
+            if not hasattr(model, "fit"):
+                raise TypeError(
+                    f"compare: models[{name!r}] must have a method fit; got {type(model).__name__}"
+                )
+            with fitting if costs else nullcontext():
+                model.fit(split.train, **dict((fit_params or {}).get(name, {})))
+        recommend = recommender(model, "compare")
+        timed = Timed(recommend)
+        asking = Measured()
+        with asking if costs else nullcontext():
+            results[name] = evaluate(
+                timed,
+                split.train,
+                split.test,
+                k=at,
+                exclude_seen=exclude_seen,
+                user_ids=user_ids,
+                item_values=item_values,
+                item_vectors=item_vectors,
+                auc=auc,
+                batch_size=batch_size,
+                split=split.name,
+                show_progress=show_progress,
+            )
+        if costs:
+            users = np.resize(results[name].user_ids, n_requests)
+            history = split.train.to_csr() if exclude_seen else None
+            p50, p99 = latencies(recommend, users, min(at[-1], split.train.n_items), history)
+            measured[name] = Costs(
+                fit_seconds=fitting.seconds if fit else None,
+                fit_peak_bytes=fitting.peak_bytes if fit else None,
+                recommend_seconds=timed.seconds,
+                recommend_peak_bytes=asking.peak_bytes,
+                users_per_second=timed.n_users / timed.seconds,
+                latency_p50=p50,
+                latency_p99=p99,
+            )
+    return Comparison(split.name, results, measured)
 
 
-def _matrix(x: Any, name: str) -> sp.csr_array:
-    return x.to_csr() if isinstance(x, Interactions) else as_csr(x, name)
-
-
-def _users(user_ids: Any, n_users: int, op: str) -> Any:
-    if user_ids is None:
-        return np.arange(n_users)
-    ids = as_ids(user_ids, f"{op}: user_ids")
-    wrong = (ids < 0) | (ids >= n_users)
-    if wrong.any():
-        raise IndexError(f"{op}: user_ids must be in [0, {n_users}); got {ids[wrong][0]}")
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        raise ValueError(f"{op}: user_ids must not repeat; got {unique[counts > 1][0]} twice")
-    return ids
+def _named_models(models: Any) -> dict[str, Any]:
+    if isinstance(models, Mapping):
+        by_name = dict(models)
+    elif isinstance(models, Sequence) and not isinstance(models, str):
+        by_name = {}
+        for model in models:
+            name, n = repr(model), 2
+            while name in by_name:
+                name, n = f"{model!r} ({n})", n + 1
+            by_name[name] = model
+    else:
+        raise TypeError(
+            "compare: models must be a mapping name -> model, or a sequence of models; "
+            f"got {type(models).__name__}"
+        )
+    if not by_name:
+        raise ValueError(f"compare: models must not be empty; got {models!r}")
+    return by_name

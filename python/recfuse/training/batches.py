@@ -161,7 +161,8 @@ class NegativeSampler:
         if self.distribution == "uniform":
             return rng.integers(0, self.shape[1], size)
         place = rng.random(size) * self._upto[-1]
-        return np.searchsorted(self._upto, place, side="right").astype(np.int64)
+        items: NDArray[np.int64] = np.searchsorted(self._upto, place, side="right").astype(np.int64)
+        return items
 
     def _is_positive(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not len(self._positives):
@@ -183,7 +184,8 @@ class NegativeSampler:
                 f"got none for user {user}"
             )
         share = weights[negatives] / weights[negatives].sum()
-        return rng.choice(negatives, size, p=share)
+        items: NDArray[np.int64] = rng.choice(negatives, size, p=share)
+        return items
 
 
 class InteractionBatches:

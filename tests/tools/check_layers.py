@@ -59,6 +59,7 @@ FOLDERS: dict[str, set[str]] = {
     "serving": set(),
     "evaluation": set(),
     "training": set(),
+    "plots": set(),
     "datasets": set(),
     "compat": {"models"},
     "bench": {"datasets"},

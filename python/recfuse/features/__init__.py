@@ -7,10 +7,13 @@ from recfuse.features.context import cyclic_time, haversine, nearby, sphere_vect
 from recfuse.features.pooling import history_profiles, pool_sequences
 from recfuse.features.social import friends_taste
 from recfuse.features.text import join_fields, minilm
+from recfuse.features.words import TfidfEncoder, embedding_bag, read_word_vectors
 
 __all__ = [
     "AttributeEncoder",
+    "TfidfEncoder",
     "cyclic_time",
+    "embedding_bag",
     "friends_taste",
     "haversine",
     "history_profiles",
@@ -18,5 +21,6 @@ __all__ = [
     "minilm",
     "nearby",
     "pool_sequences",
+    "read_word_vectors",
     "sphere_vectors",
 ]

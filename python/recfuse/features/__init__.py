@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recfuse.features.attributes import AttributeEncoder
 from recfuse.features.context import cyclic_time, haversine, nearby, sphere_vectors
+from recfuse.features.images import ColourHistogram, ImageEncoder
 from recfuse.features.pooling import history_profiles, pool_sequences
 from recfuse.features.social import friends_taste
 from recfuse.features.text import join_fields, minilm
@@ -11,6 +12,8 @@ from recfuse.features.words import TfidfEncoder, embedding_bag, read_word_vector
 
 __all__ = [
     "AttributeEncoder",
+    "ColourHistogram",
+    "ImageEncoder",
     "TfidfEncoder",
     "cyclic_time",
     "embedding_bag",

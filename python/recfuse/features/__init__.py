@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recfuse.features.attributes import AttributeEncoder
+from recfuse.features.audio import AudioEncoder, PatchEncoder, chroma, mfcc
 from recfuse.features.context import cyclic_time, haversine, nearby, sphere_vectors
 from recfuse.features.images import ColourHistogram, ImageEncoder
 from recfuse.features.pooling import history_profiles, pool_sequences
@@ -12,15 +13,19 @@ from recfuse.features.words import TfidfEncoder, embedding_bag, read_word_vector
 
 __all__ = [
     "AttributeEncoder",
+    "AudioEncoder",
     "ColourHistogram",
     "ImageEncoder",
+    "PatchEncoder",
     "TfidfEncoder",
+    "chroma",
     "cyclic_time",
     "embedding_bag",
     "friends_taste",
     "haversine",
     "history_profiles",
     "join_fields",
+    "mfcc",
     "minilm",
     "nearby",
     "pool_sequences",

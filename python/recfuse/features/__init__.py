@@ -9,18 +9,21 @@ from recfuse.features.images import ColourHistogram, ImageEncoder
 from recfuse.features.pooling import history_profiles, pool_sequences
 from recfuse.features.social import friends_taste
 from recfuse.features.text import join_fields, minilm
+from recfuse.features.together import EncodedItems, encode_all
 from recfuse.features.words import TfidfEncoder, embedding_bag, read_word_vectors
 
 __all__ = [
     "AttributeEncoder",
     "AudioEncoder",
     "ColourHistogram",
+    "EncodedItems",
     "ImageEncoder",
     "PatchEncoder",
     "TfidfEncoder",
     "chroma",
     "cyclic_time",
     "embedding_bag",
+    "encode_all",
     "friends_taste",
     "haversine",
     "history_profiles",

@@ -10,6 +10,7 @@ from recfuse.features.pooling import history_profiles, pool_sequences
 from recfuse.features.social import friends_taste
 from recfuse.features.text import join_fields, minilm
 from recfuse.features.together import EncodedItems, encode_all
+from recfuse.features.video import VideoEncoder
 from recfuse.features.words import TfidfEncoder, embedding_bag, read_word_vectors
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ImageEncoder",
     "PatchEncoder",
     "TfidfEncoder",
+    "VideoEncoder",
     "chroma",
     "cyclic_time",
     "embedding_bag",

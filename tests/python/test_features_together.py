@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -169,6 +170,23 @@ def test_an_interrupt_loses_one_chunk(mode, kind, tmp_path):
     again = Counting()
     encode_all({"text": letters(30)}, {"text": again}, **run)
     assert again.asked == letters(30)[10:]
+
+
+def test_after_an_error_the_other_threads_stop_soon():
+    asked = []
+
+    def slow(texts):
+        asked.append(texts)
+        time.sleep(0.01)
+        return [[0.0]] * len(texts)
+
+    def failing(texts):
+        raise RuntimeError("no network")
+
+    inputs, encoders = {"a": letters(300), "b": letters(300)}, {"a": slow, "b": failing}
+    with pytest.raises(RuntimeError, match="no network"):
+        encode_all(inputs, encoders, mode="parallel", chunk=1)
+    assert len(asked) < 150
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -258,11 +257,9 @@ def _rgb(source: Any, *, exif: bool, op: str) -> Any:
 def _opened(library: Any, file: Any) -> Any:
     """Read a whole file, so that none stays open; one that is too large for Pillow is no image."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", library.DecompressionBombWarning)
-            with library.open(file) as image:
-                image.load()
-                return image.copy()
+        with library.open(file) as image:
+            image.load()
+            return image.copy()
     except FileNotFoundError:
         raise
     except library.UnidentifiedImageError as error:
@@ -272,7 +269,7 @@ def _opened(library: Any, file: Any) -> Any:
         SyntaxError,  # of a broken PNG
         ValueError,
         library.DecompressionBombError,
-        library.DecompressionBombWarning,
+        library.DecompressionBombWarning,  # where warnings are errors
     ) as error:
         raise Unreadable(str(error)) from error
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from recfuse.features.attributes import AttributeEncoder
-from recfuse.features.audio import AudioEncoder, PatchEncoder, chroma, mfcc
+from recfuse.features.audio import AudioEncoder, PatchEncoder
 from recfuse.features.context import cyclic_time, haversine, nearby, sphere_vectors
 from recfuse.features.images import ColourHistogram, ImageEncoder
 from recfuse.features.pooling import history_profiles, pool_sequences
 from recfuse.features.social import friends_taste
+from recfuse.features.spectral import chroma, mfcc
 from recfuse.features.text import join_fields, minilm
 from recfuse.features.together import EncodedItems, encode_all
 from recfuse.features.video import VideoEncoder

@@ -25,6 +25,7 @@ _KIND = "estimator"
 # What a file may name, and where it lives; loading makes objects of nothing else.
 _MODULES = {
     "AlternatingLeastSquares": "recfuse.models",
+    "AttributeEncoder": "recfuse.features",
     "Cleaner": "recfuse.preprocess",
     "ContentBlock": "recfuse.fusion.blocks",
     "EventReader": "recfuse.preprocess",
@@ -39,6 +40,7 @@ _MODULES = {
     "Pipeline": "recfuse.preprocess",
     "Popularity": "recfuse.models",
     "Standardizer": "recfuse.preprocess",
+    "TfidfEncoder": "recfuse.features",
     "UserNeighbours": "recfuse.models",
 }
 

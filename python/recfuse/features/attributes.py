@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._base import Estimator, check_fitted
+from recfuse.features._lsa import components
 from recfuse.features._table import columns, is_missing, items_of
 
 __all__ = ["AttributeEncoder"]
@@ -212,7 +213,7 @@ class AttributeEncoder(Estimator):
                 self._fit_categories(field, cells)
         self.components_ = None
         if self.dim is not None:
-            self.components_ = _components(self._encode(table)[0], int(self.dim))
+            self.components_ = components(self._encode(table)[0], int(self.dim), "AttributeEncoder")
 
     def _columns(self, items: Any) -> dict[str, list[Any]]:
         check_fitted(self, "categories_")
@@ -353,25 +354,3 @@ def _multi_hot(
     norms = np.sqrt(np.bincount(np.repeat(np.arange(len(rows)), lengths), data**2, len(rows)))
     data = data / np.repeat(norms, lengths)
     return sp.csr_array((data, indices, indptr), shape=(len(rows), len(place)))
-
-
-def _components(matrix: sp.csr_array, dim: int) -> NDArray[np.float64]:
-    """Return the right singular vectors of the `dim` largest singular values, as columns."""
-    from scipy.sparse.linalg import svds
-
-    if dim >= min(matrix.shape):
-        raise ValueError(
-            f"AttributeEncoder: dim must be below the number of items and of columns "
-            f"{matrix.shape}; got {dim}"
-        )
-    if matrix.nnz == 0:
-        return np.zeros((matrix.shape[1], dim))
-    # A start vector of our own: ARPACK's would come from the global generator.
-    start = np.random.default_rng(0).standard_normal(min(matrix.shape))
-    _, values, rows = svds(matrix, k=dim, v0=start, return_singular_vectors="vh")
-    order = np.argsort(-values, kind="stable")
-    values, vectors = values[order], rows[order].T
-    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(dim)]
-    # Beyond the rank of the data, vectors are arbitrary.
-    kept = values > values[0] * 1e-6
-    return np.asarray(np.where(kept, np.where(largest < 0, -vectors, vectors), 0.0))

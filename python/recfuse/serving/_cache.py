@@ -29,6 +29,11 @@ class VectorCache:
             _update(digest, part)
         self._encoder = digest.digest()
 
+    @property
+    def encoder(self) -> str:
+        """Hash of the model and the options."""
+        return self._encoder.hex()
+
     def path(self, contents: Iterable[tuple[str, NDArray[Any]]]) -> Path:
         """Return where the vectors of these inputs are or will be."""
         digest = hashlib.sha256(self._encoder)

@@ -165,7 +165,7 @@ class OnnxEncoder:
                 )
         self._dim = self._stated_dim = _stated_dim(self._output, pooling)
         self._tokens = None if tokenizer is None else self._text_input(tokenizer)
-        self._cache = None if cache is None else self._open_cache(cache)
+        self._cache = None if cache is None else VectorCache(cache, self._parts("cache"))
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -186,6 +186,11 @@ class OnnxEncoder:
     @property
     def providers(self) -> tuple[str, ...]:
         return tuple(self._session.get_providers())
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the vector of an input: model, options, device, version."""
+        return VectorCache("", self._parts("fingerprint")).encoder
 
     def __repr__(self) -> str:
         names = ", ".join(self.input_names)
@@ -320,12 +325,13 @@ class OnnxEncoder:
         static = next((s.shape[1] for s in self._inputs if s.shape and s.shape[1]), None)
         return Tokens(tokenizer, max_length=self._max_length, static_length=static)
 
-    def _open_cache(self, folder: str | os.PathLike[str]) -> VectorCache:
+    def _parts(self, purpose: str) -> list[bytes]:
+        """Return what decides the vectors."""
         model = self._model if isinstance(self._model, bytes) else Path(self._model).read_bytes()
         if external_data(model):
             raise ValueError(
-                "OnnxEncoder: cache must be None for a model with external data; "
-                f"got {os.fspath(folder)!r}"
+                f"OnnxEncoder: {purpose} must be None for a model with external data; "
+                "got one whose weights are in a second file"
             )
         options = (
             load_runtime().__version__,
@@ -337,7 +343,7 @@ class OnnxEncoder:
             self._nan_policy,
         )
         tokens = b"" if self._tokens is None else self._tokens.to_bytes()
-        return VectorCache(folder, [model, repr(options).encode(), tokens])
+        return [model, repr(options).encode(), tokens]
 
 
 def _resolve_device(device: Any) -> str:

@@ -39,7 +39,7 @@ def recall(retrieval: two_tower.Retrieval, likes: Split, weights: Any = None) ->
     return float(evaluate(recommend, likes.train, likes.test, k=20)["recall@20"])
 
 
-def main(data: shared.Data | None = None, epochs: int = 10) -> list[list[Any]]:
+def main(data: shared.Data | None = None, epochs: int = 8) -> list[list[Any]]:
     data = shared.load() if data is None else data
     short = ShortHistories(**{name: getattr(data, name) for name in data.__dataclass_fields__})
     likes = data.liked()

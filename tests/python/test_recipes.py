@@ -232,3 +232,16 @@ def test_export_says_which_extra_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"recfuse\[train\]"):
         export_onnx(Doubled(), {"x": np.ones((2, 3), np.float32)})
+
+
+def test_short_histories_are_the_last_likes(recipes, data):
+    augmentation = recipes("augmentation")
+    fields = {name: getattr(data, name) for name in data.__dataclass_fields__}
+    few = augmentation.ShortHistories(**fields).histories()
+    likes = data.liked().train
+    for user in range(len(data.profile)):
+        mine = likes.user_index == user
+        times, items = likes.timestamps[mine], likes.item_index[mine]
+        got = np.flatnonzero(few[user])
+        assert len(got) == min(augmentation.SHORT, len(items))
+        assert sorted(times[np.isin(items, got)]) == sorted(times)[-augmentation.SHORT :]

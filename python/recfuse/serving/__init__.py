@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from recfuse.serving.encoder import OnnxEncoder
+from recfuse.serving.export import export_onnx
 
-__all__ = ["OnnxEncoder"]
+__all__ = ["OnnxEncoder", "export_onnx"]

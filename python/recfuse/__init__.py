@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         UserNeighbours,
     )
     from recfuse.persistence import load
-    from recfuse.serving import OnnxEncoder
+    from recfuse.serving import OnnxEncoder, OnnxRanker
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ _LAZY = {
     "LabelledModel": "recfuse.models",
     "MultimodalRecommender": "recfuse.fusion",
     "OnnxEncoder": "recfuse.serving",
+    "OnnxRanker": "recfuse.serving",
     "Popularity": "recfuse.models",
     "UserNeighbours": "recfuse.models",
     "load": "recfuse.persistence",
@@ -51,6 +52,7 @@ __all__ = [
     "MemoryPlan",
     "MultimodalRecommender",
     "OnnxEncoder",
+    "OnnxRanker",
     "Popularity",
     "UserNeighbours",
     "__version__",

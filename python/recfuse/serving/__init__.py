@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from recfuse.serving.encoder import OnnxEncoder
+from recfuse.serving.ranker import OnnxRanker
 
-__all__ = ["OnnxEncoder"]
+__all__ = ["OnnxEncoder", "OnnxRanker"]

@@ -11,7 +11,16 @@ from recfuse.memory import MemoryPlan, plan_memory
 from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
-    from recfuse import datasets, evaluation, features, preprocess, privacy, rerank, sessions
+    from recfuse import (
+        datasets,
+        evaluation,
+        features,
+        fusion,
+        preprocess,
+        privacy,
+        rerank,
+        sessions,
+    )
     from recfuse.fusion import Explanation, MultimodalRecommender
     from recfuse.interactions import Interactions
     from recfuse.models import (
@@ -40,7 +49,16 @@ _LAZY = {
     "UserNeighbours": "recfuse.models",
     "load": "recfuse.persistence",
 }
-_FOLDERS = ("datasets", "evaluation", "features", "preprocess", "privacy", "rerank", "sessions")
+_FOLDERS = (
+    "datasets",
+    "evaluation",
+    "features",
+    "fusion",
+    "preprocess",
+    "privacy",
+    "rerank",
+    "sessions",
+)
 
 __all__ = [
     "AlternatingLeastSquares",
@@ -62,6 +80,7 @@ __all__ = [
     "evaluation",
     "features",
     "fuse_topk",
+    "fusion",
     "load",
     "plan_memory",
     "preprocess",

@@ -1,18 +1,29 @@
-"""Fusion of behaviour and content."""
+"""Fusion of behaviour and content: early, late, learned and composed."""
 
 from __future__ import annotations
 
+from recfuse.fusion.early import concatenate, product, weighted_average, weighted_sum
 from recfuse.fusion.explanation import Explanation
 from recfuse.fusion.factor_map import FactorMap
 from recfuse.fusion.importance import Importance, Step
+from recfuse.fusion.linear import LinearFusion
 from recfuse.fusion.new_users import similar_profiles
 from recfuse.fusion.recommender import MultimodalRecommender
+from recfuse.fusion.spaces import CommonSpace
+from recfuse.fusion.stacking import StackingFusion
 
 __all__ = [
+    "CommonSpace",
     "Explanation",
     "FactorMap",
     "Importance",
+    "LinearFusion",
     "MultimodalRecommender",
+    "StackingFusion",
     "Step",
+    "concatenate",
+    "product",
     "similar_profiles",
+    "weighted_average",
+    "weighted_sum",
 ]

@@ -13,7 +13,7 @@ import recfuse
 from helpers import assert_same_bytes, normal
 from recfuse.errors import NotFittedError
 from recfuse.fusion._patterns import merge_lists, pattern, union, values_at, without
-from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.fusion.weights import CachedScores, best_weights
 
 N_USERS, N_ITEMS = 60, 90
 
@@ -390,6 +390,6 @@ def test_weights_find_the_modality_that_tells(rng):
     relevant = rng.random((40, 50)) < 0.1
     scores = rng.standard_normal((40, 50, 3))
     scores[:, :, 1] += 4 * relevant
-    weights, ndcg = fit_weights(cached(scores, relevant), 10, rng)
+    weights, ndcg, _ = best_weights(cached(scores, relevant), "ndcg", 10, rng)
     assert weights.argmax() == 1
     assert ndcg >= max(cached(scores, relevant).ndcg(w, 10) for w in np.eye(3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from recfuse.fusion.early import concatenate, product, weighted_average, weighted_sum
 from recfuse.fusion.explanation import Explanation
 from recfuse.fusion.factor_map import FactorMap
+from recfuse.fusion.fitting import FusionWeights, fit_weights
 from recfuse.fusion.importance import Importance, Step
 from recfuse.fusion.linear import LinearFusion
 from recfuse.fusion.new_users import similar_profiles
@@ -16,12 +17,14 @@ __all__ = [
     "CommonSpace",
     "Explanation",
     "FactorMap",
+    "FusionWeights",
     "Importance",
     "LinearFusion",
     "MultimodalRecommender",
     "StackingFusion",
     "Step",
     "concatenate",
+    "fit_weights",
     "product",
     "similar_profiles",
     "weighted_average",

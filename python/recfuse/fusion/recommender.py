@@ -32,7 +32,7 @@ from recfuse.fusion.explains import Explains
 from recfuse.fusion.hybrid import HybridIndex, ranked
 from recfuse.fusion.new_items import NewItems
 from recfuse.fusion.new_users import NewUsers
-from recfuse.fusion.weights import fit_weights
+from recfuse.fusion.weights import best_weights
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.models._requests import filter_rows, left_out
 
@@ -182,7 +182,7 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
                 history, later = hold_out(history, rng)
             blocks = self._blocks(models, content, history, show_progress)
             cached = cached_scores(self._hybrid(blocks), history, later, rng)
-            weights, ndcg = fit_weights(cached, k, rng)
+            weights, ndcg, _ = best_weights(cached, "ndcg", k, rng)
             chosen = dict(zip(names, weights.tolist(), strict=True))
         if later is not None:
             history = as_csr(history + later, "user_items")

@@ -6,6 +6,7 @@ from recfuse.fusion.early import concatenate, product, weighted_average, weighte
 from recfuse.fusion.explanation import Explanation
 from recfuse.fusion.factor_map import FactorMap
 from recfuse.fusion.fitting import FusionWeights, fit_weights
+from recfuse.fusion.graph import Average, FusionNode, Max, Min, Product, Sum
 from recfuse.fusion.importance import Importance, Step
 from recfuse.fusion.linear import LinearFusion
 from recfuse.fusion.new_users import similar_profiles
@@ -14,15 +15,21 @@ from recfuse.fusion.spaces import CommonSpace
 from recfuse.fusion.stacking import StackingFusion
 
 __all__ = [
+    "Average",
     "CommonSpace",
     "Explanation",
     "FactorMap",
+    "FusionNode",
     "FusionWeights",
     "Importance",
     "LinearFusion",
+    "Max",
+    "Min",
     "MultimodalRecommender",
+    "Product",
     "StackingFusion",
     "Step",
+    "Sum",
     "concatenate",
     "fit_weights",
     "product",

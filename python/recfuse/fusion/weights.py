@@ -104,11 +104,8 @@ class CachedScores:
         A rank is counted, not sorted out: there are few relevant pairs.
         """
         layout = self._layout
-        fused = np.zeros(layout.scores.shape[1:])
-        for weight, scores in zip(weights, layout.scores, strict=True):
-            # Not `@`: BLAS starts its threads for these few rows, and they cost more than the sums.
-            if weight != 0:
-                fused += weight * scores
+        # Not `@`: BLAS starts its threads for these few rows, and they cost more than the sums.
+        fused = np.einsum("m,mqc->qc", weights, layout.scores)
         here = layout.combinations @ weights
         if len(here) > 1 or not here.all():
             factors = np.divide(weights.sum(), here, out=np.zeros_like(here), where=here > 0)

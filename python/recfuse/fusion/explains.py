@@ -60,7 +60,7 @@ class Explains(FittedRecommender):
             if len(ids) != 1:
                 raise ValueError(f"explain: {name} must be one id; got {len(ids)}")
         history = self.user_items_[user]
-        _, scores, parts = self._index.topk(user, history, 1, self.weights_, allow=item)
+        _, scores, parts = self._index.topk(user, history, 1, self._weights_of(user), allow=item)
         because = {}
         for name, block in self._index.blocks.items():
             vectors = getattr(self.models_.get(name), "item_factors_", None)

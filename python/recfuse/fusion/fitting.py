@@ -59,6 +59,16 @@ class FusionWeights:
     n_tried: int
     seconds: float
 
+    def summary(self) -> dict[str, Any]:
+        """Return what the weights are worth, as plain numbers."""
+        return {
+            "metric": self.metric,
+            "value": self.value,
+            "cross_validated": self.cross_validated,
+            "equal": self.equal,
+            "alone": dict(self.alone),
+        }
+
     def per_query(self, labels: ArrayLike) -> dict[str, Float64]:
         """Return weights of queries by their segments, as `recfuse.FusedIndex.topk` takes them.
 

@@ -51,6 +51,7 @@ class CachedScores:
     relevant: NDArray[np.bool_]
     n_relevant: NDArray[np.int64]  # (n_queries,), held-out events, candidates or not
     targets: Float64 | None = None
+    users: NDArray[np.int64] | None = None  # (n_queries,), whom the queries are about
 
     def value(self, weights: Float64, metric: str, k: int) -> float:
         """Return the metric of the fused scores: a mean over queries, or over pairs for errors."""

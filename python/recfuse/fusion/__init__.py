@@ -13,6 +13,7 @@ from recfuse.fusion.new_users import similar_profiles
 from recfuse.fusion.recommender import MultimodalRecommender
 from recfuse.fusion.spaces import CommonSpace
 from recfuse.fusion.stacking import StackingFusion
+from recfuse.fusion.suggest import FusionOption, FusionSuggestion, suggest_fusion
 
 __all__ = [
     "Average",
@@ -20,6 +21,8 @@ __all__ = [
     "Explanation",
     "FactorMap",
     "FusionNode",
+    "FusionOption",
+    "FusionSuggestion",
     "FusionWeights",
     "Importance",
     "LinearFusion",
@@ -34,6 +37,7 @@ __all__ = [
     "fit_weights",
     "product",
     "similar_profiles",
+    "suggest_fusion",
     "weighted_average",
     "weighted_sum",
 ]

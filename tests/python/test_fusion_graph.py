@@ -117,6 +117,15 @@ def test_any_graph_ranks_exactly(rng, graph, missing, monkeypatch):
         assert (ids[row, len(order) :] == -1).all()
 
 
+@pytest.mark.parametrize("graph", [LINEAR, MIXED, Max(["text", "cnn"])], ids=["one", "any", "flat"])
+def test_a_nan_never_ranks(rng, graph):
+    items = {name: normal(rng, 12, 2) for name in NAMES}
+    items["text"][4] = np.nan
+    index = recfuse.FusedIndex(items)
+    ids, _ = graph.topk(index, {name: normal(rng, 3, 2) for name in NAMES}, 12)
+    assert all(set(row) == {-1, *range(4), *range(5, 12)} for row in ids.tolist())
+
+
 def test_wrong_graphs_are_refused(scores, rng):
     with pytest.raises(TypeError, match="Sum: children must be a mapping or a list; got 'cnn'"):
         Sum("cnn")

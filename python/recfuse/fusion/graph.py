@@ -234,12 +234,15 @@ class FusionNode:
         shape = (n_queries, index.n_items)
         _, parts = index.score_pairs(queries, _everything(shape), missing="zero")
         table = parts.reshape(*shape, len(index.modalities))
-        similarities = {}
+        similarities, broken = {}, np.zeros(shape, bool)
         for column, name in enumerate(index.modalities):
             present = index._presence_of(name)
             here = np.ones(index.n_items, bool) if present is None else present
             similarities[name] = np.where(here, table[:, :, column], np.nan)
-        return self(similarities, missing=missing)
+            if name in self.modalities:
+                broken |= here & np.isnan(table[:, :, column])
+        # A vector with a NaN is not a missing one: its item never ranks, as in every search.
+        return np.where(broken, np.nan, self(similarities, missing=missing))
 
 
 class _Linear(FusionNode):

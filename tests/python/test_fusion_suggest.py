@@ -10,6 +10,7 @@ import recfuse
 from helpers import normal, random_pattern
 from recfuse.evaluation import ranking_metrics
 from recfuse.fusion import suggest_fusion
+from recfuse.fusion.suggest import _zscores
 
 
 @pytest.fixture
@@ -70,6 +71,29 @@ def test_the_best_is_found_and_shown(problem):
     lines = str(got).splitlines()
     assert len(lines) == 15 and lines[0].split()[:2] == ["fusion", "ndcg@5"]
     assert sum(line.startswith("* ") for line in lines) == 1
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_weights_are_fitted_on_zscores_over_all_items(problem, rng, similarity):
+    queries, items, relevant = problem
+    present = {"image": rng.random(80) < 0.7}
+    index = recfuse.FusedIndex(items, metric=similarity, present=present)
+    cached = _zscores(index, queries, relevant, None, similarity)
+    row = np.repeat(np.arange(60), np.diff(cached.pairs.indptr))
+    for column, name in enumerate(items):
+        q, x = queries[name].astype(float), items[name].astype(float)
+        if similarity == "cosine":
+            q, x = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (q, x))
+        here = present.get(name, np.ones(80, bool))
+        table = q @ x.T
+        mean, deviation = table[:, here].mean(axis=1), table[:, here].std(axis=1)
+        z = np.where(here, (table - mean[:, None]) / deviation[:, None], 0)
+        np.testing.assert_allclose(
+            cached.scores[:, column], z[row, cached.pairs.indices], rtol=1e-5, atol=1e-5
+        )
+        np.testing.assert_array_equal(cached.present[:, column], here[cached.pairs.indices])
+    hits = relevant.toarray()[row, cached.pairs.indices] > 0
+    np.testing.assert_array_equal(cached.relevant, hits)
 
 
 def test_one_modality_is_one_option(problem):

@@ -452,6 +452,20 @@ def test_segments_of_users_have_their_own_weights(segmented, tmp_path):
     assert_same_bytes(recfuse.load(tmp_path / "model").recommend(users, k=4), got)
 
 
+def test_a_forgotten_user_is_in_no_segment(segmented):
+    likes, vectors, labels = segmented
+    model = recfuse.MultimodalRecommender({}, k=5, popularity=False)
+    model.fit(likes, vectors, segments=labels)
+    without = recfuse.privacy.forget_users(model, [1])
+    for name, weights in without.user_weights_.items():
+        assert weights[1] == model.weights_[name] != model.user_weights_[name][1]
+        np.testing.assert_array_equal(
+            np.delete(weights, 1), np.delete(model.user_weights_[name], 1)
+        )
+    others = np.array([0, 3])
+    assert_same_bytes(without.recommend(others, k=4), model.recommend(others, k=4))
+
+
 def test_wrong_segments_and_metrics(likes, content):
     with pytest.raises(ValueError, match=r"fit: segments must have shape \(60,\); got \(2,\)"):
         new_model().fit(likes, content, segments=[1, 2])

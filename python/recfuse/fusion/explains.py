@@ -78,15 +78,17 @@ class Explains(FittedRecommender):
         self, user: int, history: Any, item: int
     ) -> dict[str, list[tuple[int, float]]]:
         blocks = self._index.blocks
-        here = [abs(self.weights_[name]) for name, b in blocks.items() if b.present[item]]
-        grown = sum(map(abs, self.weights_.values())) / sum(here) if sum(here) else 0.0
+        of_user = self._weights_of(np.array([user]))
+        weights = {name: float(np.ravel(weight)[0]) for name, weight in of_user.items()}
+        here = [abs(weights[name]) for name, b in blocks.items() if b.present[item]]
+        grown = sum(map(abs, weights.values())) / sum(here) if sum(here) else 0.0
         past = {}
         for name, block in blocks.items():
-            if not block.present[item] or self.weights_[name] == 0:
+            if not block.present[item] or weights[name] == 0:
                 continue
             shares = block.shares(user, history, item)
             if shares is not None:
-                added = self.weights_[name] * grown * shares
+                added = weights[name] * grown * shares
                 order = np.lexsort((history.indices, -added))
                 past[name] = [(int(history.indices[j]), float(added[j])) for j in order]
         return past

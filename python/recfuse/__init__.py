@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         datasets,
         evaluation,
         features,
+        fusion,
         plots,
         preprocess,
         privacy,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         UserNeighbours,
     )
     from recfuse.persistence import load
-    from recfuse.serving import OnnxEncoder
+    from recfuse.serving import OnnxEncoder, OnnxRanker
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _LAZY = {
     "LabelledModel": "recfuse.models",
     "MultimodalRecommender": "recfuse.fusion",
     "OnnxEncoder": "recfuse.serving",
+    "OnnxRanker": "recfuse.serving",
     "Popularity": "recfuse.models",
     "UserNeighbours": "recfuse.models",
     "load": "recfuse.persistence",
@@ -53,6 +55,7 @@ _FOLDERS = (
     "datasets",
     "evaluation",
     "features",
+    "fusion",
     "plots",
     "preprocess",
     "privacy",
@@ -71,6 +74,7 @@ __all__ = [
     "MemoryPlan",
     "MultimodalRecommender",
     "OnnxEncoder",
+    "OnnxRanker",
     "Popularity",
     "UserNeighbours",
     "__version__",
@@ -80,6 +84,7 @@ __all__ = [
     "evaluation",
     "features",
     "fuse_topk",
+    "fusion",
     "load",
     "plan_memory",
     "plots",

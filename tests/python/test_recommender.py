@@ -13,7 +13,7 @@ import recfuse
 from helpers import assert_same_bytes, normal
 from recfuse.errors import NotFittedError
 from recfuse.fusion._patterns import merge_lists, pattern, union, values_at, without
-from recfuse.fusion.weights import CachedScores, fit_weights
+from recfuse.fusion.weights import CachedScores, best_weights
 
 N_USERS, N_ITEMS = 60, 90
 
@@ -390,6 +390,86 @@ def test_weights_find_the_modality_that_tells(rng):
     relevant = rng.random((40, 50)) < 0.1
     scores = rng.standard_normal((40, 50, 3))
     scores[:, :, 1] += 4 * relevant
-    weights, ndcg = fit_weights(cached(scores, relevant), 10, rng)
+    weights, ndcg, _ = best_weights(cached(scores, relevant), "ndcg", 10, rng)
     assert weights.argmax() == 1
     assert ndcg >= max(cached(scores, relevant).ndcg(w, 10) for w in np.eye(3))
+
+
+def test_weights_per_user_are_those_users_alone(likes, content):
+    model = new_model(weights=WEIGHTS).fit(likes, content)
+    users, other = np.array([3, 0, 8]), {"text": 1.0, "neighbours": 0.5}
+    mixed = {
+        "text": np.array([0.2, 1.0, 1.0]),
+        "neighbours": np.array([0.25, 0.5, 0.5]),
+        "als": np.array([0.3, 0, 0]),
+        "image": np.array([0.15, 0, 0]),
+        "popularity": np.array([0.1, 0, 0]),
+    }
+    got = model.recommend(users, k=6, weights=mixed, contributions=True)
+    first = model.recommend(users[:1], k=6, weights=WEIGHTS, contributions=True)
+    rest = model.recommend(users[1:], k=6, weights=other, contributions=True)
+    joined = tuple(np.concatenate(pair) for pair in zip(first, rest, strict=True))
+    assert_same_bytes(got, joined)
+    with pytest.raises(ValueError, match=r"recommend: weights\['text'\] must be .* per user \(3\)"):
+        model.recommend(users, weights={"text": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="recommend: weights must not all be 0"):
+        model.recommend(users, weights={"text": [1.0, 0.0, 1.0]})
+
+
+@pytest.fixture
+def segmented(rng):
+    """Half of the users go by the text, half by the image."""
+    n_users, n_items = 240, 60
+    vectors = {name: normal(rng, n_items, 4) for name in ("text", "image")}
+    labels = np.where(np.arange(n_users) % 2, "by image", "by text")
+    chance = np.empty((n_users, n_items))
+    for user, label in enumerate(labels):
+        x = vectors[label.removeprefix("by ")]
+        chance[user] = np.argsort(np.argsort(-(x @ normal(rng, 4)))) < 14
+    return (
+        sp.csr_array((chance * (rng.random(chance.shape) < 0.7)).astype(np.float32)),
+        vectors,
+        labels,
+    )
+
+
+def test_segments_of_users_have_their_own_weights(segmented, tmp_path):
+    likes, vectors, labels = segmented
+    model = recfuse.MultimodalRecommender({}, metric="recall", k=5, popularity=False)
+    model.fit(likes, vectors, segments=labels)
+    assert set(model.segment_weights_) == {"by text", "by image"}
+    for label, weights in model.segment_weights_.items():
+        assert max(weights, key=weights.get) == label.removeprefix("by ")
+    assert model.validation_["cross_validated"] <= 1 and model.validation_ndcg_ is None
+    assert set(model.validation_["alone"]) == {"text", "image"}
+    users = np.array([1, 0])
+    got = model.recommend(users, k=4)
+    for row, user in enumerate(users):
+        alone = model.recommend(user, k=4, weights=model.segment_weights_[labels[user]])
+        assert_same_bytes(tuple(x[row : row + 1] for x in got), alone)
+    assert model.explain(1, int(got[0][0, 0])).score == got[1][0, 0]
+    model.save(tmp_path / "model")
+    assert_same_bytes(recfuse.load(tmp_path / "model").recommend(users, k=4), got)
+
+
+def test_a_forgotten_user_is_in_no_segment(segmented):
+    likes, vectors, labels = segmented
+    model = recfuse.MultimodalRecommender({}, k=5, popularity=False)
+    model.fit(likes, vectors, segments=labels)
+    without = recfuse.privacy.forget_users(model, [1])
+    for name, weights in without.user_weights_.items():
+        assert weights[1] == model.weights_[name] != model.user_weights_[name][1]
+        np.testing.assert_array_equal(
+            np.delete(weights, 1), np.delete(model.user_weights_[name], 1)
+        )
+    others = np.array([0, 3])
+    assert_same_bytes(without.recommend(others, k=4), model.recommend(others, k=4))
+
+
+def test_wrong_segments_and_metrics(likes, content):
+    with pytest.raises(ValueError, match=r"fit: segments must have shape \(60,\); got \(2,\)"):
+        new_model().fit(likes, content, segments=[1, 2])
+    with pytest.raises(ValueError, match="fit: segments must be None unless weights='fit'"):
+        new_model(weights=WEIGHTS).fit(likes, content, segments=np.zeros(N_USERS))
+    with pytest.raises(ValueError, match="fit: metric must be 'ndcg' or 'recall'; got 'mse'"):
+        new_model(metric="mse").fit(likes, content)

@@ -20,6 +20,7 @@ __all__ = [
     "later_events",
     "list_length",
     "new_item_vectors",
+    "segment_labels",
 ]
 
 
@@ -56,17 +57,44 @@ def list_length(k: Any) -> int:
     return int(k)
 
 
-def full_weights(weights: Mapping[str, float], names: list[str]) -> dict[str, float]:
-    """Return a finite weight per modality, 0 for those not named; not all are 0."""
+def full_weights(
+    weights: Mapping[str, Any], names: list[str], n_users: int | None = None
+) -> dict[str, Any]:
+    """Return a finite weight per modality, 0 for those not named; not all are 0.
+
+    With `n_users`, a weight may also be an array with one for each of the users.
+    """
     unknown = [name for name in weights if name not in names]
     if unknown:
         raise ValueError(f"weights must name modalities of {names}; got {unknown}")
-    if not any(weights.values()):
+    full = {name: _weight(weights.get(name, 0.0), name, n_users) for name in names}
+    nothing = ~np.any([np.broadcast_to(w != 0, n_users or 1) for w in full.values()], axis=0)
+    if nothing.any():
         raise ValueError(f"weights must not all be 0; got {dict(weights)}")
-    return {name: _weight(weights.get(name, 0.0), name) for name in names}
+    return full
 
 
-def _weight(weight: Any, name: str) -> float:
+def segment_labels(segments: Any, n_users: int, *, fitted: bool) -> NDArray[Any] | None:
+    """Return the segment of every user."""
+    if segments is None:
+        return None
+    if not fitted:
+        raise ValueError("segments must be None unless weights='fit'; got labels")
+    labels = np.asarray(segments)
+    if labels.shape != (n_users,):
+        raise ValueError(f"segments must have shape ({n_users},); got {labels.shape}")
+    return labels
+
+
+def _weight(weight: Any, name: str, n_users: int | None) -> Any:
+    if n_users is not None and np.ndim(weight) == 1:
+        values = np.asarray(weight, np.float64)
+        if values.shape != (n_users,) or not np.isfinite(values).all():
+            raise ValueError(
+                f"weights[{name!r}] must be one finite number, or one per user ({n_users}); "
+                f"got {weight!r}"
+            )
+        return values
     try:
         value = float(weight)
     except (TypeError, ValueError):

@@ -34,6 +34,14 @@ class FittedRecommender(Estimator):
     def _index(self) -> HybridIndex:
         raise NotImplementedError
 
+    def _weights_of(self, users: NDArray[np.int64]) -> dict[str, Any]:
+        """Return the weights of users: for all of them, or one per user where segments differ."""
+        # A file of an earlier version knows no segments.
+        of_users = getattr(self, "user_weights_", None)
+        if of_users is None:
+            return dict(self.weights_)
+        return {name: of_users[name][users] for name in self.modalities_}
+
     def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
         return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
 

@@ -58,4 +58,5 @@ def cached_scores(
         present=present,
         relevant=values_at(relevant, pairs) > 0,
         n_relevant=np.diff(relevant.indptr).astype(np.int64),
+        users=users,
     )

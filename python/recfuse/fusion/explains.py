@@ -60,7 +60,7 @@ class Explains(FittedRecommender):
             if len(ids) != 1:
                 raise ValueError(f"explain: {name} must be one id; got {len(ids)}")
         history = self.user_items_[user]
-        _, scores, parts = self._index.topk(user, history, 1, self.weights_, allow=item)
+        _, scores, parts = self._index.topk(user, history, 1, self._weights_of(user), allow=item)
         because = {}
         for name, block in self._index.blocks.items():
             vectors = getattr(self.models_.get(name), "item_factors_", None)
@@ -78,15 +78,17 @@ class Explains(FittedRecommender):
         self, user: int, history: Any, item: int
     ) -> dict[str, list[tuple[int, float]]]:
         blocks = self._index.blocks
-        here = [abs(self.weights_[name]) for name, b in blocks.items() if b.present[item]]
-        grown = sum(map(abs, self.weights_.values())) / sum(here) if sum(here) else 0.0
+        of_user = self._weights_of(np.array([user]))
+        weights = {name: float(np.ravel(weight)[0]) for name, weight in of_user.items()}
+        here = [abs(weights[name]) for name, b in blocks.items() if b.present[item]]
+        grown = sum(map(abs, weights.values())) / sum(here) if sum(here) else 0.0
         past = {}
         for name, block in blocks.items():
-            if not block.present[item] or self.weights_[name] == 0:
+            if not block.present[item] or weights[name] == 0:
                 continue
             shares = block.shares(user, history, item)
             if shares is not None:
-                added = self.weights_[name] * grown * shares
+                added = weights[name] * grown * shares
                 order = np.lexsort((history.indices, -added))
                 past[name] = [(int(history.indices[j]), float(added[j])) for j in order]
         return past

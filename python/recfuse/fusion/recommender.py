@@ -18,6 +18,7 @@ from recfuse.fusion._arguments import (
     full_weights,
     later_events,
     list_length,
+    segment_labels,
 )
 from recfuse.fusion._held_out import cached_scores, hold_out
 from recfuse.fusion.blocks import (
@@ -29,16 +30,18 @@ from recfuse.fusion.blocks import (
 )
 from recfuse.fusion.catalogue import Catalogue
 from recfuse.fusion.explains import Explains
+from recfuse.fusion.fitting import fit_cached
 from recfuse.fusion.hybrid import HybridIndex, ranked
 from recfuse.fusion.new_items import NewItems
 from recfuse.fusion.new_users import NewUsers
-from recfuse.fusion.weights import fit_weights
 from recfuse.models import AlternatingLeastSquares, ItemNeighbours
 from recfuse.models._requests import filter_rows, left_out
 
 __all__ = ["MultimodalRecommender"]
 
 POPULARITY = "popularity"
+_FOLDS = 3
+_LEAST_SEGMENT = 50
 
 
 class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
@@ -63,7 +66,9 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         (`AlternatingLeastSquares`) or with neighbours (`ItemNeighbours`). Both by default, as
         "als" and "neighbours". They are fitted in place.
     weights : 'fit' or mapping of str to float, default='fit'
-        'fit' chooses them on held-out events, by NDCG@`k`.
+        'fit' chooses them on held-out events.
+    metric : {'ndcg', 'recall'}, default='ndcg'
+        By what 'fit' chooses, at `k`.
     k : int, default=20
         Length of the lists that 'fit' looks at.
     popularity : bool, default=True
@@ -84,8 +89,15 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         Behaviour first, then content, then popularity.
     weights_ : dict of str to float
         Fitted ones are not negative and sum to 1.
+    segment_weights_ : dict of str to dict of str to float
+        Of the segments of `fit` that do better with weights of their own.
+    user_weights_ : dict of str to ndarray of shape (n_users,), or None
+        The weights of every user, if a segment has its own.
     validation_ndcg_ : float or None
         NDCG@`k` of the fitted weights on the held-out events.
+    validation_ : dict or None
+        The metric on the held-out events, "value"; "cross_validated", by weights fitted on other
+        users; of "equal" weights; and of every modality "alone".
     user_items_ : csr_array of shape (n_users, n_items)
         The history, held-out events included: what lists leave out.
 
@@ -105,6 +117,7 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         behaviour: Mapping[str, Any] | None = None,
         *,
         weights: str | Mapping[str, float] = "fit",
+        metric: str = "ndcg",
         k: int = 20,
         popularity: bool = True,
         cold_items: float | None = None,
@@ -114,6 +127,7 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
     ) -> None:
         self.behaviour = behaviour
         self.weights = weights
+        self.metric = metric
         self.k = k
         self.popularity = popularity
         self.cold_items = cold_items
@@ -130,6 +144,7 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         *,
         present: Mapping[str, ArrayLike] | None = None,
         validation: Any = None,
+        segments: ArrayLike | None = None,
         show_progress: bool = False,
     ) -> MultimodalRecommender:
         """Fit the behaviour models and the weights.
@@ -149,6 +164,9 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
             Held-out events, later ones at best, on which ``weights='fit'`` chooses. Without it a
             fifth of the events is held out at random. Afterwards the behaviour models are fitted
             again on everything.
+        segments : array-like of shape (n_users,), optional
+            A label per user. A segment of at least 50 held-out users gets weights of its own where
+            they do better in its held-out folds.
         show_progress : bool, default=False
 
         Returns
@@ -174,21 +192,40 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         chosen = None if isinstance(self.weights, str) else full_weights(self.weights, names)
         if chosen is None and self.weights != "fit":
             raise ValueError(f"weights must be 'fit' or a mapping; got {self.weights!r}")
+        if self.metric not in ("ndcg", "recall"):
+            raise ValueError(f"metric must be 'ndcg' or 'recall'; got {self.metric!r}")
+        labels = segment_labels(segments, history.shape[0], fitted=chosen is None)
 
-        ndcg = None
+        fitted = None
         if chosen is None:
             rng = as_rng(self.random_state)
             if later is None:
                 history, later = hold_out(history, rng)
             blocks = self._blocks(models, content, history, show_progress)
             cached = cached_scores(self._hybrid(blocks), history, later, rng)
-            weights, ndcg = fit_weights(cached, k, rng)
-            chosen = dict(zip(names, weights.tolist(), strict=True))
+            fitted = fit_cached(
+                cached,
+                names,
+                metric=self.metric,
+                k=k,
+                folds=_FOLDS,
+                segments=None if labels is None else labels[cached.users],
+                min_segment=_LEAST_SEGMENT,
+                rng=rng,
+            )
+            chosen = fitted.weights
         if later is not None:
             history = as_csr(history + later, "user_items")
         # Set together, so that an interrupted fit leaves the model as it was.
         blocks = self._blocks(models, content, history, show_progress)
-        self.modalities_, self.weights_, self.validation_ndcg_ = names, chosen, ndcg
+        self.modalities_, self.weights_ = names, chosen
+        own = {} if fitted is None else fitted.segments
+        self.segment_weights_ = {str(label): weights for label, weights in own.items()}
+        self.user_weights_ = None
+        if fitted is not None and labels is not None and own:
+            self.user_weights_ = fitted.per_query(labels)
+        self.validation_ = None if fitted is None else fitted.summary()
+        self.validation_ndcg_ = fitted.value if fitted and self.metric == "ndcg" else None
         self.models_, self.content_, self.user_items_ = models, content, history
         self._built_index: HybridIndex | None = self._hybrid(blocks)
         return self
@@ -263,7 +300,7 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         exclude_seen: bool = True,
         exclude: Any = None,
         allow: Any = None,
-        weights: Mapping[str, float] | None = None,
+        weights: Mapping[str, ArrayLike] | None = None,
         contributions: bool = False,
         diversity: float = 0.0,
         depth: int = 100,
@@ -280,8 +317,9 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
             Leave out what the user's history of the fit has.
         exclude, allow
             Further filters, one row per queried user, as in `recfuse.topk`.
-        weights : mapping of str to float, optional
-            Instead of the fitted ones; modalities that are not named get 0.
+        weights : mapping of str to float or array-like of shape (n,), optional
+            Instead of the fitted ones, for all or one per queried user; modalities that are not
+            named get 0.
         contributions : bool, default=False
         diversity : float, default=0.0
             In [0, 1]: above 0 the k are chosen among the `depth` best by `recfuse.rerank.mmr`, at
@@ -314,7 +352,9 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
             allow = filter_rows(allow, "allow", (len(users), self.user_items_.shape[1]))
         elif allow is not None:
             allow = check_ids(as_ids(allow, "allow"), self.user_items_.shape[1], "allow")
-        chosen = self.weights_ if weights is None else full_weights(weights, self.modalities_)
+        chosen = self._weights_of(users)
+        if weights is not None:
+            chosen = full_weights(weights, self.modalities_, len(users))
         length = list_length(k) if diversity == 0 else max(list_length(k), list_length(depth))
         joined = ranked(
             self._index,

@@ -1,98 +1,202 @@
-"""Fusion weights that maximise NDCG on held-out events."""
+"""Fusion weights tried on cached scores: the best by a metric of held-out events or ratings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["CachedScores", "fit_weights"]
+__all__ = ["METRICS", "CachedScores", "best_weights", "search_simplex"]
 
 Float64 = NDArray[np.float64]
+
+METRICS = ("ndcg", "recall", "mse", "mae")  # the latter two are errors: less is better
+
 _N_RANDOM = 200
 _STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)
+
+
+class _Layout(NamedTuple):
+    """The candidates of the queries that have a relevant one, query by query in rows of one length.
+
+    Each array has the shape (n_queries, n_candidates), candidates by id; what fills a row up is
+    present in no modality.
+    """
+
+    scores: Float64  # (n_modalities, n_queries, n_candidates)
+    combination: NDArray[np.intp]  # which modalities a pair has: a row of `combinations`
+    combinations: Float64  # (n_combinations, n_modalities)
+    row: NDArray[np.intp]  # of the relevant candidates, with `place`
+    place: NDArray[np.intp]
+    query: NDArray[np.intp]  # `row` among all queries
 
 
 @dataclass(frozen=True)
 class CachedScores:
     """Scores of every modality for candidate pairs, so that weights are tried without a search.
 
-    `pairs` is a pattern (n_users, n_items); `scores` and `present` are (pairs.nnz, n_modalities),
-    in the order of its entries; `relevant` marks the entries that are held-out events.
+    `pairs` is a pattern (n_queries, n_items); `scores` and `present` are (pairs.nnz, n_modalities),
+    in the order of its entries; `relevant` marks the entries that are held-out events, and
+    `targets` are the numbers that errors are about, if there are any.
     """
 
     pairs: sp.csr_array
     scores: Float64
     present: NDArray[np.bool_]
     relevant: NDArray[np.bool_]
-    n_relevant: NDArray[np.int64]  # (n_users,), held-out events, candidates or not
+    n_relevant: NDArray[np.int64]  # (n_queries,), held-out events, candidates or not
+    targets: Float64 | None = None
+    users: NDArray[np.int64] | None = None  # (n_queries,), whom the queries are about
+
+    def value(self, weights: Float64, metric: str, k: int) -> float:
+        """Return the metric of the fused scores: a mean over queries, or over pairs for errors."""
+        if metric in ("mse", "mae"):
+            return self._error(weights, squared=metric == "mse")
+        return self.ndcg(weights, k) if metric == "ndcg" else self.recall(weights, k)
 
     def ndcg(self, weights: Float64, k: int) -> float:
-        """Return the mean NDCG@k of the users with held-out events, by the fused ranking.
+        """Return the mean NDCG@k of the queries with held-out events, by the fused ranking.
 
         Reference: K. Jarvelin, J. Kekalainen, "Cumulated gain-based evaluation of IR techniques",
         ACM TOIS 20(4), 2002; gains are 0 or 1.
         """
-        # Not `@`: BLAS starts its threads for these few columns, and they cost more than the sums.
-        here = np.einsum("pm,m->p", self.present, weights)
-        fused = np.full(len(here), -np.inf)
-        total = np.einsum("pm,m->p", self.scores, weights) * weights.sum()
-        np.divide(total, here, out=fused, where=here > 0)
-        n_users = self.pairs.shape[0]
-        users = np.repeat(np.arange(n_users), np.diff(self.pairs.indptr))
-        # Only what reaches the k-th best score of its user is sorted: that is most of the time.
-        kept = np.flatnonzero(fused >= self._kth_best(fused, k)[users])
-        order = kept[np.lexsort((self.pairs.indices[kept], -fused[kept], users[kept]))]
-        counts = np.bincount(users[kept], minlength=n_users)
-        rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[users[order]]
-        hit = self.relevant[order] & (rank < k) & np.isfinite(fused[order])
         discounts = 1 / np.log2(np.arange(2, k + 2))
-        gains = np.bincount(users[order][hit], discounts[rank[hit]], minlength=n_users)
-        ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(self.n_relevant, k)]
-        judged = self.n_relevant > 0
-        return float((gains[judged] / ideal[judged]).mean()) if judged.any() else 0.0
+        ideal = np.concatenate([[1.0], np.cumsum(discounts)])[np.minimum(self.n_relevant, k)]
+        query, rank = self._hits(weights, k)
+        return self._mean(discounts[rank] / ideal[query])
 
-    def _kth_best(self, fused: Float64, k: int) -> Float64:
-        """Return the k-th best score of every user, -inf where there are fewer."""
+    def recall(self, weights: Float64, k: int) -> float:
+        """Return the mean share of a query's held-out events that are among its k best."""
+        query, _ = self._hits(weights, k)
+        return self._mean(1 / self.n_relevant[query])
+
+    def rows(self, chosen: NDArray[np.bool_]) -> CachedScores:
+        """Return the same of some queries."""
+        entries = np.repeat(chosen, np.diff(self.pairs.indptr))
+        return CachedScores(
+            self.pairs[np.flatnonzero(chosen)],
+            self.scores[entries],
+            self.present[entries],
+            self.relevant[entries],
+            self.n_relevant[chosen],
+            None if self.targets is None else self.targets[entries],
+        )
+
+    def _mean(self, gains: Float64) -> float:
+        judged = int((self.n_relevant > 0).sum())
+        return float(gains.sum() / judged) if judged else 0.0
+
+    def _error(self, weights: Float64, *, squared: bool) -> float:
+        assert self.targets is not None
+        here = np.einsum("pm,m->p", self.present, weights)
+        fused = np.einsum("pm,m->p", self.scores, weights) * weights.sum()
+        known = here > 0
+        errors = fused[known] / here[known] - self.targets[known]
+        return float((errors**2 if squared else np.abs(errors)).mean()) if len(errors) else 0.0
+
+    def _hits(self, weights: Float64, k: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return query and rank (from 0) of every relevant pair that is among the k best.
+
+        A rank is counted, not sorted out: there are few relevant pairs.
+        """
+        layout = self._layout
+        # Not `@`: BLAS starts its threads for these few rows, and they cost more than the sums.
+        fused = np.einsum("m,mqc->qc", weights, layout.scores)
+        here = layout.combinations @ weights
+        if len(here) > 1 or not here.all():
+            factors = np.divide(weights.sum(), here, out=np.zeros_like(here), where=here > 0)
+            fused *= factors[layout.combination]
+            fused[(here <= 0)[layout.combination]] = -np.inf
+        rivals = fused[layout.row]
+        own = fused[layout.row, layout.place]
+        rank = np.count_nonzero(rivals > own[:, None], axis=1)
+        hit = np.flatnonzero((rank < k) & np.isfinite(own))
+        # Of equal scores, the lower id is first.
+        equal = rivals[hit] == own[hit, None]
+        if np.count_nonzero(equal) > len(hit):
+            before = np.arange(equal.shape[1]) < layout.place[hit, None]
+            rank[hit] += np.count_nonzero(equal & before, axis=1)
+            hit = hit[rank[hit] < k]
+        return layout.query[hit], rank[hit]
+
+    @cached_property
+    def _layout(self) -> _Layout:
         counts = np.diff(self.pairs.indptr)
-        width = int(counts.max(initial=0))
-        if width < k:
-            return np.full(len(counts), -np.inf)
-        table = np.full((len(counts), width), -np.inf)
-        table[np.arange(width) < counts[:, None]] = fused
-        result: Float64 = np.partition(table, width - k, axis=1)[:, width - k]
-        return result
+        entry_query = np.repeat(np.arange(len(counts)), counts)
+        queries = np.unique(entry_query[self.relevant])
+        row_of = np.full(len(counts), -1)
+        row_of[queries] = np.arange(len(queries))
+        used = np.flatnonzero(row_of[entry_query] >= 0)
+        # By id, so that of equal scores the place tells which is first.
+        used = used[np.lexsort((self.pairs.indices[used], entry_query[used]))]
+        row = row_of[entry_query[used]]
+        kept = counts[queries]
+        place = np.arange(len(used)) - np.repeat(np.cumsum(kept) - kept, kept)
+        shape = (len(queries), int(kept.max(initial=0)))
+        scores = np.zeros((self.scores.shape[1], *shape))
+        scores[:, row, place] = self.scores[used].T
+        present = np.zeros((*shape, self.scores.shape[1]), bool)
+        present[row, place] = self.present[used]
+        combinations, which = np.unique(
+            present.reshape(-1, present.shape[2]), axis=0, return_inverse=True
+        )
+        judged = self.relevant[used]
+        return _Layout(
+            scores,
+            which.reshape(shape),
+            combinations.astype(np.float64),
+            row[judged],
+            place[judged],
+            queries[row[judged]],
+        )
 
 
-def fit_weights(cached: CachedScores, k: int, rng: np.random.Generator) -> tuple[Float64, float]:
-    """Return non-negative weights that sum to 1, and their NDCG@k.
+def best_weights(
+    cached: CachedScores, metric: str, k: int, rng: np.random.Generator
+) -> tuple[Float64, float, int]:
+    """Return non-negative weights that sum to 1, their value of the metric, and how many tried."""
+    sign = -1.0 if metric in ("mse", "mae") else 1.0
+    weights, best, tried = search_simplex(
+        lambda w: sign * cached.value(w, metric, k), cached.scores.shape[1], rng
+    )
+    return weights, sign * best, tried
+
+
+def search_simplex(
+    value: Callable[[Float64], float], n_modalities: int, rng: np.random.Generator
+) -> tuple[Float64, float, int]:
+    """Return the weights of the largest value that was found, the value, and how many were tried.
 
     Every modality alone, equal weights and random points of the simplex, then coordinate ascent
-    from the best: NDCG is piecewise constant, so there is no gradient to follow.
+    from the best: a metric of ranks is piecewise constant, so there is no gradient to follow.
     """
-    n_modalities = cached.scores.shape[1]
     starts = [np.eye(n_modalities), np.full((1, n_modalities), 1 / n_modalities)]
     if n_modalities > 1:
         starts.append(rng.dirichlet(np.full(n_modalities, 0.7), _N_RANDOM))
-    best_weights, best = np.eye(n_modalities)[0], -1.0
+    best_w, best, tried = np.eye(n_modalities)[0], -np.inf, 0
     for weights in np.concatenate(starts):
-        value = cached.ndcg(weights, k)
-        if value > best:
-            best_weights, best = weights, value
+        got = value(weights)
+        tried += 1
+        if got > best:
+            best_w, best = weights, got
     improved = n_modalities > 1
     while improved:
         improved = False
         for m in range(n_modalities):
             for step in _STEPS:
-                weights = best_weights.copy()
+                weights = best_w.copy()
                 weights[m] *= step
                 if weights.sum() <= 0:
                     continue
                 weights /= weights.sum()
-                value = cached.ndcg(weights, k)
+                got = value(weights)
+                tried += 1
                 # A gain below this is the luck of a few users.
-                if value > best + 1e-6:
-                    best_weights, best, improved = weights, value, True
-    return best_weights, best
+                if got > best + 1e-6 * abs(best):
+                    best_w, best, improved = weights, got, True
+    return best_w, best, tried

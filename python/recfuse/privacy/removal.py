@@ -197,6 +197,13 @@ def _multimodal_again(
         if state["users"] is not None:
             state["users"] = rows(state["users"])
         content[name] = ContentBlock.from_state(state)
+    of_users = getattr(model, "user_weights_", None)  # a file of an earlier version has none
+    if of_users is not None:  # which would tell the segment of a forgotten user
+        stays = rows(np.ones((model.user_items_.shape[0], 1), np.float32))[:, 0] > 0
+        result.user_weights_ = {
+            name: np.where(stays, rows(weights[:, None])[:, 0], model.weights_[name])
+            for name, weights in of_users.items()
+        }
     result.content_, result.user_items_ = content, history
     result._built_index = None  # made again from the parts at first use
     return result

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from recfuse.serving.encoder import OnnxEncoder
 from recfuse.serving.export import export_onnx
+from recfuse.serving.ranker import OnnxRanker
 
-__all__ = ["OnnxEncoder", "export_onnx"]
+__all__ = ["OnnxEncoder", "OnnxRanker", "export_onnx"]

@@ -35,12 +35,14 @@ mkdir "$build/python"
 cp -r python/recfuse "$build/python/"
 rm -f "$build"/python/recfuse/_core.*.so
 cmake --install "$build" --prefix "$build/python" --component python >/dev/null
-deselected=()
+# Programs in little memory, of which a sanitizer takes several times as much.
+deselected=(--deselect tests/python/test_out_of_core.py::test_a_file_is_searched_in_place
+  --deselect tests/python/test_out_of_core.py::test_an_index_keeps_no_copy_that_takes_too_much)
 if [ "$sanitizers" = thread ]; then
   # Neither runs any code of ours: polars dies by itself (its tests are skipped with this reason), and TSan loses count
   # of the threads that ONNX Runtime starts in the child of a process with threads.
   echo 'raise ModuleNotFoundError("polars does not run under ThreadSanitizer")' >"$build/python/polars.py"
-  deselected=(--deselect tests/python/test_encoder_session.py::test_an_encoder_works_in_a_forked_child
+  deselected+=(--deselect tests/python/test_encoder_session.py::test_an_encoder_works_in_a_forked_child
     --deselect 'tests/python/test_als.py::test_many_factors[1025]')  # minutes, for the code that 257 factors run
 fi
 

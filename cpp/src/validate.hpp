@@ -10,11 +10,6 @@
 
 namespace recfuse {
 
-void validate(const FusedItemsArgs& args);
-void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts);
-
-/// What scoring pairs needs: queries and weights that fit the items, and pairs that fit both.
-void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs);
 void validate(const CsrView& user_items, const AlsParams& params, int num_threads);
 void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
               std::int64_t n_items);

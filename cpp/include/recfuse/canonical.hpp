@@ -17,8 +17,13 @@ namespace recfuse {
 /// A product of two float32 is exact in float64, so fused and separate multiply-add give the same bits.
 RECFUSE_HD static inline double canonical_dot(const float* a, const float* b, std::int64_t n) {
   double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-  for (std::int64_t i = 0; i < n; ++i) {
-    sum[i & 7] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  // Indices of `sum` are constants: on a device, others would put it into memory.
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    for (int j = 0; j < 8; ++j) sum[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
+  }
+  for (int j = 0; j < 8; ++j) {
+    if (i + j < n) sum[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
   }
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }

@@ -44,6 +44,12 @@ struct FuseTopkArgs {
   int num_threads = 0;
 };
 
+/// Every check of the values, for whatever searches; std::invalid_argument or std::out_of_range says what is wrong.
+void validate(const FusedItemsArgs& args);
+void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts);
+/// What scoring pairs needs: queries and weights that fit the items, and pairs that fit both.
+void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs);
+
 /// How an index searches at present, and why.
 struct SearchPlan {
   std::string screen;  // of linear fusions: "float32", "int8" or "int16"; of others always "float32"

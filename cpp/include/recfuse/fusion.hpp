@@ -25,9 +25,11 @@ RECFUSE_HD static inline double presence_factor(Fusion fusion, Missing missing, 
   return fusion == Fusion::kSum && total != all ? all / total : 1;
 }
 
-/// The fused score in float64. terms[m] (may be null) receives what modality m contributes.
+/// The fused score in float64. similarities[m] is looked at once, where modality m is present and counts; terms[m] (may
+/// be null) receives what it contributes.
+template <class Similarities>
 RECFUSE_HD static inline double fuse_terms(Fusion fusion, Missing missing, const double* weights,
-                                           const double* similarities, const char* present, double factor,
+                                           const Similarities& similarities, const char* present, double factor,
                                            int n_modalities, double* terms) {
   double score = 0;
   bool first = true;

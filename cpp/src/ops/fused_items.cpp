@@ -4,8 +4,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numeric>
+#include <utility>
 
 #include "isa/dispatch.hpp"
 #include "parallel_for.hpp"
@@ -30,27 +30,11 @@ FusedItems::FusedItems(const FusedItemsArgs& args)
   args_.names = names_;
   validate(args_);
   for (const auto& matrix : matrices_) total_dim_ += matrix.cols;
-  assign_groups();
+  PresenceGroups presence = presence_groups(args_.present, n_items(), matrices_.size());
+  groups_ = std::move(presence.groups);
+  group_of_ = std::move(presence.group_of);
   measure_norms();
   args_.present = {};  // the groups have it now
-}
-
-void FusedItems::assign_groups() {
-  const std::size_t n_modalities = matrices_.size();
-  if (args_.present.data == nullptr) {
-    groups_.push_back({std::vector<char>(n_modalities, 1)});
-    return;
-  }
-  std::map<std::vector<char>, int> known;
-  group_of_.resize(static_cast<std::size_t>(n_items()));
-  std::vector<char> pattern(n_modalities);
-  for (std::int64_t i = 0; i < n_items(); ++i) {
-    for (std::size_t m = 0; m < n_modalities; ++m) pattern[m] = args_.present.row(i)[m] != 0;
-    const auto [entry, is_new] = known.try_emplace(pattern, static_cast<int>(groups_.size()));
-    if (is_new) groups_.push_back({pattern});
-    group_of_[static_cast<std::size_t>(i)] = entry->second;
-  }
-  if (groups_.empty()) groups_.push_back({std::vector<char>(n_modalities, 1)});
 }
 
 void FusedItems::measure_norms() {

@@ -8,13 +8,9 @@
 
 #include "kernels/table.hpp"
 #include "recfuse/fuse_topk.hpp"
+#include "recfuse/presence.hpp"
 
 namespace recfuse {
-
-/// Items that have the same modalities.
-struct PresenceGroup {
-  std::vector<char> present;  // per modality
-};
 
 /// A run of items of one group, in the order of the scan.
 struct Tile {
@@ -66,7 +62,6 @@ class FusedItems {
   std::size_t offset(std::int32_t id, int m) const {
     return static_cast<std::size_t>(id) * static_cast<std::size_t>(n_modalities()) + static_cast<std::size_t>(m);
   }
-  void assign_groups();
   void measure_norms();
   std::vector<std::size_t> sort_by_group(std::vector<std::int32_t>& ids) const;
 
@@ -75,7 +70,7 @@ class FusedItems {
   FusedItemsArgs args_;
   std::int64_t total_dim_ = 0;
   std::vector<PresenceGroup> groups_;
-  std::vector<int> group_of_;  // empty where there is one group
+  std::vector<std::int32_t> group_of_;  // empty where there is one group
   std::vector<double> inverse_norms_;
   std::vector<float> screen_norms_;
   std::vector<char> irregular_;

@@ -1,0 +1,24 @@
+# RECFUSE_CUDA=AUTO|ON|OFF -> RECFUSE_HAVE_CUDA. The only place that looks for nvcc.
+#
+# One module for every GPU from sm_80 on: machine code for the data centre's, and PTX that a newer driver compiles.
+set(RECFUSE_CUDA AUTO CACHE STRING "Build the CUDA module: AUTO where nvcc is found, ON or OFF")
+set_property(CACHE RECFUSE_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(RECFUSE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES")
+
+set(RECFUSE_HAVE_CUDA FALSE)
+if(RECFUSE_CUDA)
+  include(CheckLanguage)
+  set(CMAKE_CUDA_ARCHITECTURES ${RECFUSE_CUDA_ARCHITECTURES})
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)  # a driver is all that a user needs
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    set(RECFUSE_HAVE_CUDA TRUE)
+    message(STATUS "recfuse: CUDA by ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}")
+  elseif(NOT RECFUSE_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "RECFUSE_CUDA=${RECFUSE_CUDA} needs nvcc >= 12.4. None was found; set CUDACXX if it is "
+      "installed elsewhere, or build without it: -DRECFUSE_CUDA=OFF.")
+  else()
+    message(STATUS "recfuse: no nvcc, no CUDA module")
+  endif()
+endif()

@@ -1,0 +1,122 @@
+// The GPU: the only place that allocates, copies and launches. Everything is ordered on one stream.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "block.cuh"
+#include "recfuse/errors.hpp"
+
+namespace recfuse::cuda {
+
+/// Throws what a status means. An error that another library left behind is not ours: call clear_last_error() first.
+void check(cudaError_t status, const char* call);
+/// Out of memory says how much was asked for and how much there is.
+void check_allocation(cudaError_t status, std::size_t bytes);
+
+template <class Body>
+__global__ void __launch_bounds__(Body::kThreads, 1) run(const __grid_constant__ Body body) {
+  DeviceBlock block;
+  body(block);
+}
+
+class Gpu {
+ public:
+  /// Device `index`, with a stream of its own. Throws DeviceError where there is none.
+  explicit Gpu(int index);
+  ~Gpu();
+  Gpu(const Gpu&) = delete;
+  Gpu& operator=(const Gpu&) = delete;
+
+  template <class T>
+  class Array {
+   public:
+    Array() = default;
+    Array(Gpu& device, std::size_t size) : size_(size), stream_(device.stream_) {
+      if (size == 0) return;
+      check_allocation(cudaMallocAsync(reinterpret_cast<void**>(&data_), bytes(), stream_), bytes());
+    }
+    Array(Gpu& device, std::span<const T> values) : Array(device, values.size()) {
+      if (size_ > 0) copy(data_, values.data(), cudaMemcpyHostToDevice);
+    }
+    ~Array() { release(); }
+    Array(Array&& other) noexcept { *this = std::move(other); }
+    Array& operator=(Array&& other) noexcept {
+      release();
+      size_ = std::exchange(other.size_, 0);
+      data_ = std::exchange(other.data_, nullptr);
+      stream_ = other.stream_;
+      return *this;
+    }
+
+    std::size_t size() const { return size_; }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    void clear() {
+      if (size_ > 0) check(cudaMemsetAsync(data_, 0, bytes(), stream_), "cudaMemsetAsync");
+    }
+    void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+      if (rows == 0 || cols == 0) return;
+      const std::size_t width = static_cast<std::size_t>(cols) * sizeof(T);
+      check(cudaMemcpy2DAsync(data_, width, from, static_cast<std::size_t>(stride) * sizeof(T), width,
+                              static_cast<std::size_t>(rows), cudaMemcpyHostToDevice, stream_),
+            "cudaMemcpy2DAsync");
+    }
+    /// Waits.
+    void read(std::span<T> to) const {
+      if (to.empty()) return;
+      check(cudaMemcpyAsync(to.data(), data_, to.size_bytes(), cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+      check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    }
+    std::vector<T> all() const {
+      std::vector<T> result(size_);
+      read(result);
+      return result;
+    }
+
+   private:
+    std::size_t bytes() const { return size_ * sizeof(T); }
+    void copy(T* to, const T* from, cudaMemcpyKind kind) {
+      // From pageable memory the call returns when the source may be used again.
+      check(cudaMemcpyAsync(to, from, bytes(), kind, stream_), "cudaMemcpyAsync");
+    }
+    void release() noexcept {
+      if (data_ != nullptr) cudaFreeAsync(std::exchange(data_, nullptr), stream_);
+    }
+
+    std::size_t size_ = 0;
+    T* data_ = nullptr;
+    cudaStream_t stream_ = nullptr;
+  };
+
+  template <class Body>
+  void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
+    constexpr std::size_t kUnasked = 48 << 10;
+    if (shared_bytes > kUnasked) {
+      check(cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+            "cudaFuncSetAttribute");
+    }
+    run<Body><<<dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y)), Body::kThreads, shared_bytes,
+                stream_>>>(body);
+    check(cudaGetLastError(), "cudaLaunchKernel");
+  }
+
+  int multiprocessors() const { return multiprocessors_; }
+  const std::string& name() const { return name_; }
+  /// Makes this device the calling thread's.
+  void enter() const;
+
+ private:
+  int index_;
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 0;
+  std::string name_;
+};
+
+}  // namespace recfuse::cuda

@@ -1,0 +1,68 @@
+// The device of the tests: kernels as loops over blocks and threads, memory on the heap, so that a compiler's sanitizers
+// see every access. Fresh memory is filled with bytes that no kernel expects: whoever reads before writing is found.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "block.cuh"
+
+namespace recfuse::cuda {
+
+class Emulator {
+ public:
+  template <class T>
+  class Array {
+   public:
+    Array() = default;
+    Array(Emulator&, std::size_t size) : size_(size), data_(new T[std::max<std::size_t>(size, 1)]) {
+      std::memset(static_cast<void*>(data_.get()), kPoison, size * sizeof(T));
+    }
+    Array(Emulator& device, std::span<const T> values) : Array(device, values.size()) {
+      std::copy(values.begin(), values.end(), data());
+    }
+
+    std::size_t size() const { return size_; }
+    T* data() { return data_.get(); }
+    const T* data() const { return data_.get(); }
+    void clear() { std::memset(static_cast<void*>(data()), 0, size_ * sizeof(T)); }
+    void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+      for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, data() + i * cols);
+    }
+    void read(std::span<T> to) const { std::copy_n(data(), to.size(), to.begin()); }
+    std::vector<T> all() const { return {data(), data() + size_}; }
+
+   private:
+    std::size_t size_ = 0;
+    std::unique_ptr<T[]> data_;
+  };
+
+  template <class Body>
+  void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
+    const std::size_t bytes = (shared_bytes + kAlignment) / kAlignment * kAlignment;
+    const std::unique_ptr<char, void (*)(void*)> shared(static_cast<char*>(std::aligned_alloc(kAlignment, bytes)), std::free);
+    if (!shared) throw std::bad_alloc();
+    for (std::int64_t y = 0; y < grid_y; ++y) {
+      for (std::int64_t x = 0; x < grid_x; ++x) {
+        std::memset(shared.get(), kPoison, bytes);
+        HostBlock block(static_cast<int>(x), static_cast<int>(y), Body::kThreads, shared.get());
+        body(block);
+      }
+    }
+  }
+
+  int multiprocessors() const { return 3; }
+  std::string name() const { return "the emulator"; }
+
+ private:
+  static constexpr int kPoison = 0xCB;
+  static constexpr std::size_t kAlignment = 1024;  // as shared memory on a device
+};
+
+}  // namespace recfuse::cuda

@@ -1,0 +1,12 @@
+// Device code that is host code, too: nvcc compiles it for a device, a C++ compiler for the emulator (block.cuh).
+#pragma once
+
+#if defined(__CUDACC__)
+#define RECFUSE_DEVICE __device__ __forceinline__
+#define RECFUSE_BOTH __host__ __device__ __forceinline__  // what sets a launch up needs it, too
+#define RECFUSE_UNROLL _Pragma("unroll")
+#else
+#define RECFUSE_DEVICE inline
+#define RECFUSE_BOTH inline
+#define RECFUSE_UNROLL
+#endif

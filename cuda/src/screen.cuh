@@ -1,0 +1,228 @@
+// The scan: tiles of queries times tiles of items in float16, and nothing is stored but what can still rank.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "block.cuh"
+#include "candidates.cuh"
+#include "prepare.cuh"
+#include "tile_image.cuh"
+#include "vectors.cuh"
+
+namespace recfuse::cuda {
+
+/// What a scan needs to know of a tile and its items.
+struct Tiles {
+  const half_bits* image;
+  const std::int32_t* ids;     // by position; -1: none
+  const std::int32_t* groups;  // (tiles): all items of a tile have the same modalities
+  const double* norms;         // (tiles, modalities, 2): PackItems
+  const char* present;         // (groups, modalities)
+  int n_slabs, n_modalities, n_groups;
+};
+
+struct ScreenedQueries {
+  const half_bits* image;
+  const QueryBound* bounds;  // (n, modalities)
+  const double* scales;      // (n)
+  const double* factors;     // (n, groups)
+  std::int64_t n;
+};
+
+/// `kWarpsM` x `kWarpsN` warps, each with `kBlocksM` x `kBlocksN` blocks of 16 queries x 8 items in registers.
+template <int kWarpsM, int kWarpsN, int kBlocksM, int kBlocksN, int kStages>
+struct Screen {
+  static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
+  static constexpr int kQueries = kWarpsM * kBlocksM * 16;
+  static_assert(kWarpsN * kBlocksN * 8 == kTileItems && kBlocksN % 2 == 0);
+
+  Tiles tiles;
+  ScreenedQueries queries;
+  Candidates candidates;
+  Filters filters;
+  std::int64_t first_tile, last_tile;  // of this pass
+  std::int64_t tiles_per_block;
+
+  /// Of the queries and tile at hand.
+  struct Rows {
+    float least[kQueries];   // sums from here on may rank
+    double scale[kQueries];  // what a sum is worth
+    double bound[kQueries];  // and how far that may be off
+  };
+  static constexpr int kQueryBytes = kQueries * kRowBytes, kItemBytes = kTileItems * kRowBytes;
+  static constexpr int kStageBytes = kQueryBytes + kItemBytes;
+  static constexpr std::size_t kSharedBytes = kStages * kStageBytes + sizeof(Rows);
+
+  template <class Block>
+  RECFUSE_DEVICE void operator()(Block& block) const {
+    const std::int64_t first = first_tile + block.y() * tiles_per_block;
+    const std::int64_t n_tiles = (first + tiles_per_block < last_tile ? first + tiles_per_block : last_tile) - first;
+    if (n_tiles <= 0) return;
+    const std::int64_t n_steps = n_tiles * tiles.n_slabs;
+    auto& rows = *reinterpret_cast<Rows*>(block.shared() + kStages * kStageBytes);
+    typename Block::template PerThread<Sums> sums(block);
+    for (int step = 0; step < kStages - 1; ++step) {
+      if (step < n_steps) load(block, step, first);
+      block.end_copies();
+    }
+    std::int64_t tile = first;
+    int slab = 0;
+    for (std::int64_t step = 0; step < n_steps; ++step) {
+      block.template wait_for_copies<kStages - 2>();
+      if (step + kStages - 1 < n_steps) load(block, step + kStages - 1, first);
+      block.end_copies();
+      if (slab == 0) start_tile(block, tile, rows, sums);
+      multiply(block, block.shared() + step % kStages * kStageBytes, sums);
+      if (++slab == tiles.n_slabs) {
+        collect(block, tile, rows, sums);
+        slab = 0;
+        ++tile;
+      }
+    }
+  }
+
+ private:
+  struct Sums {
+    FragmentC block[kBlocksM][kBlocksN];
+  };
+  struct Operands {
+    FragmentA a[kBlocksM];
+    FragmentB b[kBlocksN];
+  };
+
+  /// Slab `step` of the scan: the queries' and the items'.
+  template <class Block>
+  RECFUSE_DEVICE void load(Block& block, std::int64_t step, std::int64_t first) const {
+    char* const to = block.shared() + step % kStages * kStageBytes;
+    const std::int64_t slab = step % tiles.n_slabs;
+    const auto* const of_queries =
+        reinterpret_cast<const char*>(queries.image) + (block.x() * std::int64_t{tiles.n_slabs} + slab) * kQueryBytes;
+    const auto* const of_items =
+        reinterpret_cast<const char*>(tiles.image) + (first * tiles.n_slabs + step) * kItemBytes;
+    block.each_warp([&](int warp) {
+      block.each_lane(warp, [&](int thread, int) {
+        for (int at = thread * kChunkBytes; at < kQueryBytes; at += kThreads * kChunkBytes) {
+          block.copy_16(to + at, of_queries + at);
+        }
+        for (int at = thread * kChunkBytes; at < kItemBytes; at += kThreads * kChunkBytes) {
+          block.copy_16(to + kQueryBytes + at, of_items + at);
+        }
+      });
+    });
+  }
+
+  /// From which sum on an item of the tile may rank, for every query.
+  template <class Block, class PerThread>
+  RECFUSE_DEVICE void start_tile(Block& block, std::int64_t tile, Rows& rows, PerThread& sums) const {
+    block.each_thread([&](int thread) {
+      RECFUSE_UNROLL
+      for (int i = 0; i < kBlocksM; ++i) {
+        RECFUSE_UNROLL
+        for (int j = 0; j < kBlocksN; ++j) sums[thread].block[i][j] = {{0, 0, 0, 0}};
+      }
+      for (int row = thread; row < kQueries; row += kThreads) {
+        const std::int64_t q = std::int64_t{block.x()} * kQueries + row;
+        const int group = tiles.groups[tile];
+        rows.least[row] = INFINITY;
+        if (q >= queries.n) continue;
+        const double scale = queries.scales[q] * queries.factors[q * tiles.n_groups + group];
+        if (scale == 0) continue;  // not ranked, or not screened
+        const double bound = bound_of(q, tile, group);
+        rows.scale[row] = scale;
+        rows.bound[row] = bound;
+        rows.least[row] = static_cast<float>((candidates.thresholds[q] - bound) / scale);
+      }
+    });
+  }
+
+  /// The most by which a sum, times its scale, differs from the score of an item of the tile; with room for the
+  /// roundings of intervals and thresholds to float32.
+  RECFUSE_DEVICE double bound_of(std::int64_t q, std::int64_t tile, int group) const {
+    double sum = 0;
+    for (int m = 0; m < tiles.n_modalities; ++m) {
+      if (tiles.present[group * tiles.n_modalities + m] == 0) continue;
+      const QueryBound& of_query = queries.bounds[q * tiles.n_modalities + m];
+      const double* const of_tile = tiles.norms + (tile * tiles.n_modalities + m) * 2;
+      sum += of_query.kept * of_tile[0] + of_query.lost * of_tile[1];
+    }
+    return queries.factors[q * tiles.n_groups + group] * sum * (1 + kRoundings) + kUnderflow;
+  }
+
+  template <class Block, class PerThread>
+  RECFUSE_DEVICE void multiply(Block& block, const char* stage, PerThread& sums) const {
+    typename Block::template PerThread<Operands> operands(block);
+    block.each_warp([&](int warp) {
+      const int query_row = warp / kWarpsN * (kBlocksM * 16), item_row = warp % kWarpsN * (kBlocksN * 8);
+      RECFUSE_UNROLL
+      for (int chunk = 0; chunk < kSlab / 8; chunk += 2) {
+        RECFUSE_UNROLL
+        for (int i = 0; i < kBlocksM; ++i) {
+          block.load_matrices(
+              warp, [&](int thread) { return operands[thread].a[i].pair; },
+              [&](int lane) {
+                const int row = query_row + i * 16 + lane % 16;
+                return stage + chunk_offset(row, chunk + lane / 16);
+              });
+        }
+        RECFUSE_UNROLL
+        for (int j = 0; j < kBlocksN; j += 2) {
+          block.load_matrices(
+              warp, [&](int thread) { return operands[thread].b[j].pair; },
+              [&](int lane) {
+                const int row = item_row + j * 8 + lane / 16 * 8 + lane % 8;
+                return stage + kQueryBytes + chunk_offset(row, chunk + lane / 8 % 2);
+              });
+        }
+        RECFUSE_UNROLL
+        for (int i = 0; i < kBlocksM; ++i) {
+          RECFUSE_UNROLL
+          for (int j = 0; j < kBlocksN; ++j) {
+            block.multiply(
+                warp, [&](int thread) -> FragmentA& { return operands[thread].a[i]; },
+                [&](int thread) -> FragmentB& { return operands[thread].b[j]; },
+                [&](int thread) -> FragmentC& { return sums[thread].block[i][j]; });
+          }
+        }
+      }
+    });
+  }
+
+  template <class Block, class PerThread>
+  RECFUSE_DEVICE void collect(Block& block, std::int64_t tile, const Rows& rows, PerThread& sums) const {
+    block.each_thread([&](int thread) {
+      const int warp = thread / kWarp, lane = thread % kWarp;
+      const int query_row = warp / kWarpsN * (kBlocksM * 16), item_row = warp % kWarpsN * (kBlocksN * 8);
+      RECFUSE_UNROLL
+      for (int i = 0; i < kBlocksM; ++i) {
+        RECFUSE_UNROLL
+        for (int half = 0; half < 2; ++half) {
+          const int row = query_row + i * 16 + fragment_row(lane, 2 * half);
+          const float least = rows.least[row];
+          RECFUSE_UNROLL
+          for (int j = 0; j < kBlocksN; ++j) {
+            RECFUSE_UNROLL
+            for (int c = 0; c < 2; ++c) {
+              const float sum = sums[thread].block[i][j].value[2 * half + c];
+              if (sum >= least) found(block, tile, rows, row, item_row + j * 8 + fragment_column(lane, c), sum);
+            }
+          }
+        }
+      }
+    });
+  }
+
+  template <class Block>
+  RECFUSE_DEVICE void found(Block& block, std::int64_t tile, const Rows& rows, int row, int column, float sum) const {
+    const std::int64_t q = std::int64_t{block.x()} * kQueries + row;
+    const std::int32_t id = tiles.ids[tile * kTileItems + column];
+    if (id < 0 || !filters.admit(q, id)) return;
+    candidates.push(block, q, id, sum * rows.scale[row], rows.bound[row]);
+  }
+};
+
+/// Many queries; and few, for which reading the items is what takes time.
+using ScreenMany = Screen<4, 2, 4, 8, 4>;
+using ScreenFew = Screen<1, 4, 1, 4, 4>;
+
+}  // namespace recfuse::cuda

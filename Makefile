@@ -6,8 +6,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Folders too: their time changes when a file is removed.
 sources := CMakeLists.txt pyproject.toml README.md LICENSE \
-  $(shell find cpp bindings cmake python -name __pycache__ -prune -o ! -name '*.so' -print)
-cxx_files := $(shell find cpp bindings tests benchmarks/instructions.cpp -name '*.cpp' -o -name '*.hpp')
+  $(shell find cpp cuda bindings cmake python -name __pycache__ -prune -o ! -name '*.so' -print)
+cxx_files := $(shell find cpp cuda bindings tests benchmarks/instructions.cpp -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
 requirements := $(VENV)/requirements
 installed := $(VENV)/installed
 
@@ -25,7 +25,8 @@ test: $(requirements)-dev $(installed) test-cpp ## set up, build, and run every 
 	@$(BIN)/pytest --doctest-modules --pyargs recfuse tests/python
 
 build-cpp: $(requirements)-dev
-	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON >/dev/null
+	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON -DRECFUSE_CUDA=OFF -DRECFUSE_EMULATE_CUDA=ON \
+	  -Dpybind11_DIR="$$(python -m pybind11 --cmakedir)" -DPython_EXECUTABLE="$$(command -v python)" >/dev/null
 	@cmake --build build/cpp -- --quiet
 
 test-cpp: build-cpp ## the C++ tests alone
@@ -51,6 +52,7 @@ types: $(requirements)-dev $(installed) ## mypy, and the stub against the compil
 
 check: $(requirements)-dev $(installed) ## what the compiled objects may contain
 	@$(BIN)/python tests/tools/check_isa_symbols.py build/cp[0-9]*
+	@$(BIN)/python tests/tools/check_cuda.py
 
 bench: $(requirements)-bench $(installed) ## time the ops beside their peers, OP=fuse_topk for one
 	@$(BIN)/recfuse bench $(OP)

@@ -14,5 +14,5 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The ops on an NVIDIA GPU, those that there are.";
   recfuse::bindings::translate_device_errors();
   recfuse::bindings::bind_fuse_topk<Cuda>(m);
-  m.def("device_count", &recfuse::cuda::device_count);
+  m.def("unusable_reason", &recfuse::cuda::unusable_reason);
 }

@@ -40,7 +40,7 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   m.doc() = "The ops of the GPU on an emulator.";
   recfuse::bindings::translate_device_errors();
   recfuse::bindings::bind_fuse_topk<Emulated>(m);
-  m.def("device_count", [] { return 1; });
+  m.def("unusable_reason", [] { return ""; });
   // Small ones make every search overflow; for indexes made from now on.
   m.def(
       "set_limits",

@@ -9,8 +9,8 @@
 
 namespace recfuse::bindings {
 
-/// DeviceError becomes recfuse.errors.DeviceError, whichever module raises it; DeviceOutOfMemory a MemoryError that keeps
-/// its message.
+/// DeviceError becomes recfuse.errors.DeviceError, whichever module raises it; DeviceOutOfMemory a MemoryError that
+/// keeps its message.
 inline void translate_device_errors() {
   pybind11::register_local_exception_translator([](std::exception_ptr error) {
     try {

@@ -160,7 +160,7 @@ class HostBlock {
   void load_matrices(int warp, Registers&& registers, Address&& address) const {
     for (int matrix = 0; matrix < 4; ++matrix) {
       for (int lane = 0; lane < kWarp; ++lane) {
-        const char* const row = static_cast<const char*>(address(8 * matrix + lane / 4));
+        const auto* const row = static_cast<const char*>(static_cast<const void*>(address(8 * matrix + lane / 4)));
         std::memcpy(&registers(warp * kWarp + lane)[matrix], row + 4 * (lane % 4), 4);
       }
     }

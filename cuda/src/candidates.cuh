@@ -10,12 +10,12 @@
 namespace recfuse::cuda {
 
 struct Candidates {
-  int capacity;         // of a query
-  float* lower;         // (queries, capacity)
-  float* upper;         // (queries, capacity)
-  std::int32_t* ids;    // (queries, capacity)
-  std::int32_t* counts; // (queries): above the capacity, some were lost and the query must be answered otherwise
-  float* thresholds;    // (queries): k scores are known to reach it; -inf at first
+  int capacity;          // of a query
+  float* lower;          // (queries, capacity)
+  float* upper;          // (queries, capacity)
+  std::int32_t* ids;     // (queries, capacity)
+  std::int32_t* counts;  // (queries): above the capacity, some were lost and the query must be answered otherwise
+  float* thresholds;     // (queries): k scores are known to reach it; -inf at first
 
   template <class Block>
   RECFUSE_DEVICE void push(const Block& block, std::int64_t q, std::int32_t id, double value, double bound) const {

@@ -99,15 +99,18 @@ class Gpu {
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
     constexpr std::size_t kUnasked = 48 << 10;
     if (shared_bytes > kUnasked) {
-      check(cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-            "cudaFuncSetAttribute");
+      check(
+          cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+          "cudaFuncSetAttribute");
     }
-    run<Body><<<dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y)), Body::kThreads, shared_bytes,
-                stream_>>>(body);
+    run<Body>
+        <<<dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y)), Body::kThreads, shared_bytes, stream_>>>(
+            body);
     check(cudaGetLastError(), "cudaLaunchKernel");
   }
 
   int multiprocessors() const { return multiprocessors_; }
+  std::size_t most_shared_bytes() const { return most_shared_bytes_; }
   const std::string& name() const { return name_; }
   /// Makes this device the calling thread's.
   void enter() const;
@@ -116,6 +119,7 @@ class Gpu {
   int index_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
+  std::size_t most_shared_bytes_ = 0;
   std::string name_;
 };
 

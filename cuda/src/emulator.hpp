@@ -1,5 +1,6 @@
-// The device of the tests: kernels as loops over blocks and threads, memory on the heap, so that a compiler's sanitizers
-// see every access. Fresh memory is filled with bytes that no kernel expects: whoever reads before writing is found.
+// The device of the tests: kernels as loops over blocks and threads, memory on the heap, so that a compiler's
+// sanitizers see every access. Fresh memory is filled with bytes that no kernel expects: whoever reads before writing
+// is found.
 #pragma once
 
 #include <algorithm>
@@ -46,7 +47,8 @@ class Emulator {
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
     const std::size_t bytes = (shared_bytes + kAlignment) / kAlignment * kAlignment;
-    const std::unique_ptr<char, void (*)(void*)> shared(static_cast<char*>(std::aligned_alloc(kAlignment, bytes)), std::free);
+    const std::unique_ptr<char, void (*)(void*)> shared(static_cast<char*>(std::aligned_alloc(kAlignment, bytes)),
+                                                        std::free);
     if (!shared) throw std::bad_alloc();
     for (std::int64_t y = 0; y < grid_y; ++y) {
       for (std::int64_t x = 0; x < grid_x; ++x) {
@@ -58,9 +60,13 @@ class Emulator {
   }
 
   int multiprocessors() const { return 3; }
+  std::size_t most_shared_bytes() const { return most_shared_bytes_; }
+  void set_most_shared_bytes(std::size_t bytes) { most_shared_bytes_ = bytes; }
   std::string name() const { return "the emulator"; }
 
  private:
+  std::size_t most_shared_bytes_ = 227 << 10;
+
   static constexpr int kPoison = 0xCB;
   static constexpr std::size_t kAlignment = 1024;  // as shared memory on a device
 };

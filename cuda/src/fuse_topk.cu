@@ -1,17 +1,8 @@
-#include "recfuse/cuda/fuse_topk.hpp"
-
 #include "device.cuh"
 #include "fused_search.cuh"
+#include "recfuse/cuda/fuse_topk.hpp"
 
 namespace recfuse::cuda {
-
-int device_count() noexcept {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess) return count;
-  cudaGetLastError();
-  return 0;
-}
 
 struct FusedIndex::State {
   Gpu gpu{0};

@@ -1,7 +1,7 @@
 // A search on a device, whatever that is: the GPU (device.cuh) or the emulator (emulator.hpp).
 //
-// A Device has: Array<T>, memory of its own with size(), data(), read(span) and write(span); launch(body, grid_x, grid_y,
-// shared_bytes); multiprocessors(); and name().
+// A Device has: Array<T>, memory of its own with size(), data(), read(span) and write(span); launch(body, grid_x,
+// grid_y, shared_bytes); multiprocessors(); most_shared_bytes(), of a block; and name().
 #pragma once
 
 #include <algorithm>
@@ -24,15 +24,21 @@ namespace recfuse::cuda {
 
 /// How much of a device a search takes at a time. Tests shrink it, so that everything overflows.
 struct SearchLimits {
-  std::int64_t capacity = 4096;             // candidates of a query, at least
-  std::int64_t first_items = 2048;          // scanned before there is a threshold
-  std::int64_t growth = 4;                  // of what has been scanned, from pass to pass
-  std::int64_t batch_bytes = 256 << 20;     // of candidates
-  std::int64_t keys_bytes = 256 << 20;      // of the keys of queries that are not screened
+  std::int64_t capacity = 4096;                 // candidates of a query, at least
+  std::int64_t first_items = 2048;              // scanned before there is a threshold
+  std::int64_t growth = 4;                      // of what has been scanned, from pass to pass
+  std::int64_t batch_bytes = 256 << 20;         // of candidates
+  std::int64_t keys_bytes = 256 << 20;          // of the keys of queries that are not screened
   static constexpr std::int64_t kMostK = 1024;  // of a screened query
   static constexpr std::int64_t kMostIrregular = 1024;
   static constexpr std::int64_t kMostDim = 1 << 15;
   static constexpr std::int64_t kFewQueries = 64;
+};
+
+/// Of the last search, all batches together.
+struct SearchCounts {
+  std::int64_t candidates = 0;  // scored by float64 after the screen
+  std::int64_t unscreened = 0;  // queries for which every item was
 };
 
 template <class Device>
@@ -42,7 +48,10 @@ class FusedSearch {
 
  public:
   FusedSearch(Device& device, const FusedItemsArgs& args, const SearchLimits& limits = {})
-      : device_(device), limits_(limits), args_(args), shapes_(args.items.begin(), args.items.end()),
+      : device_(device),
+        limits_(limits),
+        args_(args),
+        shapes_(args.items.begin(), args.items.end()),
         names_(args.names.begin(), args.names.end()) {
     args_.items = shapes_;
     args_.names = names_;
@@ -71,12 +80,17 @@ class FusedSearch {
   void topk(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts) const {
     validate(args, args_, out, parts);
     const std::int64_t n = args.queries[0].rows, per_query = capacity_for(args.k) * kCandidateBytes;
-    const std::int64_t batch = std::clamp<std::int64_t>(limits_.batch_bytes / per_query, 1, std::max<std::int64_t>(n, 1));
+    const std::int64_t batch =
+        std::clamp<std::int64_t>(limits_.batch_bytes / per_query, 1, std::max<std::int64_t>(n, 1));
     const Array<std::uint32_t> allowed = allowed_bits(args);
+    SearchCounts counts;
     for (std::int64_t first = 0; first < n; first += batch) {
-      search(args, first, std::min(n, first + batch), allowed, out, parts);
+      search(args, first, std::min(n, first + batch), allowed, counts, out, parts);
     }
+    last_search_ = counts;
   }
+
+  SearchCounts last_search() const { return last_search_; }
 
   void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
                    const MatrixView<double>& parts) const {
@@ -85,7 +99,8 @@ class FusedSearch {
     Batch batch(*this, args, 0, pairs.rows);
     prepare(batch, nullptr, 1);
     std::vector<std::int64_t> rows;
-    for (std::int64_t q = 0; q < pairs.rows; ++q) rows.insert(rows.end(), static_cast<std::size_t>(pairs.row_size(q)), q);
+    for (std::int64_t q = 0; q < pairs.rows; ++q)
+      rows.insert(rows.end(), static_cast<std::size_t>(pairs.row_size(q)), q);
     const Array<std::int64_t> of(device_, std::span<const std::int64_t>(rows));
     const std::size_t n = rows.size();
     const Array<std::int32_t> ids(device_, std::span(pairs.row_indices(0), n));
@@ -147,21 +162,23 @@ class FusedSearch {
 
   /// What screening a batch needs beside it.
   struct Screening {
-    Screening(const FusedSearch& search, std::int64_t n, std::int64_t capacity, int tile_queries)
+    Screening(const FusedSearch& search, std::int64_t n, std::int64_t room, int tile_queries)
         : bounds(search.device_, static_cast<std::size_t>(n) * search.shapes_.size()),
           scales(search.device_, static_cast<std::size_t>(n)),
           image(search.device_, static_cast<std::size_t>((n + tile_queries - 1) / tile_queries * tile_queries) *
                                     static_cast<std::size_t>(search.n_slabs_) * kSlab),
-          lower(search.device_, static_cast<std::size_t>(n * capacity)),
-          upper(search.device_, static_cast<std::size_t>(n * capacity)),
-          ids(search.device_, static_cast<std::size_t>(n * capacity)),
+          lower(search.device_, static_cast<std::size_t>(n * room)),
+          upper(search.device_, static_cast<std::size_t>(n * room)),
+          ids(search.device_, static_cast<std::size_t>(n * room)),
           counts(search.device_, static_cast<std::size_t>(n)),
           thresholds(search.device_, static_cast<std::size_t>(n)),
-          capacity(static_cast<int>(capacity)) {
+          capacity(static_cast<int>(room)) {
       image.clear();  // rows beyond the queries
     }
 
-    cuda::Candidates candidates() { return {capacity, lower.data(), upper.data(), ids.data(), counts.data(), thresholds.data()}; }
+    cuda::Candidates candidates() {
+      return {capacity, lower.data(), upper.data(), ids.data(), counts.data(), thresholds.data()};
+    }
 
     Array<QueryBound> bounds;
     Array<double> scales;
@@ -186,8 +203,8 @@ class FusedSearch {
   }
 
   Items items() const {
-    return {items_.view(),  n_items(), args_.metric == Metric::kCosine, inverse_norms_.data(), groups_of_items_.data(),
-            present_.data(), static_cast<int>(groups_.size())};
+    return {items_.view(),           n_items(),       args_.metric == Metric::kCosine, inverse_norms_.data(),
+            groups_of_items_.data(), present_.data(), static_cast<int>(groups_.size())};
   }
 
   /// Norms; which items the screen cannot judge; the unit of every modality.
@@ -244,8 +261,8 @@ class FusedSearch {
     image_ = Array<half_bits>(device_, static_cast<std::size_t>(n_tiles_ * kTileItems * n_slabs_ * kSlab));
     tile_norms_ = Array<double>(device_, static_cast<std::size_t>(n_tiles_) * shapes_.size() * 2);
     if (n_tiles_ == 0) return;
-    device_.launch(PackItems{items(), ids_.data(), units_.data(), n_slabs_, image_.data(), tile_norms_.data()}, n_tiles_,
-                   1, PackItems::shared_bytes(n_modalities()));
+    device_.launch(PackItems{items(), ids_.data(), units_.data(), n_slabs_, image_.data(), tile_norms_.data()},
+                   n_tiles_, 1, PackItems::shared_bytes(n_modalities()));
   }
 
   std::int64_t capacity_for(std::int64_t k) const {
@@ -272,23 +289,23 @@ class FusedSearch {
   };
 
   void search(const FuseTopkArgs& args, std::int64_t first, std::int64_t last, const Array<std::uint32_t>& allowed,
-              const TopkOut& out, const MatrixView<double>& parts) const {
+              SearchCounts& counts, const TopkOut& out, const MatrixView<double>& parts) const {
     Batch batch(*this, args, first, last);
     const DeviceCsr exclude(device_, args.exclude, first, last), allow(device_, args.allow, first, last);
     const cuda::Filters filters{exclude.indptr.data(), exclude.indices.data(), allow.indptr.data(),
-                                allow.indices.data(),  allowed.data()};
+                                allow.indices.data(), allowed.data()};
     Array<std::int32_t> ids(device_, static_cast<std::size_t>(batch.n * args.k));
     Array<float> scores(device_, ids.size());
     const Lists lists{args.k, ids.data(), scores.data()};
     std::vector<std::int32_t> left;  // for which every item is scored
     if (screened_ && is_linear(args.fusion) && args.k <= SearchLimits::kMostK) {
-      left = batch.n > SearchLimits::kFewQueries ? screen<ScreenMany>(batch, filters, lists, admitted_share(args))
-                                                 : screen<ScreenFew>(batch, filters, lists, admitted_share(args));
+      left = screen_in_passes(batch, filters, lists, admitted_share(args), counts);
     } else {
       prepare(batch, nullptr, 1);
       left.resize(static_cast<std::size_t>(batch.n));
       std::iota(left.begin(), left.end(), 0);
     }
+    counts.unscreened += static_cast<std::int64_t>(left.size());
     score_all(batch, filters, left, lists);
     ids.read(std::span(out.ids.row(first), ids.size()));
     scores.read(std::span(out.scores.row(first), scores.size()));
@@ -304,8 +321,18 @@ class FusedSearch {
   }
 
   void prepare(Batch& batch, Screening* screening, int tile_queries) const {
-    PrepareQueries body{batch.view(),  items(), units_.data(), largest_item_, tile_queries, n_slabs_,
-                        batch.inverse_norms.data(), batch.factors.data(), nullptr, nullptr, nullptr, {}};
+    PrepareQueries body{batch.view(),
+                        items(),
+                        units_.data(),
+                        largest_item_,
+                        tile_queries,
+                        n_slabs_,
+                        batch.inverse_norms.data(),
+                        batch.factors.data(),
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        {}};
     if (screening != nullptr) {
       body.bounds = screening->bounds.data();
       body.scales = screening->scales.data();
@@ -315,21 +342,30 @@ class FusedSearch {
     device_.launch(body, blocks_for(batch.n, PrepareQueries::kThreads), 1, 0);
   }
 
+  std::vector<std::int32_t> screen_in_passes(Batch& batch, const cuda::Filters& filters, const Lists& lists,
+                                             double admitted, SearchCounts& counts) const {
+    if (batch.n <= SearchLimits::kFewQueries) return screen<ScreenFew>(batch, filters, lists, admitted, counts);
+    const bool much = device_.most_shared_bytes() >= ScreenMany::kSharedBytes;
+    return much ? screen<ScreenMany>(batch, filters, lists, admitted, counts)
+                : screen<ScreenSome>(batch, filters, lists, admitted, counts);
+  }
+
   /// Passes over ranges of items that grow, each with the thresholds that the ones before have set. Returns the queries
   /// that could not be answered: out of the screen's range, or with more candidates than there is room for.
   template <class Body>
-  std::vector<std::int32_t> screen(Batch& batch, const cuda::Filters& filters, const Lists& lists,
-                                   double admitted) const {
+  std::vector<std::int32_t> screen(Batch& batch, const cuda::Filters& filters, const Lists& lists, double admitted,
+                                   SearchCounts& counts) const {
     Screening screening(*this, batch.n, capacity_for(lists.k), Body::kQueries);
     prepare(batch, &screening, Body::kQueries);
-    const Tiles tiles{image_.data(), ids_.data(), tile_groups_.data(), tile_norms_.data(), present_.data(), n_slabs_,
-                      n_modalities(), static_cast<int>(groups_.size())};
+    const Tiles tiles{image_.data(),   ids_.data(), tile_groups_.data(), tile_norms_.data(),
+                      present_.data(), n_slabs_,    n_modalities(),      static_cast<int>(groups_.size())};
     const ScreenedQueries queries{screening.image.data(), screening.bounds.data(), screening.scales.data(),
                                   batch.factors.data(), batch.n};
     const std::int64_t query_tiles = blocks_for(batch.n, Body::kQueries);
     std::int64_t scanned = 0;
     while (scanned < n_tiles_) {
-      const std::int64_t end = std::min(n_tiles_, scanned == 0 ? first_tiles(lists.k, admitted) : scanned * limits_.growth);
+      const std::int64_t end =
+          std::min(n_tiles_, scanned == 0 ? first_tiles(lists.k, admitted) : scanned * limits_.growth);
       const std::int64_t wanted = std::max<std::int64_t>(1, kWaves * device_.multiprocessors() / query_tiles);
       const std::int64_t per_block = blocks_for(end - scanned, wanted);
       device_.launch(Body{tiles, queries, screening.candidates(), filters, scanned, end, per_block}, query_tiles,
@@ -343,9 +379,11 @@ class FusedSearch {
                                   n_irregular, lists},
                    batch.n, 1, RankCandidates::shared_bytes(screening.capacity, n_irregular));
     std::vector<std::int32_t> left;
-    const std::vector<std::int32_t> counts = screening.counts.all();
-    for (std::size_t q = 0; q < counts.size(); ++q) {
-      if (counts[q] > screening.capacity) left.push_back(static_cast<std::int32_t>(q));
+    const std::vector<std::int32_t> of_queries = screening.counts.all();
+    for (std::size_t q = 0; q < of_queries.size(); ++q) {
+      const bool answered = of_queries[q] <= screening.capacity;
+      counts.candidates += answered ? of_queries[q] : 0;
+      if (!answered) left.push_back(static_cast<std::int32_t>(q));
     }
     return left;
   }
@@ -355,13 +393,15 @@ class FusedSearch {
     const std::int64_t most = capacity_for(k);
     const auto items =
         static_cast<double>(std::min(most, std::max(limits_.first_items, 4 * std::min(k, n_items())))) / (2 * admitted);
-    return std::clamp<std::int64_t>(static_cast<std::int64_t>(items) / kTileItems, 1, std::max<std::int64_t>(n_tiles_, 1));
+    return std::clamp<std::int64_t>(static_cast<std::int64_t>(items) / kTileItems, 1,
+                                    std::max<std::int64_t>(n_tiles_, 1));
   }
 
   void score_all(Batch& batch, const cuda::Filters& filters, const std::vector<std::int32_t>& left,
                  const Lists& lists) const {
     const std::int64_t size = power_of_two(n_items());
-    const std::int64_t at_once = std::max<std::int64_t>(1, limits_.keys_bytes / (size * std::int64_t{sizeof(std::uint64_t)}));
+    const std::int64_t at_once =
+        std::max<std::int64_t>(1, limits_.keys_bytes / (size * std::int64_t{sizeof(std::uint64_t)}));
     for (std::size_t begin = 0; begin < left.size(); begin += static_cast<std::size_t>(at_once)) {
       const std::size_t n = std::min(left.size() - begin, static_cast<std::size_t>(at_once));
       const Array<std::int32_t> rows(device_, std::span(left).subspan(begin, n));
@@ -400,6 +440,7 @@ class FusedSearch {
   std::int64_t n_tiles_ = 0;
   int n_slabs_ = 0;
   bool screened_ = false;
+  mutable SearchCounts last_search_;
 };
 
 }  // namespace recfuse::cuda

@@ -17,11 +17,11 @@
 
 namespace recfuse::cuda {
 
-constexpr double kAbove = 1 + 0x1p-40;       // covers the roundings of a norm in float64
-constexpr double kRoundings = 0x1p-20;       // of score, ends of intervals and thresholds to float32, with room
-constexpr double kUnderflow = 0x1p-120;      // of the same
-constexpr double kMatrixUnit = 0x1p-22;      // per product, of the sum of their absolute values
-constexpr int kLargestExponent = 13;         // elements are scaled to at most 2^14
+constexpr double kAbove = 1 + 0x1p-40;   // covers the roundings of a norm in float64
+constexpr double kRoundings = 0x1p-20;   // of score, ends of intervals and thresholds to float32, with room
+constexpr double kUnderflow = 0x1p-120;  // of the same
+constexpr double kMatrixUnit = 0x1p-22;  // per product, of the sum of their absolute values
+constexpr int kLargestExponent = 13;     // elements are scaled to at most 2^14
 
 /// A power of two that brings the largest element to [2^13, 2^14).
 RECFUSE_BOTH double unit_for(double largest) {
@@ -37,9 +37,9 @@ RECFUSE_DEVICE float at_least(double x) {
 struct MeasureItems {
   static constexpr int kThreads = 128;
   Items items;
-  double* inverse_norms;        // (n, modalities)
-  float* largest;               // (n, modalities): of the absolute values that the screen sees, before their unit
-  std::int32_t* irregular;      // (n)
+  double* inverse_norms;    // (n, modalities)
+  float* largest;           // (n, modalities): of the absolute values that the screen sees, before their unit
+  std::int32_t* irregular;  // (n)
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
@@ -129,8 +129,8 @@ struct PrepareQueries {
   static constexpr int kThreads = 128;
   Queries queries;
   Items items;
-  const double* units;    // (modalities)
-  double largest_item;    // at least the norm of any regular item's modality
+  const double* units;  // (modalities)
+  double largest_item;  // at least the norm of any regular item's modality
   int tile_queries, n_slabs;
   double* inverse_norms;  // (n, modalities)
   double* factors;        // (n, groups)
@@ -181,8 +181,7 @@ struct PrepareQueries {
 
   RECFUSE_DEVICE double element(std::int64_t q, int m, std::int64_t j) const {
     const int n_modalities = items.matrices.n_modalities;
-    return queries.matrices.row(m, q)[j] *
-           (queries.weights_of(q)[m] * inverse_norms[q * n_modalities + m] / units[m]);
+    return queries.matrices.row(m, q)[j] * (queries.weights_of(q)[m] * inverse_norms[q * n_modalities + m] / units[m]);
   }
 
   RECFUSE_DEVICE void round(std::int64_t q, bool in_range) const {

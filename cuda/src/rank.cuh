@@ -89,8 +89,7 @@ struct RankCandidates {
 
  private:
   RECFUSE_DEVICE std::uint64_t key_of(std::int64_t q, std::int64_t i, int n_screened) const {
-    const std::int32_t id =
-        i < n_screened ? candidates.ids[q * candidates.capacity + i] : irregular[i - n_screened];
+    const std::int32_t id = i < n_screened ? candidates.ids[q * candidates.capacity + i] : irregular[i - n_screened];
     if (i >= n_screened && !filters.admit(q, id)) return 0;  // candidates have been asked
     return ranking_key(score(items, queries, q, id, nullptr), id);
   }

@@ -221,8 +221,11 @@ struct Screen {
   }
 };
 
-/// Many queries; and few, for which reading the items is what takes time.
-using ScreenMany = Screen<4, 2, 4, 8, 4>;
+/// Many queries, with the shared memory of a data centre's GPU or with that of any; and few queries, for which reading
+/// the items is what takes time.
+using ScreenMany = Screen<4, 2, 4, 8, 3>;
+using ScreenSome = Screen<2, 2, 4, 8, 3>;
 using ScreenFew = Screen<1, 4, 1, 4, 4>;
+static_assert(ScreenMany::kSharedBytes <= 163 << 10 && ScreenSome::kSharedBytes <= 99 << 10);
 
 }  // namespace recfuse::cuda

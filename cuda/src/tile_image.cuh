@@ -9,7 +9,7 @@
 
 namespace recfuse::cuda {
 
-constexpr int kSlab = 64;          // columns
+constexpr int kSlab = 64;  // columns
 constexpr int kRowBytes = 2 * kSlab;
 constexpr int kChunkBytes = 16;
 constexpr int kTileItems = 128;

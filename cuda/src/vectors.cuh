@@ -67,14 +67,12 @@ struct Similarities {
 };
 
 /// The canonical score in float32; NaN where the item is not ranked. `terms` (may be null): as in fuse_terms().
-RECFUSE_DEVICE float score(const Items& items, const Queries& queries, std::int64_t q, std::int32_t id,
-                           double* terms) {
+RECFUSE_DEVICE float score(const Items& items, const Queries& queries, std::int64_t q, std::int32_t id, double* terms) {
   const int n_modalities = items.matrices.n_modalities, group = items.groups[id];
   const double factor = queries.factor(q, group, items.n_groups);
-  const double fused = fuse_terms(queries.rule.fusion, queries.rule.missing, queries.weights_of(q),
-                                  Similarities{items, queries, q, id},
-                                  items.present + static_cast<std::int64_t>(group) * n_modalities, factor,
-                                  n_modalities, terms);
+  const double fused =
+      fuse_terms(queries.rule.fusion, queries.rule.missing, queries.weights_of(q), Similarities{items, queries, q, id},
+                 items.present + static_cast<std::int64_t>(group) * n_modalities, factor, n_modalities, terms);
   return factor == 0 ? static_cast<float>(NAN) : static_cast<float>(fused);
 }
 

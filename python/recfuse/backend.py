@@ -12,7 +12,7 @@ from typing import Any
 
 from recfuse.errors import DeviceError
 
-__all__ = ["Backend", "doctor", "resolve_backend"]
+__all__ = ["Backend", "doctor", "resolve_backend", "resolve_op"]
 
 _MODULES = {"cpu": "recfuse._core", "cuda": "recfuse._cuda"}
 _ORT_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
@@ -39,8 +39,9 @@ def _load(device: str) -> Backend | str:
         return f"this build of recfuse has no {device.upper()} module"
     except ImportError as error:  # a shared library is missing
         return f"{name} does not load: {error}"
-    if device == "cuda" and ops.device_count() == 0:
-        return "the driver reports no CUDA device"
+    reason = ops.unusable_reason() if device == "cuda" else ""
+    if reason:
+        return str(reason)
     return Backend(device, ops, tuple(_ORT_PROVIDERS[device]))
 
 
@@ -69,6 +70,24 @@ def resolve_backend(device: str = "auto") -> Backend:
     if isinstance(backend, str):
         raise DeviceError(f"device {device!r} cannot be used: {backend}")
     return backend
+
+
+def resolve_op(name: str, device: str = "auto") -> Any:
+    """Return the compiled op `name` of `device`; what the GPU lacks, 'auto' runs on the CPU.
+
+    Raises
+    ------
+    ValueError, DeviceError
+        As `resolve_backend`.
+    NotImplementedError
+        If `device` is named, and has no such op.
+    """
+    backend = resolve_backend(device)
+    if hasattr(backend.ops, name):
+        return getattr(backend.ops, name)
+    if device == "auto" and not os.environ.get("RECFUSE_DEVICE"):
+        return getattr(resolve_backend("cpu").ops, name)
+    raise NotImplementedError(f"{name} is not available on device {backend.device!r}")
 
 
 def _version_of(package: str) -> str | None:

@@ -30,7 +30,7 @@ from recfuse._modalities import (
 from recfuse._named import named
 from recfuse._normalised import normalised_topk
 from recfuse._rank_fusion import rank_fusion
-from recfuse.backend import resolve_backend
+from recfuse.backend import resolve_op
 
 __all__ = ["FusedIndex"]
 
@@ -447,7 +447,7 @@ def _compiled(
     num_threads: int,
     op: str = "fuse_topk",
 ) -> Any:
-    return resolve_backend(device).ops.FusedIndex(
+    return resolve_op("FusedIndex", device)(
         list(items.values()),
         present,
         metric=metric,

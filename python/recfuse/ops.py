@@ -22,7 +22,7 @@ from recfuse._inputs import (
 )
 from recfuse._named import named
 from recfuse._streamed import search_in_blocks
-from recfuse.backend import resolve_backend
+from recfuse.backend import resolve_op
 from recfuse.index import FusedIndex
 
 __all__ = ["cosine_knn", "fuse_topk", "neighbour_topk", "topk"]
@@ -264,7 +264,7 @@ def cosine_knn(
     check_name(norm, "norm")
     csr = as_csr(matrix, "matrix")
     n_rows = csr.shape[0]
-    ids, scores = resolve_backend(device).ops.cosine_knn(
+    ids, scores = resolve_op("cosine_knn", device)(
         csr_parts(csr),
         # No row has more neighbours than there are rows.
         min(as_int(k, "k"), max(n_rows, 1)),
@@ -343,7 +343,7 @@ def neighbour_topk(
     ([[2, 0]], [[2.25, 1.0]])
     """
     csr = as_csr(user_items, "user_items")
-    result = resolve_backend(device).ops.neighbour_topk(
+    result = resolve_op("neighbour_topk", device)(
         csr_parts(csr),
         csr_parts(_as_rows(neighbours, "neighbours")),
         as_int(k, "k"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from recfuse import _core
+from recfuse import _core, backend
 
 hypothesis.settings.register_profile(
     "recfuse",
@@ -36,21 +37,47 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.set_isa(before)
 
 
+# The GPU; and its kernels on the CPU, as `make build-cpp` builds them.
+CUDA_MODULES = {"cuda": "recfuse._cuda", "emulator": "_cuda_emulated"}
+sys.path.append(str(Path(__file__).parents[2] / "build" / "cpp" / "bindings"))
+
+
+def run_on_cuda(module: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let 'auto' stand for a GPU, or the emulator of one; skip the test where there is none."""
+    monkeypatch.setitem(backend._MODULES, "cuda", module)
+    backend._load.cache_clear()
+    usable = backend._load("cuda")
+    if isinstance(usable, str):
+        backend._load.cache_clear()
+        pytest.skip(f"no CUDA: {usable}")
+    yield
+    backend._load.cache_clear()
+
+
 @pytest.fixture(
     params=[
         *((isa, "float32") for isa in _core.available_isas()),
         *((isa, screen) for isa in ("avx2", "avx512_vnni") for screen in ("int8", "int16")),
+        ("cuda", "float16"),
+        ("emulator", "float16"),
     ],
     ids="-".join,
 )
 def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run the test once per screen and instruction set that has it; the answer is the same."""
-    isa, name = request.param
-    if isa not in _core.available_isas():
-        pytest.skip(f"this CPU has no {isa}")
+    """Run the test once per screen, and per instruction set or device that has it.
+
+    The answer is the same.
+    """
+    where, name = request.param
+    if where in CUDA_MODULES:
+        for _ in run_on_cuda(CUDA_MODULES[where], monkeypatch):
+            yield name
+        return
+    if where not in _core.available_isas():
+        pytest.skip(f"this CPU has no {where}")
     monkeypatch.setenv("RECFUSE_SCREEN", name)
     before = _core.active_isa()
-    _core.set_isa(isa)
+    _core.set_isa(where)
     yield name
     _core.set_isa(before)
 

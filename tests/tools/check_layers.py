@@ -39,13 +39,22 @@ INCLUDES = [
             "recfuse/*",
         ],
     ),
+    ("cuda/include/recfuse/*", ["recfuse/*"]),
+    # A kernel is written against block.cuh; only device.* and the .cu files know CUDA.
+    ("cuda/src/*", ["*.cuh", "recfuse/*"]),
+    (
+        "bindings/emulated_module.cpp",
+        ["recfuse/*", "errors.hpp", "ops/*", "emulator.hpp", "fused_search.cuh"],
+    ),
     (
         "bindings/*",
         ["recfuse/*", "arrays.hpp", "backends.hpp", "bind_all.hpp", "errors.hpp", "ops/*"],
     ),
     ("tests/cpp/*", ["*"]),
 ]
+CXX = ["cpp/**/*.?pp", "cuda/**/*.hpp", "cuda/**/*.cu*", "bindings/**/*.?pp"]
 KERNEL_HEADERS = {"cstdint", "immintrin.h", "arm_neon.h"}
+CUDA_FILES = {"cuda/src/device.cuh", "cuda/src/half.cuh"}
 THREAD_HEADERS = {"thread", "future", "condition_variable", "pthread.h", "omp.h"}
 
 # Folders of python/recfuse -> the folders beside them that they may import. Every folder may use
@@ -75,7 +84,10 @@ COMPILED = {"recfuse._core", "recfuse._cuda"}
 
 def include_violations(root: Path) -> Iterator[str]:
     """Yield what is wrong with the includes of cpp/, bindings/ and tests/cpp/."""
-    for file in sorted(root.glob("cpp/**/*.?pp")) + sorted(root.glob("bindings/**/*.?pp")):
+    files = [
+        file for folder in ("cpp", "cuda", "bindings") for file in root.glob(f"{folder}/**/*.*")
+    ]
+    for file in sorted(file for file in files if file.suffix in CXX):
         name = file.relative_to(root).as_posix()
         allowed = next((a for pattern, a in INCLUDES if fnmatch(name, pattern)), None)
         if allowed is None:
@@ -94,6 +106,8 @@ def line_problems(name: str, line: str, allowed: list[str]) -> Iterator[str]:
     angle = re.match(r"\s*#\s*include\s*<(.*)>", line)
     if angle and angle[1].startswith("pybind11/") and not name.startswith("bindings/"):
         yield f"only bindings/ may include <{angle[1]}>"
+    if angle and angle[1].startswith("cuda") and name not in CUDA_FILES:
+        yield f"only {' and '.join(sorted(CUDA_FILES))} may include <{angle[1]}>"
     if angle and name.startswith("cpp/src/kernels/") and angle[1] not in KERNEL_HEADERS:
         yield f"a kernel may not include <{angle[1]}>"
     if angle and angle[1] in THREAD_HEADERS and name != "cpp/src/parallel_for.cpp":

@@ -24,7 +24,7 @@ from recfuse._inputs import (
 )
 from recfuse._named import named
 from recfuse._progress import progress
-from recfuse.backend import resolve_backend
+from recfuse.backend import resolve_op
 from recfuse.index import FusedIndex
 from recfuse.models._als_live import LiveFactors
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
@@ -220,7 +220,7 @@ class AlternatingLeastSquares(LiveFactors):
         return users, items, none, none
 
     def _solver(self, csr: sp.csr_array) -> Any:
-        return resolve_backend(self.device).ops.AlsSolver(
+        return resolve_op("AlsSolver", self.device)(
             csr_parts(csr),
             objective=self.objective,
             solver=self.solver,

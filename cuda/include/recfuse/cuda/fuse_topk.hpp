@@ -4,12 +4,10 @@
 #include <memory>
 #include <span>
 
+#include "recfuse/cuda/device.hpp"
 #include "recfuse/fuse_topk.hpp"
 
 namespace recfuse::cuda {
-
-/// How many devices the driver reports; 0 where there is no driver. Never throws.
-int device_count() noexcept;
 
 /// recfuse::FusedIndex with its items in the memory of a device.
 /// Throws what that throws, DeviceError and DeviceOutOfMemory.

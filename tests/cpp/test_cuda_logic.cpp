@@ -1,0 +1,293 @@
+// The kernels of the GPU, run by the emulator: what they compute. Whether a device runs them as fast as it should, and
+// without races, only a device can tell (tools/gpu_check.sh).
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "emulator.hpp"
+#include "fused_search.cuh"
+#include "recfuse/recfuse.hpp"
+
+namespace {
+
+namespace cuda = recfuse::cuda;
+using cuda::Emulator;
+using recfuse::MatrixView;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::vector<float> gaussian(std::size_t n, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(n);
+  for (float& x : values) x = normal(generator);
+  return values;
+}
+
+/// A kernel that runs a phase of a test.
+template <class F>
+struct Phase {
+  static constexpr int kThreads = 64;
+  F body;
+  void operator()(cuda::HostBlock& block) const { body(block); }
+};
+template <class F>
+Phase(F) -> Phase<F>;
+
+}  // namespace
+
+TEST(every_float16_survives_the_way_to_float32_and_back) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto h = static_cast<cuda::half_bits>(bits);
+    const bool nan = (bits & 0x7C00U) == 0x7C00U && (bits & 0x3FFU) != 0;
+    const float value = cuda::float_of(h);
+    CHECK(nan ? value != value : cuda::half_of(value) == h);
+  }
+}
+
+TEST(float16_is_the_nearest_and_the_even_one_of_two) {
+  for (std::uint32_t bits = 0; bits < 0x7BFF; ++bits) {
+    const auto low = static_cast<cuda::half_bits>(bits), high = static_cast<cuda::half_bits>(bits + 1);
+    const float a = cuda::float_of(low), b = cuda::float_of(high), middle = (a + b) / 2;  // exact
+    CHECK(cuda::half_of(middle) == (bits % 2 == 0 ? low : high));
+    CHECK(cuda::half_of(std::nextafter(middle, 0.0F)) == low);
+    CHECK(cuda::half_of(std::nextafter(middle, kInfinity)) == high);
+    CHECK(cuda::half_of(-std::nextafter(middle, kInfinity)) == (high | 0x8000U));
+  }
+  CHECK(cuda::float_of(cuda::half_of(65519.0F)) == 65504.0F);
+  CHECK(cuda::float_of(cuda::half_of(65520.0F)) == kInfinity);
+}
+
+TEST(an_image_has_a_place_for_every_element_and_eight_rows_in_eight_banks) {
+  constexpr int kRows = 128, kSlabs = 3;
+  std::set<std::int64_t> places;
+  for (int tile = 0; tile < 2; ++tile) {
+    for (int row = 0; row < kRows; ++row) {
+      for (int column = 0; column < kSlabs * cuda::kSlab; ++column) {
+        places.insert(cuda::image_index(tile, kRows, kSlabs, row, column));
+      }
+    }
+  }
+  CHECK(places.size() == 2UL * kRows * kSlabs * cuda::kSlab);
+  CHECK(*places.begin() == 0 && *places.rbegin() == 2L * kRows * kSlabs * cuda::kSlab - 1);
+  for (int first = 0; first < kRows; first += 8) {
+    for (int chunk = 0; chunk < 8; ++chunk) {
+      std::set<int> banks;
+      for (int row = first; row < first + 8; ++row) banks.insert(cuda::chunk_offset(row, chunk) / 16 % 8);
+      CHECK(banks.size() == 8);
+    }
+  }
+}
+
+TEST(keys_are_sorted_from_the_largest_down) {
+  Emulator device;
+  std::mt19937_64 generator(7);
+  for (const std::int64_t size : {1, 2, 8, 64, 1024, 4096}) {
+    std::vector<std::uint64_t> keys(static_cast<std::size_t>(size));
+    for (auto& key : keys) key = generator() % 97 == 0 ? 0 : generator();
+    std::vector<std::uint64_t> expected = keys;
+    std::sort(expected.begin(), expected.end(), std::greater<>());
+    device.launch(Phase{[&](auto& block) { cuda::sort_keys(block, keys.data(), size); }}, 1, 1, 0);
+    CHECK(keys == expected);
+  }
+}
+
+TEST(a_threshold_is_the_kth_largest_lower_end_and_only_what_reaches_it_stays) {
+  Emulator device;
+  std::mt19937 generator(3);
+  constexpr int kCapacity = 512;
+  for (const int n : {0, 1, 9, 10, 11, 300, kCapacity, kCapacity + 1}) {
+    for (const int k : {1, 10, 300}) {
+      for (const int distinct : {1, 5, 1 << 20}) {
+        std::vector<float> lower(kCapacity), upper(kCapacity);
+        std::vector<std::int32_t> ids(kCapacity), counts{n};
+        std::vector<float> thresholds{-kInfinity};
+        const auto filled = static_cast<std::size_t>(std::min(n, kCapacity));
+        for (std::size_t i = 0; i < filled; ++i) {
+          lower[i] = static_cast<float>(static_cast<int>(generator() % static_cast<unsigned>(distinct)) - distinct / 2);
+          upper[i] = lower[i] + static_cast<float>(generator() % 4);
+          ids[i] = static_cast<std::int32_t>(i);
+        }
+        float expected = -kInfinity;
+        std::vector<float> sorted(lower.begin(), lower.begin() + static_cast<std::ptrdiff_t>(filled));
+        std::sort(sorted.begin(), sorted.end(), std::greater<>());
+        if (n >= k && n <= kCapacity) expected = sorted[static_cast<std::size_t>(k - 1)];
+        std::vector<std::int32_t> kept;
+        for (std::size_t i = 0; i < filled; ++i) {
+          if (upper[i] >= expected) kept.push_back(ids[i]);
+        }
+        const cuda::Candidates candidates{kCapacity,  lower.data(),  upper.data(),
+                                          ids.data(), counts.data(), thresholds.data()};
+        device.launch(cuda::RaiseThresholds{candidates, k}, 1, 1, cuda::RaiseThresholds::shared_bytes(kCapacity));
+        CHECK(thresholds[0] == expected);
+        CHECK(counts[0] == (n > kCapacity ? n : static_cast<int>(kept.size())));
+        if (n <= kCapacity) CHECK(std::equal(kept.begin(), kept.end(), ids.begin()));
+      }
+    }
+  }
+}
+
+TEST(a_warp_multiplies_matrices_of_integers_exactly) {
+  Emulator device;
+  std::mt19937 generator(11);
+  int a[16][16], b[8][16];
+  alignas(16) cuda::half_bits rows[24][8 * 2];  // 16 rows of a, then 8 of b
+  for (int i = 0; i < 24; ++i) {
+    for (int j = 0; j < 16; ++j) {
+      const int value = static_cast<int>(generator() % 65) - 32;
+      (i < 16 ? a[i][j] : b[i - 16][j]) = value;
+      rows[i][j] = cuda::half_of(static_cast<float>(value));
+    }
+  }
+  device.launch(Phase{[&](cuda::HostBlock& block) {
+                  cuda::HostBlock::PerThread<cuda::FragmentA> of_a(block);
+                  cuda::HostBlock::PerThread<cuda::FragmentA> of_b(block);  // four matrices; the first two are b
+                  cuda::HostBlock::PerThread<cuda::FragmentB> first_two(block);
+                  cuda::HostBlock::PerThread<cuda::FragmentC> sums(block);
+                  block.each_warp([&](int warp) {
+                    block.load_matrices(
+                        warp, [&](int thread) { return of_a[thread].pair; },
+                        [&](int lane) { return &rows[lane % 16][lane / 16 * 8]; });
+                    block.load_matrices(
+                        warp, [&](int thread) { return of_b[thread].pair; },
+                        [&](int lane) { return &rows[16 + lane % 8][lane / 8 % 2 * 8]; });
+                    block.each_lane(warp, [&](int thread, int) {
+                      first_two[thread] = {{of_b[thread].pair[0], of_b[thread].pair[1]}};
+                      sums[thread] = {{1, 1, 1, 1}};
+                    });
+                    block.multiply(
+                        warp, [&](int thread) -> cuda::FragmentA& { return of_a[thread]; },
+                        [&](int thread) -> cuda::FragmentB& { return first_two[thread]; },
+                        [&](int thread) -> cuda::FragmentC& { return sums[thread]; });
+                    block.each_lane(warp, [&](int thread, int lane) {
+                      for (int i = 0; i < 4; ++i) {
+                        const int row = cuda::fragment_row(lane, i), column = cuda::fragment_column(lane, i);
+                        int expected = 1;
+                        for (int k = 0; k < 16; ++k) expected += a[row][k] * b[column][k];
+                        CHECK(sums[thread].value[i] == static_cast<float>(expected));
+                      }
+                    });
+                  });
+                }},
+                1, 1, 0);
+}
+
+namespace {
+
+/// Queries and items, and the answer of the CPU to hold the emulator's against.
+struct Search {
+  std::vector<float> items, queries;
+  std::int64_t n_items, n_queries, dim, k;
+  recfuse::Metric metric = recfuse::Metric::kDot;
+  recfuse::Fusion fusion = recfuse::Fusion::kSum;
+
+  struct Answer {
+    std::vector<std::int32_t> ids;
+    std::vector<float> scores;
+    bool operator==(const Answer&) const = default;
+  };
+
+  template <class Index>
+  Answer ask(const Index& index) const {
+    const std::vector<MatrixView<const float>> q{{queries.data(), n_queries, dim}};
+    const double weight = 1;
+    Answer answer;
+    answer.ids.resize(static_cast<std::size_t>(n_queries * k));
+    answer.scores.resize(answer.ids.size());
+    index.topk({.queries = q, .weights = {&weight, 1, 1}, .k = k, .fusion = fusion},
+               {{answer.ids.data(), n_queries, k}, {answer.scores.data(), n_queries, k}}, {});
+    return answer;
+  }
+
+  bool agree(const cuda::SearchLimits& limits = {}, std::size_t shared_bytes = 227 << 10) const {
+    const std::vector<MatrixView<const float>> x{{items.data(), n_items, dim}};
+    const recfuse::FusedItemsArgs args{.items = x, .metric = metric};
+    Emulator device;
+    device.set_most_shared_bytes(shared_bytes);
+    return ask(recfuse::FusedIndex(args)) == ask(cuda::FusedSearch<Emulator>(device, args, limits));
+  }
+};
+
+Search gaussian_search(std::int64_t n_items, std::int64_t n_queries, std::int64_t dim, std::int64_t k) {
+  return {gaussian(static_cast<std::size_t>(n_items * dim), 1),
+          gaussian(static_cast<std::size_t>(n_queries * dim), 2),
+          n_items,
+          n_queries,
+          dim,
+          k};
+}
+
+}  // namespace
+
+TEST(searches_answer_as_the_cpu_does_whatever_their_shape) {
+  for (const std::int64_t dim : {1, 3, 63, 64, 65, 130}) {
+    for (const std::int64_t n_items : {1, 127, 128, 129, 700}) {
+      for (const std::int64_t n_queries : {1, 17, 65}) {
+        CHECK(gaussian_search(n_items, n_queries, dim, 10).agree());
+      }
+    }
+  }
+}
+
+TEST(a_device_with_little_shared_memory_answers_as_the_cpu_does) {
+  CHECK(gaussian_search(1000, 200, 70, 10).agree({}, 99 << 10));
+}
+
+TEST(searches_that_run_out_of_room_answer_as_the_cpu_does) {
+  const cuda::SearchLimits tiny{.capacity = 8, .first_items = 1, .growth = 2, .batch_bytes = 1, .keys_bytes = 1};
+  const cuda::SearchLimits small{.capacity = 256, .first_items = 128, .growth = 8, .batch_bytes = 1 << 16};
+  for (const auto& limits : {tiny, small}) {
+    for (const std::int64_t k : {1, 10, 200}) CHECK(gaussian_search(900, 70, 40, k).agree(limits));
+  }
+}
+
+TEST(scores_that_rise_with_the_id_and_ties_answer_as_the_cpu_does) {
+  Search rising = gaussian_search(1500, 5, 16, 10), equal = rising;
+  for (std::int64_t i = 0; i < rising.n_items; ++i) {
+    for (std::int64_t j = 0; j < rising.dim; ++j) {
+      const auto at = static_cast<std::size_t>(i * rising.dim + j);
+      rising.items[at] = (1 + 1e-6F * static_cast<float>(i)) * rising.items[static_cast<std::size_t>(j)];
+      equal.items[at] = equal.items[static_cast<std::size_t>(j)];
+    }
+  }
+  for (const auto& limits : {cuda::SearchLimits{}, cuda::SearchLimits{.capacity = 128, .first_items = 128}}) {
+    CHECK(rising.agree(limits));
+    CHECK(equal.agree(limits));
+  }
+}
+
+TEST(vectors_that_float16_cannot_hold_answer_as_the_cpu_does) {
+  for (const float huge : {1e3F, 1e6F, 1e14F, 1e18F, kInfinity, std::nanf("")}) {
+    for (const float tiny : {1e-3F, 1e-8F, 1e-20F, 1e-42F, 0.0F}) {
+      Search search = gaussian_search(600, 20, 24, 10);
+      for (std::size_t i = 0; i < search.items.size(); i += 24 * 7) search.items[i] *= huge;
+      for (std::size_t i = 1; i < search.items.size(); i += 24 * 3) search.items[i] *= tiny;
+      search.queries[0] *= huge;
+      search.queries[25] *= tiny;
+      for (std::size_t j = 0; j < 24; ++j) search.queries[48 + j] = 0;
+      for (const auto metric : {recfuse::Metric::kDot, recfuse::Metric::kCosine}) {
+        search.metric = metric;
+        CHECK(search.agree());
+      }
+    }
+  }
+}
+
+TEST(few_candidates_are_left_where_scores_lie_apart) {
+  // So the tests above have tested the screen, not only what answers where it gives up.
+  Search search = gaussian_search(20'000, 20, 64, 10);
+  const std::vector<MatrixView<const float>> x{{search.items.data(), search.n_items, search.dim}};
+  Emulator device;
+  const cuda::FusedSearch<Emulator> index(device, {.items = x, .metric = recfuse::Metric::kDot});
+  search.ask(index);
+  CHECK(index.last_search().unscreened == 0);
+  CHECK(index.last_search().candidates < 20 * 14);
+  CHECK(index.last_search().candidates >= 20 * 10);
+}

@@ -1,0 +1,161 @@
+"""Compile the kernels of the GPU and look at what came of them; needs nvcc, not a GPU.
+
+Per kernel: nothing spilled, nothing on the stack, no more registers and shared memory than a block
+may have. In the PTX: the instructions that the screen is made of, and no local memory. In the
+machine code, where the disassembler is installed: no local memory either.
+
+``python check_cuda.py [ARCHITECTURE...]`` prints a table and what is wrong; exits 1 if anything is.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "cuda" / "src" / "fuse_topk.cu"
+ARCHITECTURES = ["80", "90a"]
+MOST_REGISTERS = 255
+MOST_STATIC_SHARED = 48 << 10
+IN_EVERY_SCREEN = [
+    "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+    "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
+    "cp.async.cg.shared.global",
+]
+
+
+@dataclass
+class Kernel:
+    """What ptxas says of one kernel."""
+
+    name: str
+    stack: int
+    spilled: int
+    registers: int
+    shared: int
+
+
+def compile_to(kind: str, architecture: str, folder: Path) -> tuple[Path, str]:
+    """Return the file that nvcc wrote and what it said; `kind` is 'cubin' or 'ptx'."""
+    out = folder / f"{architecture}.{kind}"
+    code = f"sm_{architecture}" if kind == "cubin" else f"compute_{architecture}"
+    done = subprocess.run(
+        [
+            "nvcc", "-std=c++20", "-O3", "--fmad=false", f"-{kind}", "-Xptxas", "-v",
+            "-gencode", f"arch=compute_{architecture},code={code}",
+            "-I", ROOT / "cuda/include", "-I", ROOT / "cpp/include", SOURCE, "-o", out,
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    return out, done.stderr
+
+
+def short_name(mangled: str) -> str:
+    """Return the body of a kernel ``run<Body>``, with the numbers of its template."""
+    body = re.search(r"runINS\w?_(\d+)(\w+)", mangled)
+    if body is None:
+        sys.exit(f"no kernel of ours by its name: {mangled}")
+    name, rest = body[2][: int(body[1])], body[2][int(body[1]) :]
+    numbers = re.findall(r"Li(\d+)E", rest)
+    return f"{name}<{', '.join(numbers)}>" if numbers else name
+
+
+def kernels_in(report: str) -> list[Kernel]:
+    """Return the kernels of what ``ptxas -v`` printed."""
+    found = []
+    for part in report.split("Compiling entry function")[1:]:
+        numbers = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", part)
+        used = re.search(r"Used (\d+) registers", part)
+        shared = re.search(r"(\d+) bytes smem", part)
+        name = re.search(r"'(\w+)'", part)
+        if not (numbers and used and name):
+            sys.exit(f"cannot read what ptxas says:\n{part}")
+        found.append(
+            Kernel(
+                short_name(name[1]), int(numbers[1]), int(numbers[2]), int(used[1]),
+                int(shared[1]) if shared else 0,
+            )
+        )  # fmt: skip
+    return found
+
+
+def resource_problems(architecture: str, kernels: list[Kernel], report: str) -> Iterator[str]:
+    """Yield what is wrong with registers, stack and shared memory."""
+    if not kernels:
+        yield f"sm_{architecture}: ptxas names no kernel"
+    if "C7508" in report:
+        yield f"sm_{architecture}: setmaxnreg is ignored (C7508)"
+    for kernel in kernels:
+        where = f"sm_{architecture}: {kernel.name}"
+        if kernel.stack or kernel.spilled:
+            yield f"{where}: {kernel.stack} bytes on the stack, {kernel.spilled} spilled; must be 0"
+        if kernel.registers > MOST_REGISTERS:
+            yield f"{where}: {kernel.registers} registers; must be at most {MOST_REGISTERS}"
+        if kernel.shared > MOST_STATIC_SHARED:
+            yield f"{where}: {kernel.shared} bytes of static shared memory; must fit {48 << 10}"
+
+
+def ptx_problems(path: Path) -> Iterator[str]:
+    """Yield what the PTX of the screens lacks, and local memory anywhere."""
+    text = path.read_text(encoding="utf-8")
+    if "6ScreenI" not in text:
+        yield f"{path.name}: no kernel is called Screen"
+    for entry in text.split(".visible .entry ")[1:]:
+        name = short_name(entry.split("(", 1)[0])
+        if ".local " in entry:
+            yield f"{path.name}: {name} uses local memory"
+        if not name.startswith("Screen"):
+            continue
+        for instruction in IN_EVERY_SCREEN:
+            if instruction not in entry:
+                yield f"{path.name}: {name} has no {instruction}"
+
+
+def machine_code_problems(path: Path) -> Iterator[str]:
+    """Yield kernels whose machine code loads from local memory or multiplies elsewhere."""
+    listing = subprocess.run(
+        ["cuobjdump", "--dump-sass", path], capture_output=True, text=True, check=True
+    ).stdout
+    for function in listing.split("Function : ")[1:]:
+        name = short_name(function.split(maxsplit=1)[0])
+        if re.search(r"\b(LDL|STL)\b", function):
+            yield f"{path.name}: {name} uses local memory"
+        if name.startswith("Screen") and "HMMA" not in function:
+            yield f"{path.name}: {name} has no HMMA"
+
+
+def main(architectures: list[str]) -> int:
+    """Check every architecture; return the exit status."""
+    if shutil.which("nvcc") is None:
+        print("no nvcc here: the kernels of the GPU were not compiled")
+        return 0
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for architecture in architectures:
+            cubin, report = compile_to("cubin", architecture, folder)
+            kernels = kernels_in(report)
+            print(f"sm_{architecture}")
+            for kernel in sorted(kernels, key=lambda k: k.name):
+                print(f"  {kernel.name:<28} {kernel.registers:>4} registers")
+            problems += resource_problems(architecture, kernels, report)
+            if shutil.which("cuobjdump"):
+                problems += machine_code_problems(cubin)
+        ptx, _ = compile_to("ptx", architectures[0], folder)
+        problems += ptx_problems(ptx)
+    if not shutil.which("cuobjdump"):
+        print("no cuobjdump here: the machine code was not looked at")
+    print("\n".join(problems) or "no spills, no stack, the instructions expected")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ARCHITECTURES))

@@ -46,9 +46,10 @@ def _load(device: str) -> Backend | str:
 
 
 def resolve_backend(device: str = "auto") -> Backend:
-    """Return the backend of `device`: 'cpu', 'cuda', or 'auto' (CUDA where usable, else the CPU).
+    """Return the backend of `device`: 'cpu', 'cuda', or 'auto'.
 
-    The variable RECFUSE_DEVICE fills in 'auto'. 'cuda' never becomes the CPU.
+    'auto' is what the variable RECFUSE_DEVICE says, or the CPU: the kernels of the GPU have run on
+    an emulator only, so whoever wants them asks for them. 'cuda' never becomes the CPU.
 
     Raises
     ------
@@ -58,14 +59,9 @@ def resolve_backend(device: str = "auto") -> Backend:
         If 'cuda' is asked for and cannot be used; the message says why.
     """
     if device == "auto":
-        device = os.environ.get("RECFUSE_DEVICE") or "auto"
-    if device not in ("auto", *_MODULES):
+        device = os.environ.get("RECFUSE_DEVICE") or "cpu"
+    if device not in _MODULES:
         raise ValueError(f"device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
-    if device == "auto":
-        backend = _load("cuda")
-        if isinstance(backend, Backend):
-            return backend
-        device = "cpu"
     backend = _load(device)
     if isinstance(backend, str):
         raise DeviceError(f"device {device!r} cannot be used: {backend}")
@@ -73,21 +69,19 @@ def resolve_backend(device: str = "auto") -> Backend:
 
 
 def resolve_op(name: str, device: str = "auto") -> Any:
-    """Return the compiled op `name` of `device`; what the GPU lacks, 'auto' runs on the CPU.
+    """Return the compiled op `name` of `device`.
 
     Raises
     ------
     ValueError, DeviceError
         As `resolve_backend`.
     NotImplementedError
-        If `device` is named, and has no such op.
+        If the device has no such op.
     """
     backend = resolve_backend(device)
-    if hasattr(backend.ops, name):
-        return getattr(backend.ops, name)
-    if device == "auto" and not os.environ.get("RECFUSE_DEVICE"):
-        return getattr(resolve_backend("cpu").ops, name)
-    raise NotImplementedError(f"{name} is not available on device {backend.device!r}")
+    if not hasattr(backend.ops, name):
+        raise NotImplementedError(f"{name} is not available on device {backend.device!r}")
+    return getattr(backend.ops, name)
 
 
 def _version_of(package: str) -> str | None:

@@ -64,7 +64,7 @@ def topk(
     allow : array-like of int, or sparse of shape (n_queries, n_items), optional
         Only these ids, for all queries; or only the stored entries of each row.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
-        'auto' takes CUDA where it is usable; 'cuda' never falls back.
+        'auto' is RECFUSE_DEVICE, or the CPU; 'cuda' never falls back.
     num_threads : int, default=0
         0 takes the default (see `doctor`).
 

@@ -122,6 +122,13 @@ def check_name(x: Any, name: str) -> None:
         raise TypeError(f"{name} must be a string; got {x!r}")
 
 
+def _way_to_csr(x: Any) -> str:
+    """Say how what people pass instead becomes a sparse matrix."""
+    if hasattr(x, "columns"):
+        return " (recfuse.Interactions.from_frame makes one of a table of events)"
+    return " (scipy.sparse.csr_array makes one)" if isinstance(x, (np.ndarray, list)) else ""
+
+
 def as_csr(x: Any, name: str) -> sp.csr_array:
     """Return a sparse matrix as a canonical float32 csr_array: sorted rows, duplicates summed.
 
@@ -131,7 +138,9 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
     if isinstance(x, Interactions):
         return x.to_csr()
     if not sp.issparse(x):
-        raise TypeError(f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}")
+        raise TypeError(
+            f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}{_way_to_csr(x)}"
+        )
     if x.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
@@ -214,7 +223,8 @@ def as_ids(x: Any, name: str) -> NDArray[np.int64]:
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers; got dtype {array.dtype}")
+        hint = " (recfuse.LabelledModel takes other ids)" if array.dtype.kind in "OSU" else ""
+        raise TypeError(f"{name} must be integers; got dtype {array.dtype}{hint}")
     if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
         raise IndexError(f"{name} must be below 2**63; got {array.max()}")
     if array.ndim > 1:

@@ -139,7 +139,7 @@ def _patterns(index: FusedIndex) -> list[tuple[Flags, NDArray[np.int64] | None]]
         return [(np.ones(len(index.modalities), bool), None)]
     # Looking at every item would take longer than a search for one query.
     found: list[tuple[Flags, NDArray[np.int64] | None]] = index._made_once(
-        "patterns", lambda: _found_patterns(index._present != 0)
+        "patterns", lambda: _found_patterns(np.asarray(index._present, np.bool_))
     )
     return found
 

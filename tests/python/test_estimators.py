@@ -196,3 +196,10 @@ def test_errors_show_the_way_to_those_who_bring_what_they_have() -> None:
         model.recommend(["ann"])
     with pytest.raises(TypeError, match=r"got dtype float64$"):
         model.recommend([0.5])
+
+
+@pytest.mark.parametrize("model", [recfuse.ItemNeighbours(), recfuse.UserNeighbours()])
+def test_a_value_that_is_not_finite_is_named_where_it_stands(model) -> None:
+    likes = sp.csr_array(np.array([[1, 0, 2], [0, 0, np.nan]], np.float32))
+    with pytest.raises(ValueError, match=r"^fit: user_items must be finite; got nan at \[1, 2\]$"):
+        model.fit(likes)

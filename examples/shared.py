@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from recfuse import Interactions
-from recfuse.evaluation import Comparison, Difference, Split
+from recfuse import Explanation, Interactions, MultimodalRecommender
+from recfuse.evaluation import Comparison, Difference, Split, compare
+
+BEHAVIOUR, EVERYTHING = "behaviour", "+ all of them"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is learned from, chosen on and tested on; the test is looked at once."""
+
+    train: Interactions
+    validation: Interactions
+    test: Split
+    newcomers: Split
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -64,9 +80,11 @@ def newcomers(
     """
     first = np.full(events.n_users, np.iinfo(np.int64).max)
     np.minimum.at(first, events.user_index, events.timestamps)
-    n_new = round(share * events.n_users)
+    with_events = np.unique(events.user_index)
+    n_new = round(share * len(with_events))
     new = np.zeros(events.n_users, bool)
-    new[np.argsort(first, kind="stable")[events.n_users - n_new :]] = True
+    by_arrival = with_events[np.argsort(first[with_events], kind="stable")]
+    new[by_arrival[len(with_events) - n_new :]] = True
     theirs = events.select(new[events.user_index])
     order = np.lexsort((theirs.timestamps, theirs.user_index))
     sizes = np.bincount(theirs.user_index, minlength=events.n_users)
@@ -79,15 +97,102 @@ def newcomers(
     return events.select(~new[events.user_index]), split
 
 
-def at_random(candidates: np.ndarray, seed: int = 0):
+def at_random(candidates: np.ndarray, seed: int = 0) -> Any:
     """Return what recommends some of the items by chance: what there is without any knowledge."""
 
-    def recommend(users, k, *, user_items=None):
+    def recommend(users: Any, k: int, *, user_items: Any = None) -> Any:
         rng = np.random.default_rng(seed)
-        ids = np.array([rng.permutation(candidates)[:k] for _ in users])
+        padded = np.full((len(users), max(k, len(candidates))), -1)
+        padded[:, : len(candidates)] = rng.permuted(np.tile(candidates, (len(users), 1)), axis=1)
+        ids = padded[:, :k]
         return ids, np.tile(-np.arange(ids.shape[1], dtype=float), (len(ids), 1))
 
     return recommend
+
+
+def fuse_each(
+    protocol: Protocol,
+    behaviour: Mapping[str, Any],
+    content: Mapping[str, np.ndarray],
+    *,
+    k: int,
+    cold_items: float | None,
+) -> dict[str, MultimodalRecommender]:
+    """Return behaviour alone, with each modality and with all, each with weights of its own.
+
+    The weights are those with the best NDCG on the validation part.
+    """
+    kinds = {BEHAVIOUR: {}, **{f"+ {name}": {name: x} for name, x in content.items()}}
+    models = {}
+    for name, vectors in {**kinds, EVERYTHING: content}.items():
+        model = MultimodalRecommender(copy.deepcopy(behaviour), k=k, cold_items=cold_items)
+        models[name] = model.fit(protocol.train, vectors, validation=protocol.validation)
+        weights = ", ".join(f"{m} {w:.2f}" for m, w in model.weights_.items())
+        found = model.validation_["cross_validated"]
+        print(f"   {name}: ndcg@{k} {found:.4f} by {weights}")
+    return models
+
+
+def alone(model: MultimodalRecommender) -> dict[str, Any]:
+    """Return every modality alone, and all, as what `compare` asks."""
+    single = {name: partial(model.recommend, weights={name: 1.0}) for name in model.modalities_}
+    return {**single, "fused": model.recommend}
+
+
+def only_among(split: Split, items: np.ndarray) -> Split:
+    """Return the split with the test events of some items alone."""
+    kept = np.isin(split.test.item_index, items)
+    return Split(split.train, split.test.select(kept), f"{split.name}, {len(items):,} items")
+
+
+def by_group(
+    models: Mapping[str, MultimodalRecommender],
+    protocol: Protocol,
+    *,
+    k: int,
+    few: int,
+    rare: int,
+    item: str,
+    event: str,
+) -> dict[str, Comparison]:
+    """Compare the models on all people, and where behaviour knows little or nothing.
+
+    Items with few events, and those without, are ranked among themselves: among all they would
+    hardly be seen. Of those without, behaviour knows nothing, so it draws lots.
+    """
+    test = protocol.test
+    of_person = np.bincount(test.train.user_index, minlength=test.train.n_users)
+    of_item = np.bincount(test.train.item_index, minlength=test.train.n_items)
+    quiet = np.flatnonzero((of_person > 0) & (of_person < few))
+    scarce = np.flatnonzero((of_item > 0) & (of_item < rare))
+    new = np.flatnonzero(of_item == 0)
+    newcomers = {name: _as_newcomers(model) for name, model in models.items()}
+    some = {name: partial(model.recommend, allow=scarce) for name, model in models.items()}
+    latest = {name: partial(model.recommend, allow=new) for name, model in models.items()}
+    latest[BEHAVIOUR] = at_random(new)
+    return {
+        "all people": compare(models, test, k=k),
+        f"people with less than {few} {event}": compare(models, test, k=k, user_ids=quiet),
+        "new people": compare(newcomers, protocol.newcomers, k=k),
+        f"{item} with less than {rare} {event}": compare(some, only_among(test, scarce), k=k),
+        f"new {item}": compare(latest, only_among(test, new), k=k),
+    }
+
+
+def _as_newcomers(model: MultimodalRecommender) -> Any:
+    def recommend(users: Any, k: int, *, user_items: Any) -> Any:
+        return model.recommend_new_users(user_items, k)
+
+    return recommend
+
+
+def explained(title: str, why: Explanation, names: Sequence[str]) -> str:
+    """Return what each modality adds to a score, and which two items of the past add most to it."""
+    lines = [f"   {title}: {why.score:.2f}"]
+    for modality, part in why.contributions.items():
+        past = [f"{names[item][:38]} {share:+.2f}" for item, share in why.past.get(modality, [])]
+        lines.append(f"      {modality:11s}{part:+.2f}   {'; '.join(past[:2])}".rstrip())
+    return "\n".join(lines)
 
 
 def gains(
@@ -153,7 +258,7 @@ def in_words(
         f"{together[group]:+.4f})"
         for group in ends
     )
-    return f"{'; '.join(parts)}. Together they add most for {most}, least for {least}."
+    return "\n".join([*parts, f"{combined} adds most for {most}, least for {least}"])
 
 
 def _whom(by_group: Mapping[str, Difference]) -> str:

@@ -34,12 +34,13 @@ class Listening:
     tags: list[tuple[int, int, str]]  # positions of user (-1: plays nothing) and artist; the tag
 
 
-def load(folder: Path) -> Listening:
+def load(folder: Path, least: int = 1) -> Listening:
+    """Read the files; `least` is the fewest listeners of an artist, and artists of a listener."""
     data = np.load(folder / "lastfm.npz")
     table = {name: data[f"listen_{name}"] for name in ("user", "artist", "count")}
     # Strength 1 + ln(1 + plays / 100): ten times the plays are not ten times the love.
     reader = EventReader(user="user", item="artist", amount="count", amount_unit=100)
-    events = reader.fit_transform(table)
+    events = reader.fit_transform(table).core(least).compact()
     users = {user: row for row, user in enumerate(events.users.tolist())}
     artists = {artist: row for row, artist in enumerate(events.items.tolist())}
     ties = [

@@ -168,13 +168,13 @@ def show_listener(
 def parse(arguments: list[str] | None) -> Namespace:
     parser = shared.options("What friends, tags and sound add to what people play, on last.fm.")
     parser.add_argument(
-        *("--audio",),
+        "--audio",
         type=Path,
         metavar="FOLDER",
         help="songs named by artist: 'Muse.wav', 'Muse - Uprising.mp3', 'Muse/any name.ogg'",
     )
     parser.add_argument(
-        *("--model",),
+        "--model",
         type=Path,
         metavar="FILE",
         help="ONNX network for log-mel patches of 187 x 96, such as musicnn's, for the songs; "
@@ -206,11 +206,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Comparison]:
     folder = shared.find_data(FOLDER)
     if folder is None:
         sys.exit(MISSING)
-    n_validation, n_test, levels = (40, 60, [1, None]) if options.small else (150, 400, LEVELS)
+    n_validation, n_test, levels = (40, 60, [1, None]) if options.small else (100, 400, LEVELS)
     step = shared.Steps()
 
     step("Load plays, friends and tags")
-    data = load(folder)
+    data = load(folder, least=10 if options.small else 1)
     print(f"   {data.events}; {data.friends.nnz // 2} friendships, {len(data.tags)} tags")
 
     step(f"Hide {HELD_OUT} random artists of some listeners: plays have no dates to cut at")

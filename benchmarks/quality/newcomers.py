@@ -1,0 +1,146 @@
+"""Users of whom little is known: fitted without them, asked with n of their items.
+
+Users are dealt to five folds. Those of a fold are left out of the fit, and so, while weights are
+chosen, are those of the next fold, on which they are chosen: with the same number of trials for
+every variant. Every user is in the test once, with parameters that others chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from study import METRICS, K, difference, interval
+
+import recfuse
+from recfuse.evaluation import RankingMetrics, Trial, evaluate, tune
+
+__all__ = ["People", "Variant", "newcomers"]
+
+N_FOLDS, N_TRIALS = 5, 32
+BEHAVIOUR = "behaviour"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which modalities of content and whose tastes count, beside behaviour."""
+
+    content: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class People:
+    """A population: all matrices have a row per user.
+
+    `history` is what a fit may see of a user who is no newcomer; `known` what is known of
+    newcomers, by its length; `hidden` what is never recommended to them; `truth` what should be.
+    `content(warm)` and `sources(users, warm)` may look at the users of the fit alone.
+    """
+
+    history: sp.csr_array
+    known: Mapping[int, sp.csr_array]
+    hidden: sp.csr_array
+    truth: sp.csr_array
+    content: Callable[[Any], Mapping[str, Any]]
+    sources: Callable[[Any, Any], Mapping[str, sp.csr_array]]
+    als: tuple[Mapping[str, Any], ...]
+    neighbours: Mapping[str, Any]
+
+
+def newcomers(
+    people: People, variants: Mapping[str, Variant], tuned: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return the parameters chosen, and by length of the history what every variant finds."""
+    fold_of = np.random.default_rng(0).permutation(people.history.shape[0]) % N_FOLDS
+    chosen: dict[str, Any] = {} if tuned is None else tuned
+    parts: dict[int, dict[str, list[RankingMetrics]]] = {}
+    for fold in range(N_FOLDS):
+        if tuned is None:
+            chosen[str(fold)] = _choose(people, variants, fold_of, fold)
+        asked = _Asked(people, np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold))
+        for n in people.known:
+            for name, variant in variants.items():
+                found = asked.metrics(n, variant, chosen[str(fold)][f"{n} {name}"])
+                parts.setdefault(n, {}).setdefault(name, []).append(found)
+    table = {}
+    for n, by_name in parts.items():
+        results = {name: _together(folds) for name, folds in by_name.items()}
+        first = results[next(iter(variants))]
+        table[str(n)] = {
+            name: {m: interval(result, m) for m in METRICS}
+            | {"n_users": result.n_users}
+            | {"gain": {m: difference(result, first, m) for m in METRICS}}
+            for name, result in results.items()
+        }
+    return {"tuned": chosen, "results": table}
+
+
+def _choose(people: People, variants: Any, fold_of: Any, fold: int) -> dict[str, Any]:
+    valid = np.flatnonzero(fold_of == (fold + 1) % N_FOLDS)
+    warm = np.flatnonzero((fold_of != fold) & (fold_of != (fold + 1) % N_FOLDS))
+    asked, chosen = _Asked(people, valid, warm), {}
+    for n in people.known:
+        for name, variant in variants.items():
+
+            def objective(trial: Trial, n: int = n, variant: Variant = variant) -> float:
+                names = ("als", "neighbours", "popularity", *variant.content)
+                trial.suggest_categorical("als", list(range(len(people.als))))
+                trial.suggest_float("own", 0.5, 20, log=True)
+                trial.suggest_categorical("shrink", [0, 1, 5])
+                for m in names:
+                    trial.suggest_float(f"weight {m}", 0, 1)
+                return asked.metrics(n, variant, trial.params)["ndcg@20"]
+
+            chosen[f"{n} {name}"] = tune(objective, n_trials=N_TRIALS).best_params
+        print(f"fold {fold}, {n} known: chosen", flush=True)
+    return chosen
+
+
+class _Asked:
+    """Newcomers and models that were fitted without them."""
+
+    def __init__(self, people: People, users: Any, warm: Any) -> None:
+        self.people, self.users = people, users
+        self.sources = people.sources(users, warm)
+        content, self.models = people.content(warm), []
+        for als in people.als:
+            behaviour = {
+                "als": recfuse.AlternatingLeastSquares(random_state=0, **als),
+                "neighbours": recfuse.ItemNeighbours(**people.neighbours),
+            }
+            equal = dict.fromkeys([*behaviour, *content], 1.0)
+            model = recfuse.MultimodalRecommender(behaviour, weights=equal, k=K)
+            self.models.append(model.fit(people.history[warm], content))
+
+    def metrics(self, n: int, variant: Variant, params: Mapping[str, Any]) -> RankingMetrics:
+        known = self.people.known[n][self.users]
+        like = {name: self.sources[name] for name in variant.sources}
+        weights = {
+            name.removeprefix("weight "): value
+            for name, value in params.items()
+            if name.startswith("weight ")
+        }
+
+        def recommend(users: Any, k: int, *, user_items: Any) -> Any:
+            return self.models[params["als"]].recommend_new_users(
+                known[users],
+                k,
+                like={name: matrix[users] for name, matrix in like.items()} or None,
+                own=params["own"],
+                popularity=params["shrink"],
+                weights=weights,
+                exclude=user_items,
+            )
+
+        rows = self.users
+        return evaluate(recommend, self.people.hidden[rows], self.people.truth[rows], k=K)
+
+
+def _together(folds: list[RankingMetrics]) -> RankingMetrics:
+    users = np.concatenate([f.user_ids + i * 10**7 for i, f in enumerate(folds)])
+    values = {m: np.concatenate([f.per_user[m] for f in folds]) for m in METRICS}
+    return RankingMetrics(folds[0].k, users, values, {})

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from contenders import contenders
 from search import Budget, Notes
-from study import FUSION, K, Parts, fuse, judge, label, parameters, rows, tune_all
+from study import FUSION, Parts, fused, judge, label, rows, tune_all
 
-from recfuse.evaluation import evaluate, user_time_split
+from recfuse.evaluation import user_time_split
 from recfuse.interactions import Interactions
 
 __all__ = ["PUBLISHED", "run"]
@@ -51,13 +51,7 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None) -> dict[str, A
     if tuned is None:
         tuned = tune_all(field, parts, notes, budget=BUDGET, graded=False)
     results = judge(field, tuned, parts, notes)
-
-    def fused() -> Any:
-        model, chosen = fuse(field, tuned, parts)
-        notes.value("weights", chosen.weights_, lambda: chosen.validation_["cross_validated"])
-        return evaluate(model, parts.train, parts.test, k=K)
-
-    results = {FUSION: notes.result(FUSION, parameters(tuned), fused), **results}
+    results[FUSION], weights = fused(FUSION, field, tuned, parts, notes)
     return {
         "split": "as published with LightGCN; validation: a tenth of every user's training items",
         "sizes": {
@@ -69,6 +63,6 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None) -> dict[str, A
         "published": PUBLISHED,
         "tuned": tuned,
         "budget": BUDGET.trials,
-        "fusion": {FUSION: notes.noted("weights")},
+        "fusion": {FUSION: weights},
         "results": rows(results, against="recfuse: ALS"),
     }

@@ -11,9 +11,9 @@ from contenders import contenders
 from movielens import als_of_newcomers
 from newcomers import People, Variant, newcomers
 from search import Budget, Notes
-from study import FUSION, K, Parts, fuse, judge, rows, tune_all
+from study import FUSION, Parts, fused, judge, rows, tune_all
 
-from recfuse.evaluation import evaluate, user_time_split
+from recfuse.evaluation import user_time_split
 from recfuse.interactions import Interactions
 
 __all__ = ["run"]
@@ -48,11 +48,11 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None) -> dict[str, A
     chosen = (tuned or {}).get("everybody") or tune_all(
         field, parts, notes, budget=BUDGET, graded=True
     )
-    model, on_validation = fuse(field, chosen, parts)
-    results = {FUSION: evaluate(model, parts.train, parts.test, k=K)}
+    results, weights = {}, {}
+    results[FUSION], weights[FUSION] = fused(FUSION, field, chosen, parts, notes)
     results |= judge(field, chosen, parts, notes)
     people = _people(events, data, chosen)
-    fresh = newcomers(people, VARIANTS, (tuned or {}).get("newcomers"))
+    fresh = newcomers(people, VARIANTS, notes, (tuned or {}).get("newcomers"))
     friends = people.sources(np.arange(events.n_users), np.arange(events.n_users))["friends"]
     return {
         "split": "a fifth of every user's artists, drawn at random; all of them are relevant",
@@ -65,7 +65,7 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None) -> dict[str, A
         },
         "budget": BUDGET.trials,
         "tuned": {"everybody": chosen, "newcomers": fresh["tuned"]},
-        "fusion": {FUSION: {"weights": on_validation.weights_, **on_validation.validation_}},
+        "fusion": weights,
         "results": rows(results, against=FUSION),
         "newcomers": fresh["results"],
     }

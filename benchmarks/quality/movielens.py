@@ -20,7 +20,7 @@ from study import (
     K,
     Parts,
     difference,
-    fuse,
+    fused,
     interval,
     judge,
     rows,
@@ -39,7 +39,7 @@ LIKED = 4.0
 EVERYTHING = "ALS + neighbours + content, fused"
 BUDGET = Budget()
 FIRST, KNOWN = 10, (0, 1, 3, 5, 10)
-N_TRIALS = 32
+N_TRIALS = 16
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None, *, name: str) 
     )
     results, weights = {}, {}
     for title, content in ((FUSION, {}), (EVERYTHING, films.content)):
-        model, on_validation = fuse(field, chosen, parts, items=content)
-        results[title] = evaluate(model, parts.train, parts.test, k=K)
-        weights[title] = {"weights": on_validation.weights_, **on_validation.validation_}
+        results[title], weights[title] = fused(title, field, chosen, parts, notes, content)
     results |= judge(field, chosen, parts, notes)
-    fresh = newcomers(_people(films, chosen), _variants(films), (tuned or {}).get("newcomers"))
-    cold = _cold(films, chosen, (tuned or {}).get("cold items"))
+    found_cold = (tuned or {}).get("cold items")
+    cold = _cold(films, chosen, found_cold)
+    found_newcomers = (tuned or {}).get("newcomers")
+    fresh = newcomers(_people(films, chosen), _variants(films), notes, found_newcomers)
     return {
         "split": f"{outer.name}; relevant: {LIKED:g} stars or more",
         "sizes": {
@@ -102,9 +102,9 @@ def liked(events: Interactions) -> sp.csr_array:
 
 def _variants(films: Films) -> dict[str, Variant]:
     content = tuple(films.content)
-    found = {"behaviour": Variant()} | {f"+ {m}": Variant((m,)) for m in content}
-    found["+ all content"] = Variant(content)
+    found = {"behaviour": Variant(), "+ text": Variant(("text",)), "+ content": Variant(content)}
     if films.profiles is not None:
+        del found["+ text"]
         found["+ profile"] = Variant((), ("profile",))
         found["+ content and profile"] = Variant(content, ("profile",))
     return found
@@ -118,6 +118,9 @@ def _people(films: Films, chosen: dict[str, Any]) -> People:
     rank = np.empty(len(events), np.int64)
     rank[order] = np.arange(len(events)) - np.repeat(np.cumsum(counts) - counts, counts)
 
+    # Of somebody without films or profile, every variant knows nothing.
+    known = KNOWN if films.profiles is not None else KNOWN[1:]
+
     def sources(users: Any, warm: Any) -> dict[str, sp.csr_array]:
         if films.profiles is None:
             return {}
@@ -125,7 +128,7 @@ def _people(films: Films, chosen: dict[str, Any]) -> People:
 
     return People(
         history=strength(events),
-        known={n: strength(events.select(rank < n)) for n in KNOWN},
+        known={n: strength(events.select(rank < n)) for n in known},
         hidden=strength(events.select(rank < FIRST)),
         truth=liked(events.select(rank >= FIRST)),
         content=lambda warm: films.content,

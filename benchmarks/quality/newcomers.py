@@ -7,21 +7,23 @@ every variant. Every user is in the test once, with parameters that others chose
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from search import Budget, Notes, search
 from study import METRICS, K, difference, interval
 
 import recfuse
-from recfuse.evaluation import RankingMetrics, Trial, evaluate, tune
+from recfuse.evaluation import RankingMetrics, Trial, evaluate
 
 __all__ = ["People", "Variant", "newcomers"]
 
-N_FOLDS, N_TRIALS = 5, 32
-BEHAVIOUR = "behaviour"
+N_FOLDS, BUDGET = 5, Budget(16, 0)
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,29 @@ class People:
 
 
 def newcomers(
-    people: People, variants: Mapping[str, Variant], tuned: dict[str, Any] | None
+    people: People, variants: Mapping[str, Variant], notes: Notes, tuned: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Return the parameters chosen, and by length of the history what every variant finds."""
     fold_of = np.random.default_rng(0).permutation(people.history.shape[0]) % N_FOLDS
     chosen: dict[str, Any] = {} if tuned is None else tuned
     parts: dict[int, dict[str, list[RankingMetrics]]] = {}
     for fold in range(N_FOLDS):
-        if tuned is None:
-            chosen[str(fold)] = _choose(people, variants, fold_of, fold)
-        asked = _Asked(people, np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold))
-        for n in people.known:
-            for name, variant in variants.items():
-                found = asked.metrics(n, variant, chosen[str(fold)][f"{n} {name}"])
-                parts.setdefault(n, {}).setdefault(name, []).append(found)
+        following = (fold + 1) % N_FOLDS
+        now = _Asked(people, fold_of == fold, fold_of != fold)
+        before = _Asked(people, fold_of == following, (fold_of != fold) & (fold_of != following))
+        for n, (name, variant) in itertools.product(people.known, variants.items()):
+            title = f"fold {fold} {n} {name}"
+            if tuned is None:
+                chosen[title] = _choose(title, before, n, variant, notes)
+            params = chosen[title]
+
+            def compute(
+                now: Any = now, n: int = n, variant: Variant = variant, params: Any = params
+            ) -> RankingMetrics:
+                return now.metrics(n, variant, params)
+
+            found = notes.result(title, params, compute)
+            parts.setdefault(n, {}).setdefault(name, []).append(found)
     table = {}
     for n, by_name in parts.items():
         results = {name: _together(folds) for name, folds in by_name.items()}
@@ -79,34 +90,36 @@ def newcomers(
     return {"tuned": chosen, "results": table}
 
 
-def _choose(people: People, variants: Any, fold_of: Any, fold: int) -> dict[str, Any]:
-    valid = np.flatnonzero(fold_of == (fold + 1) % N_FOLDS)
-    warm = np.flatnonzero((fold_of != fold) & (fold_of != (fold + 1) % N_FOLDS))
-    asked, chosen = _Asked(people, valid, warm), {}
-    for n in people.known:
-        for name, variant in variants.items():
+def _choose(title: str, asked: Any, n: int, variant: Variant, notes: Notes) -> dict[str, Any]:
+    def suggest(trial: Trial) -> dict[str, Any]:
+        trial.suggest_categorical("als", list(range(len(asked.people.als))))
+        trial.suggest_float("own", 0.5, 20, log=True)
+        trial.suggest_categorical("shrink", [0, 1, 5])
+        for m in ("als", "neighbours", "popularity", *variant.content):
+            trial.suggest_float(f"weight {m}", 0, 1)
+        return trial.params
 
-            def objective(trial: Trial, n: int = n, variant: Variant = variant) -> float:
-                names = ("als", "neighbours", "popularity", *variant.content)
-                trial.suggest_categorical("als", list(range(len(people.als))))
-                trial.suggest_float("own", 0.5, 20, log=True)
-                trial.suggest_categorical("shrink", [0, 1, 5])
-                for m in names:
-                    trial.suggest_float(f"weight {m}", 0, 1)
-                return asked.metrics(n, variant, trial.params)["ndcg@20"]
+    def objective(params: dict[str, Any]) -> float:
+        return float(asked.metrics(n, variant, params)["ndcg@20"])
 
-            chosen[f"{n} {name}"] = tune(objective, n_trials=N_TRIALS).best_params
-        print(f"fold {fold}, {n} known: chosen", flush=True)
-    return chosen
+    params: dict[str, Any] = search(title, suggest, objective, notes, budget=BUDGET)["params"]
+    return params
 
 
 class _Asked:
     """Newcomers and models that were fitted without them."""
 
-    def __init__(self, people: People, users: Any, warm: Any) -> None:
-        self.people, self.users = people, users
-        self.sources = people.sources(users, warm)
-        content, self.models = people.content(warm), []
+    def __init__(self, people: People, asked: Any, warm: Any) -> None:
+        self.people, self.users, self.warm = people, np.flatnonzero(asked), np.flatnonzero(warm)
+
+    @cached_property
+    def sources(self) -> Mapping[str, sp.csr_array]:
+        return self.people.sources(self.users, self.warm)
+
+    @cached_property
+    def models(self) -> list[Any]:
+        people, found = self.people, []
+        content = people.content(self.warm)
         for als in people.als:
             behaviour = {
                 "als": recfuse.AlternatingLeastSquares(random_state=0, **als),
@@ -114,7 +127,8 @@ class _Asked:
             }
             equal = dict.fromkeys([*behaviour, *content], 1.0)
             model = recfuse.MultimodalRecommender(behaviour, weights=equal, k=K)
-            self.models.append(model.fit(people.history[warm], content))
+            found.append(model.fit(people.history[self.warm], content))
+        return found
 
     def metrics(self, n: int, variant: Variant, params: Mapping[str, Any]) -> RankingMetrics:
         known = self.people.known[n][self.users]

@@ -26,7 +26,7 @@ def _matrix(csr: sp.csr_array) -> sp.csr_matrix:
 
 @contextlib.contextmanager
 def _silent() -> Any:
-    with open(os.devnull, "w") as sink, contextlib.redirect_stderr(sink):  # noqa: PTH123
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):  # noqa: PTH123
         yield
 
 

@@ -66,9 +66,10 @@ class Notes:
         print(f"{name} {value:.4f} {seconds} s {json.dumps(params)}", flush=True)
         return value
 
-    def noted(self, name: str) -> dict[str, Any]:
-        """Return the last line of a name."""
-        return next(line for line in reversed(self.lines) if line["name"] == name)
+    def noted(self, name: str, title: str) -> dict[str, Any]:
+        """Return the last line of a name with a title among its parameters."""
+        lines = [line for line in self.lines if line["name"] == name]
+        return [line for line in lines if line["params"].get("title") == title][-1]
 
     def result(
         self, name: str, params: Mapping[str, Any], compute: Callable[[], RankingMetrics]

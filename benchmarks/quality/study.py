@@ -14,7 +14,18 @@ from search import Budget, Notes, search
 import recfuse
 from recfuse.evaluation import RankingMetrics, evaluate, paired_bootstrap
 
-__all__ = ["METRICS", "K", "Parts", "fuse", "interval", "judge", "label", "parameters", "rows", "tune_all"]
+__all__ = [
+    "METRICS",
+    "K",
+    "Parts",
+    "difference",
+    "fused",
+    "interval",
+    "judge",
+    "label",
+    "rows",
+    "tune_all",
+]
 
 K = 20
 METRICS = ("recall@20", "ndcg@20")
@@ -34,11 +45,6 @@ class Parts:
 
 def label(contender: Contender) -> str:
     return f"{contender.package}: {contender.name}"
-
-
-def parameters(tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the fused models."""
-    return {name: tuned[name]["params"] for name in FUSED.values()}
 
 
 def model_of(contender: Contender, params: Mapping[str, Any]) -> Any:
@@ -71,24 +77,44 @@ def tune_all(
             return score(contender, params, parts.fit, parts.validation)["ndcg@20"]
 
         name = label(contender)
-        found[name] = search(name, suggest, objective, notes, sizes=contender.sizes, budget=budget)
+        own = budget if contender.n_trials is None else Budget(contender.n_trials, 0)
+        found[name] = search(name, suggest, objective, notes, sizes=contender.sizes, budget=own)
     return found
 
 
-def fuse(field: Sequence[Contender], tuned: Mapping[str, Any], parts: Parts, **content: Any) -> Any:
-    """Return the fitted fusion of the tuned ALS and neighbours, weights of the validation part."""
+def fused(
+    title: str,
+    field: Sequence[Contender],
+    tuned: Mapping[str, Any],
+    parts: Parts,
+    notes: Notes,
+    content: Mapping[str, Any] | None = None,
+) -> tuple[RankingMetrics, dict[str, Any]]:
+    """Return what the tuned ALS and neighbours find together, and the weights.
+
+    The weights are fitted on the validation part; then all is fitted on all of training.
+    """
     by_label = {label(c): c for c in field}
+    params = {name: tuned[name]["params"] for name in FUSED.values()}
+    how = params[FUSED["als"]].get("values", "ones")
 
     def models() -> dict[str, Any]:
-        return {m: model_of(by_label[n], tuned[n]["params"]) for m, n in FUSED.items()}
+        return {m: model_of(by_label[name], params[name]) for m, name in FUSED.items()}
 
-    how = tuned[FUSED["als"]]["params"].get("values", "ones")
-    chosen = recfuse.MultimodalRecommender(models(), k=K)
-    chosen.fit(valued(parts.fit, how), **content, validation=valued(parts.validation, how))
-    if parts.fit.nnz + parts.validation.nnz == parts.train.nnz:
-        return chosen, chosen  # it has seen all of training already
-    final = recfuse.MultimodalRecommender(models(), k=K, weights=chosen.weights_)
-    return final.fit(valued(parts.train, how), **content), chosen
+    def compute() -> RankingMetrics:
+        model = recfuse.MultimodalRecommender(models(), k=K)
+        known, later = valued(parts.fit, how), valued(parts.validation, how)
+        model.fit(known, content, validation=later)
+        found = {"weights": model.weights_, "title": title}
+        notes.value("weights", found, lambda: model.validation_["cross_validated"])
+        if parts.fit.nnz + parts.validation.nnz < parts.train.nnz:  # else it has seen all of it
+            model = recfuse.MultimodalRecommender(models(), k=K, weights=model.weights_)
+            model.fit(valued(parts.train, how), content)
+        return evaluate(model, parts.train, parts.test, k=K)
+
+    result = notes.result(title, params, compute)
+    line = notes.noted("weights", title)
+    return result, {"weights": line["params"]["weights"], "cross_validated": line["value"]}
 
 
 def judge(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from peers import BPR, EASE, IRSPACK, Implicit
+from peers import BPR, EASE, IRSPACK, ImplicitALS, ImplicitNeighbours
 
 import recfuse
 from recfuse.evaluation import Trial
@@ -105,11 +105,13 @@ def contenders(*, sizes: tuple[int, ...] = SIZES, dense: bool = False) -> list[C
             "ALS",
             "implicit",
             _implicit_als,
-            lambda p: Implicit("AlternatingLeastSquares", random_state=0, **p),
+            lambda p: ImplicitALS(**p),
             sizes,
         ),
-        Contender("BM25", "implicit", _implicit_bm25, lambda p: Implicit(**p)),
-        Contender("cosine or TF-IDF", "implicit", _implicit_cosine, lambda p: Implicit(**p)),
+        Contender("BM25", "implicit", _implicit_bm25, lambda p: ImplicitNeighbours(**p)),
+        Contender(
+            "cosine or TF-IDF", "implicit", _implicit_cosine, lambda p: ImplicitNeighbours(**p)
+        ),
         Contender("BPR", "cornac", _bpr, lambda p: BPR(**p), tuple(s // 2 for s in sizes)),
     ]
     if dense:

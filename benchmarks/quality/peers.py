@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 import recfuse
 
-__all__ = ["BPR", "EASE", "IRSPACK", "Implicit"]
+__all__ = ["BPR", "EASE", "IRSPACK", "ImplicitALS", "ImplicitNeighbours"]
 
 
 def _threads() -> int:
@@ -30,34 +30,6 @@ def _silent() -> Any:
         yield
 
 
-class Implicit:
-    """A model of implicit; the lists are its own."""
-
-    def __init__(self, kind: str, **params: Any) -> None:
-        self.kind, self.params = kind, params
-
-    def fit(self, matrix: sp.csr_array) -> Implicit:
-        from implicit import als, nearest_neighbours
-        from threadpoolctl import threadpool_limits
-
-        module = als if self.kind == "AlternatingLeastSquares" else nearest_neighbours
-        self.model = getattr(module, self.kind)(num_threads=_threads(), **self.params)
-        with threadpool_limits(1, "blas"):
-            self.model.fit(_matrix(matrix), show_progress=False)
-        return self
-
-    def recommend(self, users: Any, k: int, *, user_items: Any) -> tuple[Any, Any]:
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1, "blas"):
-            ids, scores = self.model.recommend(users, _matrix(user_items), N=k)
-        # Where it knows too few items, it pads with the least float, or repeats what it left out.
-        lacks = ~np.isfinite(scores) | (scores <= np.finfo(np.float32).min / 2) | (ids < 0)
-        if self.kind != "AlternatingLeastSquares":
-            lacks |= scores <= 0
-        return np.where(lacks, -1, ids), np.where(lacks, -np.inf, scores)
-
-
 class _Factors:
     """Lists by inner products, by `recfuse.topk`: exact, whoever learned the factors."""
 
@@ -66,6 +38,42 @@ class _Factors:
 
     def recommend(self, users: Any, k: int, *, user_items: Any) -> tuple[Any, Any]:
         return recfuse.topk(self.users[users], self.items, k, exclude=user_items)
+
+
+class ImplicitALS(_Factors):
+    """ALS of implicit."""
+
+    def __init__(self, **params: Any) -> None:
+        self.params = params
+
+    def fit(self, matrix: sp.csr_array) -> ImplicitALS:
+        from implicit.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits
+
+        model = AlternatingLeastSquares(num_threads=_threads(), random_state=0, **self.params)
+        with threadpool_limits(1, "blas"):
+            model.fit(_matrix(matrix), show_progress=False)
+        self.users, self.items = model.user_factors, model.item_factors
+        return self
+
+
+class ImplicitNeighbours:
+    """Item neighbours of implicit; the lists are its own."""
+
+    def __init__(self, kind: str, **params: Any) -> None:
+        self.kind, self.params = kind, params
+
+    def fit(self, matrix: sp.csr_array) -> ImplicitNeighbours:
+        from implicit import nearest_neighbours
+
+        self.model = getattr(nearest_neighbours, self.kind)(num_threads=_threads(), **self.params)
+        self.model.fit(_matrix(matrix), show_progress=False)
+        return self
+
+    def recommend(self, users: Any, k: int, *, user_items: Any) -> tuple[Any, Any]:
+        ids, scores = self.model.recommend(users, _matrix(user_items), N=k)
+        lacks = (scores <= 0) | (ids < 0)  # it pads where no neighbour speaks for enough items
+        return np.where(lacks, -1, ids), np.where(lacks, -np.inf, scores)
 
 
 class IRSPACK(_Factors):

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from contenders import contenders
 from newcomers import People, Variant, newcomers
-from search import Budget, Notes
+from search import Budget, Notes, search
 from study import (
     FUSION,
     METRICS,
@@ -28,7 +28,7 @@ from study import (
 )
 
 import recfuse
-from recfuse.evaluation import RankingMetrics, cold_items, evaluate, tune, user_time_split
+from recfuse.evaluation import RankingMetrics, Trial, cold_items, evaluate, user_time_split
 from recfuse.features import AttributeEncoder
 from recfuse.fusion import similar_profiles
 from recfuse.interactions import Interactions
@@ -39,7 +39,7 @@ LIKED = 4.0
 EVERYTHING = "ALS + neighbours + content, fused"
 BUDGET = Budget()
 FIRST, KNOWN = 10, (0, 1, 3, 5, 10)
-N_TRIALS = 16
+POSTER_DIMS = 128
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None, *, name: str) 
         results[title], weights[title] = fused(title, field, chosen, parts, notes, content)
     results |= judge(field, chosen, parts, notes)
     found_cold = (tuned or {}).get("cold items")
-    cold = _cold(films, chosen, found_cold)
+    cold = _cold(films, chosen, notes, found_cold)
     found_newcomers = (tuned or {}).get("newcomers")
     fresh = newcomers(_people(films, chosen), _variants(films), notes, found_newcomers)
     return {
@@ -141,43 +141,51 @@ def _people(films: Films, chosen: dict[str, Any]) -> People:
 def als_of_newcomers(chosen: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return what newcomers choose among: the tuned ALS, and with fewer factors."""
     tuned = _without_values(chosen["recfuse: ALS"]) | {"frequency_scaling": 1}
-    return tuned, tuned | {"factors": 32}, tuned | {"factors": 8}
+    return tuned, tuned | {"factors": 8}
 
 
 def _without_values(found: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found["params"].items() if name != "values"}
 
 
-def _cold(films: Films, chosen: dict[str, Any], tuned: dict[str, Any] | None) -> dict[str, Any]:
+def _cold(
+    films: Films, chosen: dict[str, Any], notes: Notes, tuned: dict[str, Any] | None
+) -> dict[str, Any]:
     """Rank films that nobody had among each other, for people who liked some of them."""
     outer = cold_items(films.events, 0.2, random_state=0)
-    inner = cold_items(outer.train, 0.2, random_state=1)
+    now = _ColdFilms(films, chosen, outer)
+    before = _ColdFilms(films, chosen, cold_items(outer.train, 0.2, random_state=1))
     content = tuple(films.content)
     variants = {m: (m,) for m in content}
     variants |= {"all content": content, "ALS by content": ("als",), "both": ("als", *content)}
-    found: dict[str, Any] = {}
-    if tuned is None:
-        asked, tuned = _ColdFilms(films, chosen, inner), {}
-        for name, names in variants.items():
+    params: dict[str, Any] = {} if tuned is None else tuned
+    results = {"behaviour (chance)": notes.result("cold chance", {}, now.chance)}
+    for name, names in variants.items():
 
-            def objective(trial: Any, names: tuple[str, ...] = names) -> float:
-                trial.suggest_categorical("map", [0.5, 2.0, 10.0])
-                for m in names:
-                    trial.suggest_float(m, 0, 1)
-                return asked.metrics(names, trial.params)["ndcg@20"]
+        def suggest(trial: Trial, names: tuple[str, ...] = names) -> dict[str, Any]:
+            trial.suggest_categorical("map", [0.5, 2.0, 10.0])
+            for m in names:
+                trial.suggest_float(m, 0, 1)
+            return trial.params
 
-            tuned[name] = tune(objective, n_trials=N_TRIALS).best_params
-    asked = _ColdFilms(films, chosen, outer)
-    results = {"behaviour (chance)": asked.chance()}
-    results |= {name: asked.metrics(names, tuned[name]) for name, names in variants.items()}
+        def objective(found: dict[str, Any], names: tuple[str, ...] = names) -> float:
+            return before.metrics(names, found)["ndcg@20"]
+
+        def compute(name: str = name, names: tuple[str, ...] = names) -> RankingMetrics:
+            return now.metrics(names, params[name])
+
+        if tuned is None:
+            tried = search(f"cold {name}", suggest, objective, notes, budget=BUDGET)
+            params[name] = tried["params"]
+        results[name] = notes.result(f"cold {name}", params[name], compute)
     first = results["behaviour (chance)"]
-    for name, result in results.items():
-        found[name] = {m: interval(result, m) for m in METRICS} | {
-            "n_users": result.n_users,
-            "n_items": len(asked.cold),
-            "gain": {m: difference(result, first, m) for m in METRICS},
-        }
-    return {"tuned": tuned, "results": found}
+    found = {
+        name: {m: interval(result, m) for m in METRICS}
+        | {"n_users": result.n_users, "n_items": len(now.cold)}
+        | {"gain": {m: difference(result, first, m) for m in METRICS}}
+        for name, result in results.items()
+    }
+    return {"tuned": params, "results": found}
 
 
 class _ColdFilms:
@@ -272,9 +280,18 @@ def _features(folder: Path, ids: Any) -> dict[str, Any]:
         with np.load(folder / "movielens-content-features" / f"{file}.npz") as data:
             row = {int(i): n for n, i in enumerate(data["movie_id"])}
             vectors = data["embedding"].astype(np.float32)
+        if modality == "poster":
+            vectors = _principal(vectors)
         at = np.array([row.get(int(i), -1) for i in ids])
         found[modality] = np.where((at >= 0)[:, None], vectors[at], 0)
     return found
+
+
+def _principal(vectors: Any) -> Any:
+    """Return the leading principal components."""
+    centred = vectors - vectors.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return centred @ axes[:, -POSTER_DIMS:]
 
 
 def _csv(path: Path) -> list[list[str]]:

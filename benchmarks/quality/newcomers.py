@@ -111,24 +111,27 @@ class _Asked:
 
     def __init__(self, people: People, asked: Any, warm: Any) -> None:
         self.people, self.users, self.warm = people, np.flatnonzero(asked), np.flatnonzero(warm)
+        self.models: dict[int, Any] = {}
 
     @cached_property
     def sources(self) -> Mapping[str, sp.csr_array]:
         return self.people.sources(self.users, self.warm)
 
     @cached_property
-    def models(self) -> list[Any]:
-        people, found = self.people, []
-        content = people.content(self.warm)
-        for als in people.als:
+    def content(self) -> Mapping[str, Any]:
+        return self.people.content(self.warm)
+
+    def model(self, which: int) -> Any:
+        """Return the recommender with one of the factorisations, fitted at first use."""
+        if which not in self.models:
             behaviour = {
-                "als": recfuse.AlternatingLeastSquares(random_state=0, **als),
-                "neighbours": recfuse.ItemNeighbours(**people.neighbours),
+                "als": recfuse.AlternatingLeastSquares(random_state=0, **self.people.als[which]),
+                "neighbours": recfuse.ItemNeighbours(**self.people.neighbours),
             }
-            equal = dict.fromkeys([*behaviour, *content], 1.0)
+            equal = dict.fromkeys([*behaviour, *self.content], 1.0)
             model = recfuse.MultimodalRecommender(behaviour, weights=equal, k=K)
-            found.append(model.fit(people.history[self.warm], content))
-        return found
+            self.models[which] = model.fit(self.people.history[self.warm], self.content)
+        return self.models[which]
 
     def metrics(self, n: int, variant: Variant, params: Mapping[str, Any]) -> RankingMetrics:
         known = self.people.known[n][self.users]
@@ -140,7 +143,7 @@ class _Asked:
         }
 
         def recommend(users: Any, k: int, *, user_items: Any) -> Any:
-            return self.models[params["als"]].recommend_new_users(
+            return self.model(params["als"]).recommend_new_users(
                 known[users],
                 k,
                 like={name: matrix[users] for name, matrix in like.items()} or None,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from contenders import contenders
 from search import Budget, Notes
-from study import FUSION, Parts, fused, judge, label, rows, tune_all
+from study import FUSED, FUSION, Parts, fused, judge, label, rows, tune_all
 
 from recfuse.evaluation import user_time_split
 from recfuse.interactions import Interactions
@@ -51,10 +51,14 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None) -> dict[str, A
     """Tune where nothing is tuned yet, and look at the test."""
     parts, field = parts_of(folder), [c for c in contenders() if label(c) in FIELD]
     field = [replace(c, sizes=SMALLER.get(label(c), c.sizes)) for c in field]
-    if tuned is None:
-        tuned = tune_all(field, parts, notes, budget=BUDGET, graded=False)
-    results = judge(field, tuned, parts, notes)
-    results[FUSION], weights = fused(FUSION, field, tuned, parts, notes)
+    found: dict[str, Any] = {} if tuned is None else tuned
+    results, weights = {}, {}
+    for contender in field:
+        if tuned is None:
+            found |= tune_all([contender], parts, notes, budget=BUDGET, graded=False)
+        results |= judge([contender], found, parts, notes)
+        if FUSION not in results and set(FUSED.values()) <= set(results):
+            results[FUSION], weights = fused(FUSION, field, found, parts, notes)
     return {
         "split": "as published with LightGCN; validation: a tenth of every user's training items",
         "sizes": {
@@ -64,7 +68,7 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None) -> dict[str, A
             "test": parts.test.nnz,
         },
         "published": PUBLISHED,
-        "tuned": tuned,
+        "tuned": found,
         "budget": BUDGET.trials,
         "fusion": {FUSION: weights},
         "results": rows(results, against="recfuse: ALS"),

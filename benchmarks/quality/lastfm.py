@@ -92,7 +92,6 @@ def _people(events: Interactions, data: dict[str, Any], chosen: dict[str, Any]) 
         mine = np.isin(tagger, warm)
         return {"tags": _tags(events, data["tag_artist"][mine], data["tag_id"][mine])}
 
-    neighbours = chosen["recfuse: item neighbours"]["params"]
     return People(
         history=events.to_csr(),
         known={n: events.select(rank < n).to_csr() for n in KNOWN},
@@ -101,7 +100,7 @@ def _people(events: Interactions, data: dict[str, Any], chosen: dict[str, Any]) 
         content=content,
         sources=lambda users, warm: {"friends": friends[users][:, warm]},
         als=als_of_newcomers(chosen),
-        neighbours={name: value for name, value in neighbours.items() if name != "values"},
+        neighbours=None,  # what friends lend is long, and their neighbours the whole catalogue
     )
 
 

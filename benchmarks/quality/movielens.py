@@ -38,7 +38,7 @@ __all__ = ["run"]
 LIKED = 4.0
 EVERYTHING = "ALS + neighbours + content, fused"
 BUDGET = Budget()
-FIRST, KNOWN = 10, (0, 1, 3, 5, 10)
+FIRST, KNOWN = 10, (0, 1, 5, 10)
 POSTER_DIMS = 128
 
 

@@ -23,7 +23,8 @@ from recfuse.evaluation import RankingMetrics, Trial, evaluate
 
 __all__ = ["People", "Variant", "newcomers"]
 
-N_FOLDS, BUDGET = 5, Budget(16, 0)
+N_FOLDS, BUDGET = 5, Budget(10, 0)
+N_VALIDATION = 120  # users that parameters are chosen on
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class People:
     content: Callable[[Any], Mapping[str, Any]]
     sources: Callable[[Any, Any], Mapping[str, sp.csr_array]]
     als: tuple[Mapping[str, Any], ...]
-    neighbours: Mapping[str, Any]
+    neighbours: Mapping[str, Any] | None
 
 
 def newcomers(
@@ -63,7 +64,8 @@ def newcomers(
     for fold in range(N_FOLDS):
         following = (fold + 1) % N_FOLDS
         now = _Asked(people, fold_of == fold, fold_of != fold)
-        before = _Asked(people, fold_of == following, (fold_of != fold) & (fold_of != following))
+        few = (fold_of == following) & (np.cumsum(fold_of == following) <= N_VALIDATION)
+        before = _Asked(people, few, (fold_of != fold) & (fold_of != following))
         for n, (name, variant) in itertools.product(people.known, variants.items()):
             title = f"fold {fold} {n} {name}"
             if tuned is None:
@@ -95,7 +97,8 @@ def _choose(title: str, asked: Any, n: int, variant: Variant, notes: Notes) -> d
         trial.suggest_categorical("als", list(range(len(asked.people.als))))
         trial.suggest_float("own", 0.5, 20, log=True)
         trial.suggest_categorical("shrink", [0, 1, 5])
-        for m in ("als", "neighbours", "popularity", *variant.content):
+        behaviour = ["als"] + ["neighbours"] * (asked.people.neighbours is not None)
+        for m in (*behaviour, "popularity", *variant.content):
             trial.suggest_float(f"weight {m}", 0, 1)
         return trial.params
 
@@ -124,10 +127,10 @@ class _Asked:
     def model(self, which: int) -> Any:
         """Return the recommender with one of the factorisations, fitted at first use."""
         if which not in self.models:
-            behaviour = {
-                "als": recfuse.AlternatingLeastSquares(random_state=0, **self.people.als[which]),
-                "neighbours": recfuse.ItemNeighbours(**self.people.neighbours),
-            }
+            als = recfuse.AlternatingLeastSquares(random_state=0, **self.people.als[which])
+            behaviour: dict[str, Any] = {"als": als}
+            if self.people.neighbours is not None:
+                behaviour["neighbours"] = recfuse.ItemNeighbours(**self.people.neighbours)
             equal = dict.fromkeys([*behaviour, *self.content], 1.0)
             model = recfuse.MultimodalRecommender(behaviour, weights=equal, k=K)
             self.models[which] = model.fit(self.people.history[self.warm], self.content)

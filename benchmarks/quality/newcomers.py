@@ -23,7 +23,7 @@ from recfuse.evaluation import RankingMetrics, Trial, evaluate
 
 __all__ = ["People", "Variant", "newcomers"]
 
-N_FOLDS, BUDGET = 5, Budget(10, 0)
+N_FOLDS, N_TRIALS = 5, 10
 N_VALIDATION = 120  # users that parameters are chosen on
 
 
@@ -69,7 +69,7 @@ def newcomers(
         for n, (name, variant) in itertools.product(people.known, variants.items()):
             title = f"fold {fold} {n} {name}"
             if tuned is None:
-                chosen[title] = _choose(title, before, n, variant, notes)
+                chosen[title] = _choose(fold, name, before, n, variants, notes)
             params = chosen[title]
 
             def compute(
@@ -92,21 +92,48 @@ def newcomers(
     return {"tuned": chosen, "results": table}
 
 
-def _choose(title: str, asked: Any, n: int, variant: Variant, notes: Notes) -> dict[str, Any]:
-    def suggest(trial: Trial) -> dict[str, Any]:
+def _choose(
+    fold: int, name: str, asked: Any, n: int, variants: Mapping[str, Variant], notes: Notes
+) -> dict[str, Any]:
+    """Return the best of 20 trials: of behaviour, or of 10 of behaviour and 10 beyond its best."""
+    variant, first = variants[name], next(iter(variants))
+
+    def at_random(trial: Trial) -> dict[str, Any]:
         trial.suggest_categorical("als", list(range(len(asked.people.als))))
-        trial.suggest_float("own", 0.5, 20, log=True)
-        trial.suggest_categorical("shrink", [0, 1, 5])
+        _how_much_to_borrow(trial)
         behaviour = ["als"] + ["neighbours"] * (asked.people.neighbours is not None)
-        for m in (*behaviour, "popularity", *variant.content):
+        for m in (*behaviour, "popularity"):
             trial.suggest_float(f"weight {m}", 0, 1)
         return trial.params
 
-    def objective(params: dict[str, Any]) -> float:
-        return float(asked.metrics(n, variant, params)["ndcg@20"])
+    def best(of: str, suggest: Any, n_trials: int) -> dict[str, Any]:
+        def objective(params: dict[str, Any]) -> float:
+            return float(asked.metrics(n, variants[of], params)["ndcg@20"])
 
-    params: dict[str, Any] = search(title, suggest, objective, notes, budget=BUDGET)["params"]
-    return params
+        title = f"fold {fold} {n} {of}"
+        budget = Budget(n_trials, 0)
+        found: dict[str, Any] = search(title, suggest, objective, notes, budget=budget)["params"]
+        return found
+
+    if name == first:
+        return best(first, at_random, 2 * N_TRIALS)
+    start = best(first, at_random, N_TRIALS)
+
+    def beyond(trial: Trial) -> dict[str, Any]:
+        if trial.number == 0:
+            return start | {f"weight {m}": 0.0 for m in variant.content}
+        if variant.sources:
+            _how_much_to_borrow(trial)
+        for m in variant.content:  # in the logarithm: small ones are what a large one hides
+            trial.suggest_float(f"weight {m}", 0.02, 1, log=True)
+        return start | trial.params
+
+    return best(name, beyond, N_TRIALS)
+
+
+def _how_much_to_borrow(trial: Trial) -> None:
+    trial.suggest_float("own", 0.5, 20, log=True)
+    trial.suggest_categorical("shrink", [0, 1, 5])
 
 
 class _Asked:

@@ -51,7 +51,14 @@ class Films:
     profiles: Any
 
 
-def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None, *, name: str) -> dict[str, Any]:
+def run(
+    folder: Path,
+    notes: Notes,
+    tuned: dict[str, Any] | None,
+    *,
+    name: str,
+    with_newcomers: bool = True,
+) -> dict[str, Any]:
     """Tune where nothing is tuned yet, and look at the tests."""
     films = _small(folder) if name == "movielens-small" else _hundred_thousand(folder)
     outer = user_time_split(films.events, test_fraction=0.2)
@@ -69,9 +76,7 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None, *, name: str) 
     results |= judge(field, chosen, parts, notes)
     found_cold = (tuned or {}).get("cold items")
     cold = _cold(films, chosen, notes, found_cold)
-    found_newcomers = (tuned or {}).get("newcomers")
-    fresh = newcomers(_people(films, chosen), _variants(films), notes, found_newcomers)
-    return {
+    found = {
         "split": f"{outer.name}; relevant: {LIKED:g} stars or more",
         "sizes": {
             "users": films.events.n_users,
@@ -80,12 +85,16 @@ def run(folder: Path, notes: Notes, tuned: dict[str, Any] | None, *, name: str) 
             **{m: int(np.any(x, axis=1).sum()) for m, x in films.content.items()},
         },
         "budget": BUDGET.trials,
-        "tuned": {"everybody": chosen, "newcomers": fresh["tuned"], "cold items": cold["tuned"]},
+        "tuned": {"everybody": chosen, "cold items": cold["tuned"]},
         "fusion": weights,
         "results": rows(results, against=EVERYTHING),
-        "newcomers": fresh["results"],
         "cold items": cold["results"],
     }
+    if with_newcomers:
+        ready = (tuned or {}).get("newcomers")
+        fresh = newcomers(_people(films, chosen), _variants(films), notes, ready)
+        found["tuned"]["newcomers"], found["newcomers"] = fresh["tuned"], fresh["results"]
+    return found
 
 
 def strength(events: Interactions) -> sp.csr_array:

@@ -41,9 +41,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop tuning then")
     parser.add_argument("--out", type=Path, help="the results (default: benchmarks/results)")
     parser.add_argument(
-        "--no-newcomers", action="store_true", help="MovieLens: leave those tables out"
+        "--partial", action="store_true", help="when time is over, write what is tested"
     )
-    parser.add_argument("--no-fusion", action="store_true", help="gowalla: minutes less")
     given = parser.parse_args(arguments)
     if given.what == "page":
         page.write(RESULTS)
@@ -58,12 +57,9 @@ def main(arguments: list[str]) -> int:
         tuned = json.loads(published.read_text(encoding="utf-8"))["tuned"]
     folder = Path(os.environ.get("RECFUSE_DATA", RESULTS.parents[2] / "shared" / "data"))
     data_set = importlib.import_module(DATA_SETS[given.what])
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"partial": given.partial} if given.what != "lastfm" else {}
     if DATA_SETS[given.what] == "movielens":
-        ready = tuned is None or "newcomers" in tuned
-        options = {"name": given.what, "with_newcomers": ready and not given.no_newcomers}
-    if given.what == "gowalla":
-        options = {"with_fusion": not given.no_fusion}
+        options["name"] = given.what
     try:
         found = data_set.run(folder, notes, tuned, **options)
     except OutOfTime:

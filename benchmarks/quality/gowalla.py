@@ -56,13 +56,17 @@ def run(
     found: dict[str, Any] = {} if tuned is None else tuned
     results: dict[str, Any] = {}
     weights: dict[str, Any] = {}
-    try:
-        for contender in field:
-            if tuned is not None and label(contender) not in tuned:
-                continue  # those results were written before all were tuned
+    for contender in field:
+        if tuned is not None and label(contender) not in tuned:
+            continue  # those results were written before all were tuned
+        try:
             if tuned is None:
                 found |= tune_all([contender], parts, notes, budget=BUDGET, graded=False)
             results |= judge([contender], found, parts, notes)
+        except OutOfTime:
+            if not partial:
+                raise
+    try:
         results[FUSION], weights[FUSION] = fused(FUSION, field, found, parts, notes)
     except OutOfTime:
         if not partial:

@@ -111,6 +111,9 @@ def _everybody(found: dict[str, Any]) -> str:
         more = _signed(row["against"]["ndcg@20"]) if "against" in row else ""
         cells = [name, f"{value:.4f}", _mean(row["recall@20"]), _mean(row["ndcg@20"]), more]
         lines.append(f"| {' | '.join(cells)} |")
+    for name, search in tuned.items():
+        if "validation" in search and name not in found["results"]:
+            lines.append(f"| {name} | {search['validation']:.4f} | not tested yet | | |")
     if "published" in found:
         recall, ndcg = found["published"]["recall@20"], found["published"]["ndcg@20"]
         lines.append(f"| LightGCN, as published | | {recall:.4f} | {ndcg:.4f} | |")

@@ -15,7 +15,7 @@ using kernels::kPanelWidth;
 constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
 constexpr std::int64_t kRefusedPanels = 1024;  // whose bits are made together: 4 KB a query
-constexpr std::uint32_t kRefusedStride = 16;   // words: of a panel of queries, in one cache line
+constexpr std::int64_t kLineWords = 16;        // a panel of queries has a cache line of them
 constexpr std::size_t kPanelsAhead = 4;
 constexpr std::uint32_t kElsewhere = 8;  // words for bits of other panels; a single one would wait for itself
 constexpr double kLargestSum = 0x1p30;   // of integers: thresholds and offsets need room too
@@ -252,19 +252,21 @@ void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, Refused
   refused.begin = begin;
   refused.end = std::min(items_.n_panels(), begin + std::max(kRefusedPanels, end - begin));
   const auto n_panels = static_cast<std::uint32_t>(refused.end - begin);
-  refused.words.resize(static_cast<std::size_t>((packed.last - packed.first + kMaxHeight - 1) / kMaxHeight *
-                                                (n_panels + kElsewhere) * kRefusedStride));
+  const std::int64_t n_queries = packed.last - packed.first;
+  const auto stride = static_cast<std::uint32_t>(n_queries < kMaxHeight ? panel_height(n_queries) : kLineWords);
+  refused.stride = stride;
+  refused.words.resize(
+      static_cast<std::size_t>((n_queries + kMaxHeight - 1) / kMaxHeight * (n_panels + kElsewhere) * stride));
   refused.at.clear();
   const std::uint32_t* const slots = items_.slots().data();
   const auto first_slot = static_cast<std::uint32_t>(begin * kPanelWidth);
   std::uint32_t* words = refused.words.data();
   for (std::int64_t first = packed.first; first < packed.last; first += kMaxHeight) {
     if (filters_.allowed == nullptr) {
-      std::fill_n(words, n_panels * kRefusedStride, 0);
+      std::fill_n(words, n_panels * stride, 0);
     } else {
       for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
-        std::fill_n(words + panel * kRefusedStride, kRefusedStride,
-                    disallowed_[static_cast<std::size_t>(begin) + panel]);
+        std::fill_n(words + panel * stride, stride, disallowed_[static_cast<std::size_t>(begin) + panel]);
       }
     }
     const std::int64_t last = std::min(packed.last, first + kMaxHeight);
@@ -275,10 +277,10 @@ void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, Refused
       const auto n_excluded = static_cast<std::uint32_t>(filters_.exclude.row_size(q));
       for (std::uint32_t i = 0; i < n_excluded; ++i) {
         const std::uint32_t slot = slots[ids[i]] - first_slot, panel = slot / kPanelWidth;
-        of_query[(panel < n_panels ? panel : n_panels + i % kElsewhere) * kRefusedStride] |= 1U << (slot % kPanelWidth);
+        of_query[(panel < n_panels ? panel : n_panels + i % kElsewhere) * stride] |= 1U << (slot % kPanelWidth);
       }
     }
-    words += (n_panels + kElsewhere) * kRefusedStride;
+    words += (n_panels + kElsewhere) * stride;
   }
 }
 
@@ -295,8 +297,8 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
   std::size_t refused_stride = 1;
   if (filters_.exclude.given()) {
     mark_refused(tile, packed, scratch.refused);
-    refused = &scratch.refused.words[(first_panel - static_cast<std::size_t>(scratch.refused.begin)) * kRefusedStride];
-    refused_stride = kRefusedStride;
+    refused_stride = static_cast<std::size_t>(scratch.refused.stride);
+    refused = &scratch.refused.words[(first_panel - static_cast<std::size_t>(scratch.refused.begin)) * refused_stride];
     refused_at = scratch.refused.at.data();
   }
   const QueryWords of_queries = gather(tile, packed, scratch);

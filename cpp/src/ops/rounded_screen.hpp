@@ -41,6 +41,7 @@ class RoundedScreen {
   /// panels of the queries, those of the items, and the queries of a panel.
   struct Refused {
     std::int64_t first_query = -1, begin = 0, end = 0;
+    std::int64_t stride = 0;  // words from a panel of items to the next
     AlignedVector<std::uint32_t> words;
     std::vector<std::int32_t> at;  // where those of a query begin
   };

@@ -34,6 +34,7 @@ __all__ = [
 
 Float32 = NDArray[np.float32]
 
+_LARGEST_ID = 2**31 - 1
 _BLOCK_ELEMENTS = 1 << 20  # converted at a time
 _UNASKED_BYTES = 64 << 20  # a copy of so many is made without a look at what is available
 
@@ -288,7 +289,7 @@ class CsrParts(NamedTuple):
 
 def csr_parts(csr: sp.csr_array) -> CsrParts:
     """Return a matrix of `as_csr` in parts, without a copy where the types are right."""
-    if csr.shape[1] > np.iinfo(np.int32).max:
+    if csr.shape[1] > _LARGEST_ID:
         raise ValueError(f"matrix must have at most 2147483647 columns; got {csr.shape[1]}")
     return CsrParts(
         np.ascontiguousarray(csr.indptr, np.int64),
@@ -321,7 +322,7 @@ def _filter_parts(x: Any, name: str) -> CsrParts | None:
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
     wide = as_ids(ids, name)
-    outside = wide[(wide < 0) | (wide > np.iinfo(np.int32).max)]
+    outside = wide[(wide < 0) | (wide > _LARGEST_ID)]
     if len(outside):
         raise IndexError(f"{name} must hold item ids; got {outside[0]}")
     return wide.astype(np.int32)

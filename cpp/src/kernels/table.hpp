@@ -35,8 +35,11 @@ struct Segments {
 struct RoundedPanel {
   const std::int32_t* words;  // as [step][item]
   const std::int32_t* ids;
-  int n_items;                   // the rest of the panel is zeros
-  const std::uint32_t* refused;  // or null: a word per query, with a bit for every item that it must not get
+  int n_items;  // the rest of the panel is zeros
+  /// Or null: for the query with list l, refused[refused_at[l]] (refused_at null: 0) has a bit for every item that it
+  /// must not get.
+  const std::uint32_t* refused;
+  const std::int32_t* refused_at;
 };
 
 /// What has passed the screen so far, a list per query. That of query r is list rows[r], which begins as many times

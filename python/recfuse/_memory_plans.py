@@ -127,6 +127,7 @@ def _plan_search(
         buffers += [
             Buffer("order of the rounded scan", 4 * n, "kept" if again else "search"),
             Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
+            Buffer("queries in int16", workers * block * (2 * 32 * _ceil(d, 32) + 8 * m), "search"),
             Buffer(
                 "queries, rounded", blocks_at_once * block * (4 * steps + 16 * m + 24), "search"
             ),

@@ -16,6 +16,7 @@ namespace {
 #include "earlier_rows.inl.hpp"
 #include "fuse_topk.inl.hpp"
 #include "keys.inl.hpp"
+#include "pair_screen.inl.hpp"
 #include "rescore.inl.hpp"
 #include "rounded_screen.inl.hpp"
 #include "sparse_dot.inl.hpp"
@@ -37,6 +38,8 @@ const KernelTable table{
     .score_rows = score_rows,
     .round_to_int8 = round_row<std::int8_t>,
     .round_to_int16 = round_row<std::int16_t>,
+    .scale_to_int16 = kScaleToInt16,
+    .dots_int16 = kDotsInt16,
     .largest_element = largest_element,
     .item_limit = kItemLimit,
     .screen_int8 = kScreenInt8,

@@ -116,7 +116,8 @@ struct SumBound {
   std::uint32_t least;
 };
 
-constexpr int kDots = 4;  // that canonical_dots computes at once
+constexpr int kDots = 4;        // that canonical_dots and dots_int16 compute at once
+constexpr int kInt16Step = 32;  // elements that dots_int16 multiplies at once
 
 /// How an entry of the lists lies in its word: the number of its row in the low bits, then the value, if any.
 enum class EntryKind { kId16, kId32, kId16Value16, kId24Value8, kId32Value32, kId32Real };
@@ -226,6 +227,13 @@ struct KernelTable {
                                 std::int8_t* out);
   RoundedNorms (*round_to_int16)(const float* x, double scale, const double* centre, double unit, std::int64_t n,
                                  std::int16_t* out);
+
+  /// out[j] = x[j] * scale, rounded in float32 and then to the nearest integer; at most 32,767 either way. Null as
+  /// screen_int8.
+  void (*scale_to_int16)(const float* x, float scale, std::int64_t n, std::int16_t* out);
+  /// kDots products of two rows each, n a multiple of kInt16Step; no partial sum may leave 32 bits. Null as
+  /// screen_int8.
+  void (*dots_int16)(const std::int16_t* const* a, const std::int16_t* const* b, std::int64_t n, std::int32_t* dots);
 
   /// The largest |x[j] * scale - centre[j]|, nearly.
   double (*largest_element)(const float* x, double scale, const double* centre, std::int64_t n);

@@ -32,14 +32,15 @@ def table(found: dict[str, Any]) -> str:
 
 
 def write(results: Path, root: Path = ROOT) -> None:
-    """Put the tables of all results into the page, and a line into the README."""
+    """Put the tables of all results into the page, and lines into the READMEs."""
     by_name = {}
     for file in sorted(results.glob("quality-*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
         by_name[found["data"]] = found
         marks = f"<!-- {found['data']} -->\n", f"<!-- /{found['data']} -->"
         _between(root / "docs" / "quality.md", marks, table(found))
-    _between(root / "README.md", README_MARKS, headline(by_name))
+    for document in HEADLINES:
+        _between(root / document, README_MARKS, headline(by_name, document))
 
 
 def _between(document: Path, marks: tuple[str, str], new: str) -> None:
@@ -48,41 +49,70 @@ def _between(document: Path, marks: tuple[str, str], new: str) -> None:
     document.write_text(before + marks[0] + new + marks[1] + after, encoding="utf-8")
 
 
-def headline(by_name: dict[str, dict[str, Any]]) -> str:
-    """Return what the README says of the results there are."""
-    said = []
-    if "gowalla" in by_name:
-        found = by_name["gowalla"]
-        name, row = max(
-            (item for item in found["results"].items() if _is_ours(item[0])),
-            key=lambda item: _validation(found, item[0]),
-        )
-        recall, ndcg = row["recall@20"][0], row["ndcg@20"][0]
-        then = found["published"]
-        said.append(
-            "Gowalla, the split that LightGCN was published with: "
-            f"{name.removeprefix('recfuse: ')}, tuned on validation, "
-            f"Recall@20 {recall:.4f} and NDCG@20 {ndcg:.4f}, "
-            f"LightGCN {then['recall@20']:.4f} and {then['ndcg@20']:.4f}."
-        )
-    if "lastfm" in by_name:
-        variants = by_name["lastfm"]["newcomers"]["1"]
-        alone, friends = variants["behaviour"], variants["+ friends and tags"]
-        said.append(
-            "Last.fm, users of whom one artist is known: NDCG@20 "
-            f"{alone['ndcg@20'][0]:.3f} by behaviour alone, {friends['ndcg@20'][0]:.3f} with "
-            f"friends and tags (difference {_interval(friends['gain']['ndcg@20'])})."
-        )
-    if "movielens-small" in by_name:
-        cold = by_name["movielens-small"]["cold items"]
-        chance, best = cold["behaviour (chance)"], cold["both"]
-        said.append(
-            "MovieLens small, films that nobody has rated yet: "
-            f"{chance['ndcg@20'][0]:.3f} by chance, which is all that behaviour has to offer, "
-            f"{best['ndcg@20'][0]:.3f} by content "
-            f"(difference {_interval(best['gain']['ndcg@20'])})."
-        )
+# What the READMEs say of each data set.
+HEADLINES = {
+    "README.md": {
+        "gowalla": "Gowalla, the split that LightGCN was published with: {model}, tuned on "
+        "validation, Recall@20 {recall:.4f} and NDCG@20 {ndcg:.4f}, LightGCN {their_recall:.4f} "
+        "and {their_ndcg:.4f}.",
+        "lastfm": "Last.fm, users of whom one artist is known: NDCG@20 {before:.3f} by behaviour "
+        "alone, {after:.3f} with friends and tags (difference {gain}).",
+        "movielens-small": "MovieLens small, films that nobody has rated yet: {before:.3f} by "
+        "chance, which is all that behaviour has to offer, {after:.3f} by content (difference "
+        "{gain}).",
+    },
+    "README.zh-CN.md": {
+        "gowalla": "Gowalla（LightGCN 论文所用的划分）：{model}，参数在验证集上选定，"
+        "Recall@20 {recall:.4f}、NDCG@20 {ndcg:.4f}；"
+        "LightGCN 为 {their_recall:.4f} 和 {their_ndcg:.4f}。",
+        "lastfm": "Last.fm，只知道用户听过一位艺人时：仅用行为 NDCG@20 为 {before:.3f}，"
+        "加上好友和标签为 {after:.3f}（差值 {gain}）。",
+        "movielens-small": "MovieLens small，还没有人评过分的电影："
+        "随机（行为数据在这里只能做到这样）为 {before:.3f}，"
+        "用内容为 {after:.3f}（差值 {gain}）。",
+    },
+}
+
+
+def headline(by_name: dict[str, dict[str, Any]], document: str = "README.md") -> str:
+    """Return what a README says of the results there are."""
+    said = [
+        sentence.format(**_FACTS[name](by_name[name]))
+        for name, sentence in HEADLINES[document].items()
+        if name in by_name
+    ]
     return "".join(f"{line}\n" for line in said)
+
+
+def _of_gowalla(found: dict[str, Any]) -> dict[str, Any]:
+    ours = [name for name in found["results"] if _is_ours(name)]
+    best = max(ours, key=lambda name: _validation(found, name))
+    row, then = found["results"][best], found["published"]
+    return {
+        "model": best.removeprefix("recfuse: "),
+        "recall": row["recall@20"][0],
+        "ndcg": row["ndcg@20"][0],
+        "their_recall": then["recall@20"],
+        "their_ndcg": then["ndcg@20"],
+    }
+
+
+def _of_lastfm(found: dict[str, Any]) -> dict[str, Any]:
+    variants = found["newcomers"]["1"]
+    return _more(variants["behaviour"], variants["+ friends and tags"])
+
+
+def _of_movielens(found: dict[str, Any]) -> dict[str, Any]:
+    cold = found["cold items"]
+    return _more(cold["behaviour (chance)"], cold["both"])
+
+
+def _more(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    gain = _interval(after["gain"]["ndcg@20"])
+    return {"before": before["ndcg@20"][0], "after": after["ndcg@20"][0], "gain": gain}
+
+
+_FACTS = {"gowalla": _of_gowalla, "lastfm": _of_lastfm, "movielens-small": _of_movielens}
 
 
 def _validation(found: dict[str, Any], name: str) -> float:

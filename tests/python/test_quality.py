@@ -32,14 +32,15 @@ def test_the_page_shows_the_results(file):
     assert shown == page.table(found)
 
 
-def test_the_readme_shows_the_results():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("document", page.HEADLINES)
+def test_the_readmes_show_the_results(document):
+    readme = (ROOT / document).read_text(encoding="utf-8")
     shown = readme.split(page.README_MARKS[0])[1].split(page.README_MARKS[1])[0]
     by_name = {}
     for file in RESULTS:
         found = json.loads(file.read_text(encoding="utf-8"))
         by_name[found["data"]] = found
-    assert shown == page.headline(by_name)
+    assert shown == page.headline(by_name, document)
 
 
 def test_the_metrics_are_those_of_lightgcn():

@@ -1,7 +1,8 @@
-"""The table of speed in the README: ``python benchmarks/speed_table.py README.md result.json ...``.
+"""The speed table: ``python benchmarks/speed_table.py README.md README.zh-CN.md result.json ...``.
 
 Puts the table of files that ``recfuse bench`` wrote between the two marks ``<!-- speed -->`` and
-``<!-- /speed -->`` of a document. Of a case that several files have, the last one counts.
+``<!-- /speed -->`` of every document, in its language. Of a case that several files have, the last
+one counts.
 """
 
 from __future__ import annotations
@@ -12,27 +13,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+_WORDS = {
+    "en": {
+        "header": "| workload | recfuse | times as fast as | of the floor |",
+        "machine": "{cores} cores of an {cpu}, {isa}",
+        "below": "{machines}; generated data, {dates}; medians, in turn, "
+        "answers checked equal first. {versions}.",
+        "between": ("; ", ", "),
+    },
+    "zh": {
+        "header": "| 任务 | recfuse | 快多少倍 | 达到下限的 |",
+        "machine": "{cpu}，{cores} 核，{isa}",
+        "below": "{machines}；数据为随机生成，{dates}；各库轮流计时，取中位数，"
+        "计时前先核对答案一致。{versions}。",
+        "between": ("；", "、"),
+    },
+}
 _BEGIN, _END = "<!-- speed -->\n", "<!-- /speed -->"
 
 
-def speed_table(results: Sequence[dict[str, Any]]) -> str:
+def speed_table(results: Sequence[dict[str, Any]], language: str = "en") -> str:
     """Return the cases of results as a table, with the machines below."""
+    words = _WORDS[language]
     cases = {(case["op"], case["name"]): case for result in results for case in result["cases"]}
-    lines = ["| workload | recfuse | times as fast as | of the floor |", "|---|---|---|---|"]
+    lines = [str(words["header"]), "|---|---|---|---|"]
     lines += [_line(case) for case in cases.values()]
     versions = results[-1]["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "python")
-    machines = {
-        f"{m['cores']} cores of an {m['cpu']}, {m['isa']}"
-        for m in (result["machine"] for result in results)
-    }
+    machines = {str(words["machine"]).format(**result["machine"]) for result in results}
     dates = sorted({result["created"][:10] for result in results})
-    lines += [
-        "",
-        f"{'; '.join(sorted(machines))}; generated data, {', '.join(dates)}; medians, in turn, "
-        f"answers checked equal first. {named}.",
-    ]
-    return "\n".join(lines) + "\n"
+    between_machines, between_dates = words["between"]
+    below = str(words["below"]).format(
+        machines=between_machines.join(sorted(machines)),
+        dates=between_dates.join(dates),
+        versions=named,
+    )
+    return "\n".join([*lines, "", below]) + "\n"
 
 
 def _line(case: dict[str, Any]) -> str:
@@ -54,12 +70,21 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
+def language_of(document: Path) -> str:
+    """Return "zh" for ``README.zh-CN.md``, "en" where the name says nothing."""
+    return "zh" if ".zh" in document.name else "en"
+
+
 def main(arguments: list[str]) -> None:
-    """Write the table into a document."""
-    document, *files = map(Path, arguments)
-    table = speed_table([json.loads(file.read_text(encoding="utf-8")) for file in files])
-    before, rest = document.read_text(encoding="utf-8").split(_BEGIN)
-    document.write_text(before + _BEGIN + table + _END + rest.split(_END)[1], encoding="utf-8")
+    """Write the table into documents."""
+    documents = [Path(name) for name in arguments if name.endswith(".md")]
+    files = [Path(name) for name in arguments if not name.endswith(".md")]
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    for document in documents:
+        table = speed_table(results, language_of(document))
+        before, rest = document.read_text(encoding="utf-8").split(_BEGIN)
+        after = rest.split(_END)[1]
+        document.write_text(before + _BEGIN + table + _END + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,16 @@ def pairs(data: shared.Data, users: shared.Array, items: shared.Array) -> dict[s
     return of_user | of_item
 
 
+def rankers(model: bytes, data: shared.Data) -> dict[str, recfuse.OnnxRanker]:
+    """Return what serves each head: features stay in one row per person and film."""
+    items = np.arange(len(data.product))
+    users = {"history": data.histories(), "profile": data.profile}
+    films = {"item": items, "product": data.product, "content": data.content}
+    return {
+        name: recfuse.OnnxRanker(model, users=users, items=films, output=name) for name in HEADS
+    }
+
+
 def auc(scores: shared.Array, truth: shared.Array) -> float:
     """Chance that a true pair is above an untrue one, ties counted half."""
     from scipy.stats import rankdata
@@ -99,11 +109,11 @@ def main(data: shared.Data | None = None, epochs: int = 8) -> dict[str, float]:
     data = shared.load() if data is None else data
     network, seconds = train(data, epochs=epochs)
     model = export_onnx(network, pairs(data, np.arange(3), np.arange(3)), outputs=list(HEADS))
-    heads = {name: recfuse.OnnxEncoder(model, output=name, batch_size=4096) for name in HEADS}
+    heads = rankers(model, data)
 
     train_events, test = data.split.train, data.split.test
     users, items = test.user_index, test.item_index
-    stars = heads["stars"].encode(pairs(data, users, items))[:, 0]
+    stars = heads["stars"].score(users, items)
     biases = recfuse.AlternatingLeastSquares(
         8, objective="explicit", biases=True, regularization=5.0, random_state=0
     ).fit(train_events)
@@ -115,7 +125,7 @@ def main(data: shared.Data | None = None, epochs: int = 8) -> dict[str, float]:
     everyone, shown = np.tile(likes.user_index, 2), np.r_[likes.item_index, drawn]
     truth = np.arange(len(everyone)) < len(likes)
     counts = np.bincount(data.liked().train.item_index, minlength=len(data.product))
-    liked = heads["liked"].encode(pairs(data, everyone, shown))[:, 0]
+    liked = heads["liked"].score(everyone, shown)
     quality = {
         "AUC": auc(liked, truth),
         "AUC of popularity": auc(counts[shown], truth),

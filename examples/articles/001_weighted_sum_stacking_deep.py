@@ -10,10 +10,11 @@ from importlib.util import find_spec
 import numpy as np
 import oracle
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.svm import SVR
 
 import recfuse
+from recfuse.fusion import StackingFusion
 
 
 def weighted_sum() -> None:
@@ -48,19 +49,16 @@ def stacking() -> None:
     """Let a model learn how much to believe the models below it."""
     # The original stacked side by side what has one dimension, and learned from predictions of
     # rows that the base models had seen; here they are columns, and out of fold.
-    bases = [RandomForestRegressor(random_state=seed) for seed in (0, 1)]
-    held_out = np.column_stack(
-        [cross_val_predict(base, X_TRAIN, Y_TRAIN, cv=KFold(3)) for base in bases]
-    )
-    meta = SVR().fit(held_out, Y_TRAIN)
-    for base in bases:
-        base.fit(X_TRAIN, Y_TRAIN)
-    of_bases = np.column_stack([base.predict(X_TEST) for base in bases])
-    predicted = meta.predict(of_bases)
+    bases = {f"forest {seed}": RandomForestRegressor(random_state=seed) for seed in (0, 1)}
+    stack = StackingFusion(bases, SVR(), folds=3).fit(dict.fromkeys(bases, X_TRAIN), Y_TRAIN)
+    predicted, held_out = stack.predict(dict.fromkeys(bases, X_TEST)), stack.out_of_fold_
     print("stacking", predicted)
 
+    unseen = [cross_val_predict(b, X_TRAIN, Y_TRAIN, cv=LeaveOneOut()) for b in bases.values()]
+    oracle.assert_close(held_out, np.column_stack(unseen), "out of fold", tolerance=1e-12)
+    forests, meta = stack.base_models_.values(), stack.meta_model_
     by_hand = np.column_stack(
-        [np.mean([tree.predict(X_TEST) for tree in base.estimators_], axis=0) for base in bases]
+        [np.mean([tree.predict(X_TEST) for tree in base.estimators_], axis=0) for base in forests]
     )
     gamma = 1 / (held_out.shape[1] * held_out.var())  # what SVR calls 'scale'
     distances = ((by_hand[:, None] - meta.support_vectors_[None]) ** 2).sum(axis=2)

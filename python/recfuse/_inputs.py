@@ -34,6 +34,7 @@ __all__ = [
 
 Float32 = NDArray[np.float32]
 
+_LARGEST_ID = 2**31 - 1
 _BLOCK_ELEMENTS = 1 << 20  # converted at a time
 _UNASKED_BYTES = 64 << 20  # a copy of so many is made without a look at what is available
 
@@ -122,6 +123,13 @@ def check_name(x: Any, name: str) -> None:
         raise TypeError(f"{name} must be a string; got {x!r}")
 
 
+def _way_to_csr(x: Any) -> str:
+    """Say how what people pass instead becomes a sparse matrix."""
+    if hasattr(x, "columns"):
+        return " (recfuse.Interactions.from_frame makes one of a table of events)"
+    return " (scipy.sparse.csr_array makes one)" if isinstance(x, (np.ndarray, list)) else ""
+
+
 def as_csr(x: Any, name: str) -> sp.csr_array:
     """Return a sparse matrix as a canonical float32 csr_array: sorted rows, duplicates summed.
 
@@ -131,7 +139,9 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
     if isinstance(x, Interactions):
         return x.to_csr()
     if not sp.issparse(x):
-        raise TypeError(f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}")
+        raise TypeError(
+            f"{name} must be a SciPy sparse matrix or array; got {type(x).__name__}{_way_to_csr(x)}"
+        )
     if x.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
@@ -214,7 +224,8 @@ def as_ids(x: Any, name: str) -> NDArray[np.int64]:
     if array.size == 0:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers; got dtype {array.dtype}")
+        hint = " (recfuse.LabelledModel takes other ids)" if array.dtype.kind in "OSU" else ""
+        raise TypeError(f"{name} must be integers; got dtype {array.dtype}{hint}")
     if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
         raise IndexError(f"{name} must be below 2**63; got {array.max()}")
     if array.ndim > 1:
@@ -278,7 +289,7 @@ class CsrParts(NamedTuple):
 
 def csr_parts(csr: sp.csr_array) -> CsrParts:
     """Return a matrix of `as_csr` in parts, without a copy where the types are right."""
-    if csr.shape[1] > np.iinfo(np.int32).max:
+    if csr.shape[1] > _LARGEST_ID:
         raise ValueError(f"matrix must have at most 2147483647 columns; got {csr.shape[1]}")
     return CsrParts(
         np.ascontiguousarray(csr.indptr, np.int64),
@@ -311,7 +322,7 @@ def _filter_parts(x: Any, name: str) -> CsrParts | None:
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
     wide = as_ids(ids, name)
-    outside = wide[(wide < 0) | (wide > np.iinfo(np.int32).max)]
+    outside = wide[(wide < 0) | (wide > _LARGEST_ID)]
     if len(outside):
         raise IndexError(f"{name} must hold item ids; got {outside[0]}")
     return wide.astype(np.int32)

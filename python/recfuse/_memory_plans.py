@@ -46,9 +46,10 @@ _FLOAT_TILE, _ROUNDED_TILE, _PANEL_ITEMS = 1 << 18, 256 << 10, 32
 _FEW_QUERIES, _MANY_QUERIES, _LEAST_ITEMS = 6, 256, 1024
 _MOST_THREADS = 512  # of parallel_for
 # Of pair_search, pair_sums, byte_blocks, shared_topk.
-_PAIRS_LEAST_ROWS, _LONGEST_RUN, _BLOCK_IDS = 4, 128, 256
+_PAIRS_LEAST_ROWS, _LONGEST_RUN, _LONGEST_RANGES_RUN, _BLOCK_IDS = 4, 128, 512, 256
+_FEW_ROWS, _RANGE_SIZE, _LEAST_RANGE_ENTRIES = 1 << 16, 1 << 14, 4
 _RUN_BYTES, _RUN_BYTES_PER_ENTRY = 16 << 20, 4
-_BLOCK_BYTES_PER_ENTRY, _MOST_FOUND, _SPARE_HITS, _TOUCHED_IDS = 8, 2 * 8192, 16, 16
+_BLOCK_BYTES_PER_ENTRY, _MOST_FOUND, _SPARE_HITS, _TOUCHED_IDS = 8, 1 << 14, 16, 16
 _MOST_GROUPS, _MANY_FINDS, _FIND_BYTES = 64, 4096, 16
 # Of als_side, als_solve, als_cg, als_block, als_dual, als_cost.
 _DUAL_SHARE = 0.8  # of the factors: rows with fewer entries have systems of their entries
@@ -126,6 +127,7 @@ def _plan_search(
         buffers += [
             Buffer("order of the rounded scan", 4 * n, "kept" if again else "search"),
             Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
+            Buffer("queries in int16", workers * block * (2 * 32 * _ceil(d, 32) + 8 * m), "search"),
             Buffer(
                 "queries, rounded", blocks_at_once * block * (4 * steps + 16 * m + 24), "search"
             ),
@@ -203,29 +205,37 @@ def _of_pairs(
 ) -> list[Buffer]:
     """Of PairSearch: every pair of rows is met once."""
     counting = values != "real"
-    word = 8 if not counting else 2 if values == "ones" and rows <= 65536 else 4
+    reach = _range_size(rows, cols, e)
+    ranges = _ceil(rows, reach)
+    word = 8 if not counting else 2 if values == "ones" and reach <= 65536 else 4
     # Parts of the rows count their columns; later, columns tell where their blocks begin.
     parts = _clamp(e // max(cols, 1), 1, workers)
     sum_size = 4 if counting else 8
-    found = _MOST_FOUND + k
+    found = min(_MOST_FOUND, reach)
+    kept = 8 * (k + max(32, k // 2)) + 16  # of a row: its best
     group_rows = 1 << max(rows.bit_length() - _MOST_GROUPS.bit_length() + 1, 0)
-    finds = _FIND_BYTES * (rows // group_rows + 1) * (_MANY_FINDS + group_rows + k)
+    finds = (
+        _FIND_BYTES * (rows // group_rows + 1) * (_MANY_FINDS + group_rows + k + max(32, k // 2))
+    )
     buffers = [
         Buffer("order of the rows, their norms by it", (12 + sum_size) * rows, "search"),
         Buffer("places of the entries in the lists", 4 * e, "search"),
-        Buffer("lists of the columns", word * e + 4 * (cols + 1), "search"),
+        Buffer("lists of the columns", word * e + 4 * max(ranges, 1) * (cols + 1), "search"),
         Buffer("counts of the columns", 4 * max(parts, 2 * counting) * cols, "search"),
-        Buffer("best of every row", rows * (8 * min(k + max(32, k // 2), rows) + 16), "search"),
-        Buffer("sums", workers * (sum_size * rows + rows // _TOUCHED_IDS), "search"),
-        Buffer("rows found", workers * (16 + sum_size) * (found + _SPARE_HITS), "search"),
+        Buffer("best of every row", rows * (kept + 4), "search"),
+        Buffer("sums", workers * (sum_size * reach + reach // _TOUCHED_IDS), "search"),
+        Buffer("rows found", workers * (20 + sum_size) * (found + _SPARE_HITS), "search"),
         Buffer("finds to be shared, thresholds", workers * (finds + 4 * rows), "search"),
     ]
+    longest = _LONGEST_RANGES_RUN if ranges > 1 else _LONGEST_RUN
+    if ranges > 1:
+        buffers.append(Buffer("best of the rows of a run", workers * kept * longest, "search"))
     if not counting:
         return buffers
-    depth = _ceil(rows, _BLOCK_IDS)
+    depth = _ceil(min(rows, reach), _BLOCK_IDS)
     block_bytes = min(_BLOCK_BYTES_PER_ENTRY * e, _BLOCK_IDS * depth * cols)
     run_bytes = min(_RUN_BYTES, _RUN_BYTES_PER_ENTRY * e)
-    run = _clamp(min(rows // 64, run_bytes // (4 * _BLOCK_IDS * max(depth, 1))), 8, _LONGEST_RUN)
+    run = _clamp(min(rows // 64, run_bytes // (4 * _BLOCK_IDS * max(depth, 1))), 8, longest)
     return [
         *buffers,
         Buffer("busy columns as blocks of bytes", block_bytes, "search"),
@@ -233,6 +243,14 @@ def _of_pairs(
         # Of rows of mean length: how long the longest are, no size tells.
         Buffer("columns of a run", workers * 9 * run * _ceil(e, max(rows, 1)), "search"),
     ]
+
+
+def _range_size(rows: int, cols: int, e: int) -> int:
+    """Rows that have lists of their own."""
+    if rows <= _FEW_ROWS:
+        return max(rows, 1)
+    most = max(1, e // (_LEAST_RANGE_ENTRIES * (cols + 1)))
+    return _ceil(_ceil(rows, most), _RANGE_SIZE) * _RANGE_SIZE
 
 
 def _of_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,15 +133,22 @@ _SCALES: dict[str, Callable[[FusedIndex, str, Float32], tuple[Float64, Float64]]
 }
 
 
-def _patterns(index: FusedIndex) -> Iterator[tuple[Flags, NDArray[np.int64] | None]]:
-    """Yield which modalities items have, and the ids of those items; None for all."""
+def _patterns(index: FusedIndex) -> list[tuple[Flags, NDArray[np.int64] | None]]:
+    """Return which modalities items have, and the ids of those items; None for all."""
     if index._present is None or index.n_items == 0:
-        yield np.ones(len(index.modalities), bool), None
-        return
-    patterns, group = np.unique(index._present != 0, axis=0, return_inverse=True)
-    for i, present in enumerate(patterns):
-        ids = np.flatnonzero(group.reshape(-1) == i)
-        yield present, None if len(patterns) == 1 else ids
+        return [(np.ones(len(index.modalities), bool), None)]
+    # Looking at every item would take longer than a search for one query.
+    found: list[tuple[Flags, NDArray[np.int64] | None]] = index._made_once(
+        "patterns", lambda: _found_patterns(np.asarray(index._present, np.bool_))
+    )
+    return found
+
+
+def _found_patterns(here: Flags) -> list[tuple[Flags, NDArray[np.int64] | None]]:
+    patterns, group = np.unique(here, axis=0, return_inverse=True)
+    if len(patterns) == 1:
+        return [(patterns[0], None)]
+    return [(row, np.flatnonzero(group.reshape(-1) == i)) for i, row in enumerate(patterns)]
 
 
 def _factors(weights: Float64, present: Flags, fusion: str, missing: str) -> Float64:

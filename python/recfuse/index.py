@@ -37,6 +37,7 @@ __all__ = ["FusedIndex"]
 Scores = NDArray[np.float32]
 
 _SMALL_BYTES = 256 << 20
+_MOST_K = 2**31 - 1
 
 
 class FusedIndex:
@@ -279,7 +280,7 @@ class FusedIndex:
     ) -> tuple[Any, ...]:
         check_name(fusion, "fusion")
         check_name(missing, "missing")
-        if isinstance(k, (int, np.integer)) and k > np.iinfo(np.int32).max:
+        if isinstance(k, (int, np.integer)) and k > _MOST_K:
             raise ValueError(f"k must be at most 2147483647; got {k}")
         result: tuple[Any, ...] = (handle or self._handle).topk(
             list(queries),

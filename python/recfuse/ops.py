@@ -277,6 +277,8 @@ def cosine_knn(
     indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
     if indptr[-1] <= np.iinfo(np.int32).max:  # or SciPy would widen the ids, too
         indptr = indptr.astype(np.int32)
+    if indptr[-1] == ids.size:  # every row has k neighbours
+        return sp.csr_array((scores.ravel(), ids.ravel(), indptr), shape=(n_rows, n_rows))
     return sp.csr_array((scores[found], ids[found], indptr), shape=(n_rows, n_rows))
 
 

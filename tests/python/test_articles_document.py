@@ -30,7 +30,11 @@ def test_what_a_row_names_is_there(row: str, here: str, tests: str) -> None:
             assert (ROOT / name).exists(), name
         elif re.fullmatch(r"(\w+\.)?[A-Za-z]\w*(\.\w+)?", name) and name not in OF_OTHERS:
             assert locate(f"recfuse.{name}") is not None, name
-    for name in re.findall(r"`([^`]+)`", tests):
-        assert (ROOT / "tests/python" / name).exists(), name
+    files = [ROOT / "tests/python" / name for name in re.findall(r"`([^`]+)`", tests)]
+    for file in files:
+        assert file.exists(), file
+    tested = "".join(file.read_text("utf-8") for file in files)
+    for name in re.findall(r"`((?:\w+\.)*[A-Za-z]\w*)`", here):
+        assert not files or name.split(".")[-1] in tested, f"{name} is in none of its tests"
     if not tests.strip():
         assert row in WITHOUT_TEST

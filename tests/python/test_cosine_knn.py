@@ -159,6 +159,24 @@ def test_few_of_many_rows_are_met(rng, isa, values):
     assert reference.from_csr(got[rows]) == list(fast_reference(matrix, 30, rows))
 
 
+@pytest.mark.parametrize("values", ["ones", "counts", "up to 46,000", "signed reals"])
+def test_ranges_of_many_rows(rng, isa, values):
+    """So many rows that they are met range by range, some of them large, many of them equal."""
+    n_rows, n_columns = 66_000, 1500
+    sizes = np.maximum(2, 300 // (1 + np.arange(n_rows) // 8))
+    rows = np.repeat(rng.permutation(n_rows), sizes)
+    columns = (n_columns * rng.random(len(rows)) ** 1.5).astype(np.int64)
+    pattern = sp.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_rows, n_columns))
+    pattern.data[:] = (VALUES | BYTES)[values](rng, pattern.nnz)
+    matrix = sp.vstack([pattern, pattern[:700]], format="csr").astype(np.float32)
+    _core.set_isa(isa)
+    got = recfuse.cosine_knn(matrix, 40, num_threads=2)
+    largest = np.argsort(-np.diff(matrix.indptr))[:3]
+    chosen = [*largest.tolist(), *range(5, matrix.shape[0], 9001)]
+    assert reference.from_csr(got[chosen]) == list(fast_reference(matrix, 40, chosen))
+    assert_same_bytes(parts(recfuse.cosine_knn(matrix, 40, num_threads=1)), parts(got))
+
+
 @pytest.mark.parametrize("values", ["counts", "reals"])
 def test_more_equal_rows_than_are_candidates(values):
     """All neighbours tie: what is kept before the exact scores must not be cut short."""

@@ -181,3 +181,25 @@ def test_wrong_users(make, likes):
 def test_dense_input_is_refused(make):
     with pytest.raises(TypeError, match="user_items must be a SciPy sparse"):
         make().fit(np.ones((3, 3)))
+
+
+def test_errors_show_the_way_to_those_who_bring_what_they_have() -> None:
+    pd = pytest.importorskip("pandas")
+    likes = sp.csr_array(np.eye(3, dtype=np.float32))
+    model = recfuse.ItemNeighbours(k=2)
+    with pytest.raises(TypeError, match=r"got ndarray \(scipy.sparse.csr_array makes one\)"):
+        model.fit(likes.toarray())
+    with pytest.raises(TypeError, match=r"got DataFrame \(recfuse.Interactions.from_frame"):
+        model.fit(pd.DataFrame({"user": [0], "item": [1]}))
+    model.fit(likes)
+    with pytest.raises(TypeError, match=r"got dtype <U3 \(recfuse.LabelledModel takes other ids"):
+        model.recommend(["ann"])
+    with pytest.raises(TypeError, match=r"got dtype float64$"):
+        model.recommend([0.5])
+
+
+@pytest.mark.parametrize("model", [recfuse.ItemNeighbours(), recfuse.UserNeighbours()])
+def test_a_value_that_is_not_finite_is_named_where_it_stands(model) -> None:
+    likes = sp.csr_array(np.array([[1, 0, 2], [0, 0, np.nan]], np.float32))
+    with pytest.raises(ValueError, match=r"^fit: user_items must be finite; got nan at \[1, 2\]$"):
+        model.fit(likes)

@@ -342,3 +342,25 @@ def test_nothing_to_search(rule):
     ids, scores = index.topk({"a": [[1.0]]}, 2, **rule)
     assert ids.tolist() == [[-1, -1]]
     assert (scores == -np.inf).all()
+
+
+@pytest.mark.parametrize("rule", ["zscore", "minmax"])
+def test_gaps_are_looked_for_once_and_again_after_a_change(rng, rule, monkeypatch):
+    problem = Problem(rng, "cosine")
+    looked = []
+    unique = np.unique
+    monkeypatch.setattr(np, "unique", lambda x, **how: (looked.append(len(x)), unique(x, **how))[1])
+
+    def ask(index):
+        return index.topk(problem.queries, ALL, weights=problem.weights, normalise=rule)
+
+    first = ask(problem.index)
+    assert looked.count(problem.n_items) == 1
+    assert_same_bytes(ask(problem.index), first)
+    assert looked.count(problem.n_items) == 1
+    added = {name: x[:3] for name, x in problem.items.items()}
+    problem.index.add(added, present={"m1": np.zeros(3, bool)})
+    whole = {name: np.concatenate([problem.items[name], added[name]]) for name in problem.items}
+    flags = {name: np.concatenate([has, np.ones(3, bool)]) for name, has in problem.present.items()}
+    flags["m1"] = np.arange(problem.n_items + 3) < problem.n_items
+    assert_same_bytes(ask(problem.index), ask(recfuse.FusedIndex(whole, present=flags)))

@@ -87,6 +87,13 @@ def test_stacks_end_at_what_speaks_for_and_against():
     assert_readable(figure)
 
 
+def test_stacks_without_anything_against_have_one_legend():
+    parts = {"als": 1.0, "text": 0.5}
+    figure = plots.contribution_bars({f"film {n}": Explanation(1.5, parts, {}) for n in range(3)})
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert sorted(labels) == ["als", "score", "text"]
+
+
 @pytest.mark.parametrize("n_rows", [1, 30, 100])
 @pytest.mark.parametrize("least", [-1.0, 0.0])
 def test_heat_maps(n_rows, least):

@@ -124,8 +124,11 @@ def test_two_tasks(recipes, data):
     inputs = hybrid.pairs(data, np.arange(40), np.arange(40)[::-1].copy())
     model = export_onnx(network, {name: x[:2] for name, x in inputs.items()}, outputs=hybrid.HEADS)
     answers = torch_answer(network, inputs)
+    rankers = hybrid.rankers(model, data)
     for head, expected in zip(hybrid.HEADS, answers, strict=True):
         assert_parity(OnnxEncoder(model, output=head), inputs, expected)
+        served = rankers[head].score(np.arange(40), np.arange(40)[::-1].copy())
+        np.testing.assert_allclose(served, expected.numpy()[:, 0], rtol=1e-5, atol=1e-5)
 
 
 def test_area_under_the_curve(recipes, rng):

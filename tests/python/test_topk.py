@@ -100,6 +100,40 @@ def test_two_excluded_items_among_many(screen, num_threads, rng):
     assert_same_bytes(got, reference.topk(queries, items, 30, admitted=~excluded))
 
 
+@pytest.mark.parametrize("n_items", [31, 32, 33, 33_000])
+def test_excluded_at_the_edges_of_panels(screen, num_threads, rng, n_items):
+    """The best of every query, around multiples of 32; 33,000 are more than are marked at once."""
+    queries, items = normal(rng, 17, 5), normal(rng, n_items, 5)
+    edges = np.unique(np.arange(0, n_items + 32, 32)[:, None] + [-1, 0, 1])
+    edges = edges[(edges >= 0) & (edges < n_items)]
+    items[edges] *= 8
+    excluded = np.zeros((17, n_items), bool)
+    excluded[:, edges] = rng.random((17, len(edges))) < 0.7
+    excluded[3], excluded[4] = True, False
+    exclude = sp.csr_array(excluded.astype(np.float32))
+    for allowed in (None, np.arange(0, n_items, 2)):
+        admitted = ~excluded
+        if allowed is not None:
+            admitted[:, 1::2] = False
+        got = recfuse.topk(
+            queries, items, 9, exclude=exclude, allow=allowed, num_threads=num_threads
+        )
+        assert_same_bytes(got, reference.topk(queries, items, 9, admitted=admitted))
+
+
+def test_excluded_out_of_order_and_twice(screen, num_threads, rng):
+    queries, items = normal(rng, 30, 6), normal(rng, 700, 6)
+    columns = rng.integers(0, 700, (30, 90))
+    exclude = sp.csr_array(
+        (np.ones(columns.size, np.float32), columns.ravel(), np.arange(0, columns.size + 1, 90)),
+        shape=(30, 700),
+    )
+    excluded = np.zeros((30, 700), bool)
+    np.put_along_axis(excluded, columns, True, 1)
+    got = recfuse.topk(queries, items, 20, exclude=exclude, num_threads=num_threads)
+    assert_same_bytes(got, reference.topk(queries, items, 20, admitted=~excluded))
+
+
 def test_excluding_everything_leaves_padding(rng):
     exclude = sp.csr_array(np.ones((2, 5), np.float32))
     ids, scores = recfuse.topk(normal(rng, 2, 3), normal(rng, 5, 3), 4, exclude=exclude)

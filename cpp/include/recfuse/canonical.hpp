@@ -33,6 +33,12 @@ RECFUSE_HD static inline double inverse_norm(double squared_norm) {
   return squared_norm == 0.0 ? 0.0 : 1.0 / std::sqrt(squared_norm);
 }
 
+/// <u, v> / (|u| |v| + shrinkage), rounded once; 0 where a norm is 0.
+RECFUSE_HD static inline float cosine(double dot, double squared_norm_u, double squared_norm_v, double shrinkage) {
+  const double norms = std::sqrt(squared_norm_u * squared_norm_v) + shrinkage;
+  return norms == 0 ? 0.0F : static_cast<float>(dot / norms);
+}
+
 /// Unsigned order of the ranking: larger is better, -0 equals +0, NaN is 0 and never ranks.
 RECFUSE_HD static inline std::uint32_t score_bits(float score) {
   if (score != score) return 0;

@@ -1,7 +1,6 @@
 // Similarity of the rows of a sparse matrix, and recommendations from it.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -15,12 +14,6 @@ enum class Norm { kFull, kCorated };
 
 /// By its Python name; std::invalid_argument lists the names that exist.
 Norm norm_named(std::string_view name);
-
-/// <u, v> / (|u| |v| + shrinkage), rounded once; 0 where a norm is 0.
-RECFUSE_HD static inline float cosine(double dot, double squared_norm_u, double squared_norm_v, double shrinkage) {
-  const double norms = std::sqrt(squared_norm_u * squared_norm_v) + shrinkage;
-  return norms == 0 ? 0.0F : static_cast<float>(dot / norms);
-}
 
 struct CosineKnnArgs {
   CsrView matrix;  // with values

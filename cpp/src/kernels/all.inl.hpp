@@ -1,6 +1,7 @@
 // Every kernel, compiled once per instruction set. The including unit defines RECFUSE_ISA_NAME, its namespace.
 // Nothing but the table may leave the unit: a function that the linker shares between units would carry
 // instructions of the widest one to every CPU.
+#include "recfuse/canonical.hpp"
 #include "recfuse/confidence.hpp"
 #include "simd.inl.hpp"
 #include "table.hpp"
@@ -14,6 +15,8 @@ namespace {
 #include "ceilings.inl.hpp"
 #include "earlier_rows.inl.hpp"
 #include "fuse_topk.inl.hpp"
+#include "keys.inl.hpp"
+#include "pair_screen.inl.hpp"
 #include "rescore.inl.hpp"
 #include "rounded_screen.inl.hpp"
 #include "sparse_dot.inl.hpp"
@@ -35,11 +38,12 @@ const KernelTable table{
     .score_rows = score_rows,
     .round_to_int8 = round_row<std::int8_t>,
     .round_to_int16 = round_row<std::int16_t>,
+    .scale_to_int16 = kScaleToInt16,
+    .dots_int16 = kDotsInt16,
     .largest_element = largest_element,
     .item_limit = kItemLimit,
     .screen_int8 = kScreenInt8,
     .screen_int16 = kScreenInt16,
-    .kth_largest = kth_largest,
     .kth_lower_end = kth_lower_end,
     .keep_reaching = keep_reaching,
     .implicit_entries = implicit_entries,
@@ -67,6 +71,9 @@ const KernelTable table{
     .add_earlier_reals = add_earlier_reals,
     .screen_earlier_counts = screen_earlier_counts,
     .screen_earlier_reals = screen_earlier_reals,
+    .share_counts = share_counts,
+    .share_reals = share_reals,
+    .keep_largest = keep_largest,
     .add_blocks = add_blocks,
     .block_slot = block_slot,
     .block_cost = kBlockCost,

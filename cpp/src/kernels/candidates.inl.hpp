@@ -47,10 +47,6 @@ float kth_largest_of(std::int64_t n, std::int64_t k, std::int32_t* keys, ValueAt
   return value;
 }
 
-float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys) {
-  return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i]; });
-}
-
 float kth_lower_end(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys) {
   return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i] - bounds[i]; });
 }

@@ -65,6 +65,12 @@ double largest_element(const float* x, double scale, const double* centre, std::
   return largest;
 }
 
+/// A bit for every item of a panel that the query of this list must not get.
+inline unsigned refused_by(const RoundedPanel& items, std::int32_t list) {
+  if (items.refused == nullptr) return 0;
+  return items.refused[items.refused_at == nullptr ? 0 : items.refused_at[list]];
+}
+
 #if defined(__AVX512VNNI__)
 constexpr int kItemLimit = 127;
 
@@ -88,8 +94,10 @@ inline void append_candidates(const RoundedQueries& queries, const RoundedPanel&
   const __m512i offset = _mm512_set1_epi32(queries.offsets[r]);
   const __m512 slope = _mm512_set1_ps(queries.slopes[r]), intercept = _mm512_set1_ps(queries.intercepts[r]);
   std::int64_t at = begin + lists.counts[list];
-  for (int lane = 0; mask != 0; lane += 16, mask >>= 16) {
-    const auto half = static_cast<__mmask16>(mask);
+  // No branch waits for these bits, which may come from a far cache.
+  unsigned admitted = mask & ~refused_by(items, list);
+  for (int lane = 0; mask != 0; lane += 16, mask >>= 16, admitted >>= 16) {
+    const auto half = static_cast<__mmask16>(admitted);
     const __m512 products = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums + lane), offset));
     const __m512i ids = _mm512_maskz_loadu_epi32(half, items.ids + lane);
     _mm512_storeu_ps(lists.values + at, _mm512_maskz_compress_ps(half, _mm512_fmadd_ps(products, slope, intercept)));
@@ -151,7 +159,7 @@ unsigned screen_rounded_panel(const RoundedQueries& queries, const RoundedPanel&
   for (int r = 0; r < kHeight; ++r) {
     _mm512_store_si512(all[r], sums[r][0]);
     _mm512_store_si512(all[r] + 16, sums[r][1]);
-    masks[r] &= items.refused == nullptr ? inside : inside & ~items.refused[r];
+    masks[r] &= inside;
     grown |= static_cast<unsigned>(masks[r] != 0) << r;
   }
   for (unsigned left = grown; left != 0; left &= left - 1) {
@@ -269,9 +277,9 @@ inline bool append_reaching(const RoundedQueries& queries, const RoundedPanel& i
     below |= static_cast<unsigned>(_mm256_movemask_ps(is_below)) << i;
   }
   unsigned mask = ~below & (~0U >> (kPanelWidth - items.n_items));
-  if (items.refused != nullptr) mask &= ~items.refused[r];
   if (mask == 0) return false;
   const std::int32_t list = lists.rows[r];
+  mask &= ~refused_by(items, list);
   const std::int64_t begin = list * lists.stride;
   std::int64_t at = begin + lists.counts[list];
   for (; mask != 0; mask &= mask - 1, ++at) {

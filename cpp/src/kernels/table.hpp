@@ -35,8 +35,11 @@ struct Segments {
 struct RoundedPanel {
   const std::int32_t* words;  // as [step][item]
   const std::int32_t* ids;
-  int n_items;                   // the rest of the panel is zeros
-  const std::uint32_t* refused;  // or null: a word per query, with a bit for every item that it must not get
+  int n_items;  // the rest of the panel is zeros
+  /// Or null: for the query with list l, refused[refused_at[l]] (refused_at null: 0) has a bit for every item that it
+  /// must not get.
+  const std::uint32_t* refused;
+  const std::int32_t* refused_at;
 };
 
 /// What has passed the screen so far, a list per query. That of query r is list rows[r], which begins as many times
@@ -113,23 +116,32 @@ struct SumBound {
   std::uint32_t least;
 };
 
-constexpr int kDots = 4;  // that canonical_dots computes at once
+constexpr int kDots = 4;        // that canonical_dots and dots_int16 compute at once
+constexpr int kInt16Step = 32;  // elements that dots_int16 multiplies at once
 
-/// How an entry of PackedLists lies in its word: the number of its row in the low bits, then the value, if any.
+/// How an entry of the lists lies in its word: the number of its row in the low bits, then the value, if any.
 enum class EntryKind { kId16, kId32, kId16Value16, kId24Value8, kId32Value32, kId32Real };
 
-/// Per column of a sparse matrix the numbers of its rows, ascending, with their values.
-struct PackedLists {
-  EntryKind kind;
-  const void* entries;
-  const std::uint32_t* begins;  // of the lists, without the entries that are in blocks
-};
-
-/// A row of that matrix, and where its own entries stand in the lists: before them are the rows with smaller numbers.
+/// A row of a sparse matrix, and where its own entries stand in the lists by column.
 struct RowEntries {
   const std::int32_t* columns;
   const float* values;
   const std::uint32_t* places;
+  std::int64_t n;
+};
+
+/// Entries of the list of a column, to be added with a weight: the row's value there.
+struct ListPart {
+  std::uint32_t begin;
+  std::uint32_t end;
+  float value;
+};
+
+/// Parts of the lists, whose words are of one kind.
+struct ListParts {
+  EntryKind kind;
+  const void* words;
+  const ListPart* parts;
   std::int64_t n;
 };
 
@@ -159,13 +171,28 @@ struct PairBound {
 
 constexpr int kSpareHits = 16;  // room behind hits that a screen may write to
 
-/// Where a screen puts the ids that pass, base added, their sums, and nearly their scores.
+/// Where a screen puts the ids that pass, base added, and their sums.
 template <class T>
 struct PairHits {
   std::int32_t* ids;
   T* dots;
-  float* scores;
   std::int64_t base;
+};
+
+/// What makes a sum a cosine: times `unit`, a power of 2, through (norm * the other's + shrinkage).
+struct PairScore {
+  double squared;
+  const double* squares;  // by id
+  double unit;
+  double shrinkage;
+  float threshold;
+};
+
+/// Other rows and the scores with them; kSpareHits more are there to be written to.
+struct ScoredPairs {
+  std::int32_t* ids;
+  float* scores;
+  std::int64_t n;
 };
 
 struct KernelTable {
@@ -201,6 +228,13 @@ struct KernelTable {
   RoundedNorms (*round_to_int16)(const float* x, double scale, const double* centre, double unit, std::int64_t n,
                                  std::int16_t* out);
 
+  /// out[j] = x[j] * scale, rounded in float32 and then to the nearest integer; at most 32,767 either way. Null as
+  /// screen_int8.
+  void (*scale_to_int16)(const float* x, float scale, std::int64_t n, std::int16_t* out);
+  /// kDots products of two rows each, n a multiple of kInt16Step; no partial sum may leave 32 bits. Null as
+  /// screen_int8.
+  void (*dots_int16)(const std::int16_t* const* a, const std::int16_t* const* b, std::int64_t n, std::int32_t* dots);
+
   /// The largest |x[j] * scale - centre[j]|, nearly.
   double (*largest_element)(const float* x, double scale, const double* centre, std::int64_t n);
 
@@ -215,10 +249,7 @@ struct KernelTable {
   unsigned (*screen_int16)(int height, const RoundedQueries& queries, const RoundedPanel& items,
                            const Segments& segments, const CandidateLists& lists);
 
-  /// The k-th largest of n values, none of them a NaN. keys is room for n.
-  float (*kth_largest)(const float* values, std::int64_t n, std::int64_t k, std::int32_t* keys);
-
-  /// As kth_largest() of value - bound.
+  /// The k-th largest value - bound of n, none of them a NaN. keys is room for n.
   float (*kth_lower_end)(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys);
 
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
@@ -290,13 +321,10 @@ struct KernelTable {
   std::int64_t (*screen_reals)(const double* sums, const std::uint32_t* support, const double* norms, std::int64_t n,
                                const SumBound<double>& bound, std::int32_t* hits);
 
-  /// A row times those with smaller numbers: sums[id] += value * value' for every entry of its columns' lists that
-  /// stands before its own, columns ascending; marks what it touches, unless touched is null. In whole units, where
-  /// every sum stays below 2^31, or in float64.
-  void (*add_earlier_counts)(const PackedLists& lists, const RowEntries& row, float scale, std::uint32_t* sums,
-                             std::uint8_t* touched);
-  void (*add_earlier_reals)(const PackedLists& lists, const RowEntries& row, double* sums, std::uint32_t* support,
-                            std::uint8_t* touched);
+  /// A row times others: sums[id] += value * value' for every entry of the parts, in their order; marks what it
+  /// touches, unless touched is null. In whole units, where every sum stays below 2^31, or in float64.
+  void (*add_earlier_counts)(const ListParts& lists, float scale, std::uint32_t* sums, std::uint8_t* touched);
+  void (*add_earlier_reals)(const ListParts& lists, double* sums, std::uint32_t* support, std::uint8_t* touched);
   /// Finds the ids below n whose sum reaches the bound and returns how many; clears everything but the blocks. The
   /// support, or without it the sum, must be at least bound.least; a real sum without support must be above 0.
   std::int64_t (*screen_earlier_counts)(const EarlierCounts& sums, const float* norms, const float* thresholds,
@@ -304,6 +332,15 @@ struct KernelTable {
                                         const PairHits<std::uint32_t>& hits);
   std::int64_t (*screen_earlier_reals)(const EarlierReals& sums, const double* norms, const float* thresholds,
                                        std::int64_t n, const PairBound<double>& bound, const PairHits<double>& hits);
+  /// The cosines of n pairs: those that reach the threshold of the row, and those that reach that of the other row.
+  void (*share_counts)(const PairHits<std::uint32_t>& hits, std::int64_t n, const PairScore& score,
+                       const float* thresholds, ScoredPairs& own, ScoredPairs& others);
+  void (*share_reals)(const PairHits<double>& hits, std::int64_t n, const PairScore& score, const float* thresholds,
+                      ScoredPairs& own, ScoredPairs& others);
+
+  /// Moves the largest of n different keys to the front, at least k of them; returns how many. No key up to *beyond,
+  /// which is left as it is unless n > k, is among the k largest.
+  std::int64_t (*keep_largest)(std::uint64_t* keys, std::int64_t n, std::int64_t k, std::uint64_t* beyond);
 
   /// out[i] = sum_j weights[j] * block which[j] of kBlockIds bytes, none above 127 like the weights; the byte of id i
   /// lies at block_slot(i). block_cost: how many scattered additions take as long.

@@ -46,7 +46,7 @@ std::uint32_t blocks_that_pay(const PairLists& lists, std::uint32_t begin, std::
 
 ByteBlocks::ByteBlocks(const PairLists& lists, std::int64_t n_columns, const kernels::KernelTable& kernels,
                        int num_threads)
-    : firsts_(at(n_columns) + 1), begins_(lists.begins()) {
+    : firsts_(at(n_columns) + 1), begins_(lists.begins(0), lists.begins(0) + n_columns + 1) {
   choose(lists, n_columns, kernels.block_cost, num_threads);
   std::partial_sum(firsts_.begin(), firsts_.end(), firsts_.begin());
   bytes_ = Room<std::uint8_t>(at(firsts_.back()) * kBlockIds);
@@ -59,7 +59,7 @@ ByteBlocks::ByteBlocks(const PairLists& lists, std::int64_t n_columns, const ker
       std::uint8_t* const bytes = bytes_.data() + at(firsts_[at(column)]) * kBlockIds;
       std::fill_n(bytes, limit, std::uint8_t{0});
       std::uint32_t& e = begins_[at(column)];
-      for (; e < lists.begins()[at(column) + 1] && lists.number_at(e) < limit; ++e) {
+      for (; e < lists.begins(0)[column + 1] && lists.number_at(e) < limit; ++e) {
         const std::int32_t number = lists.number_at(e);
         bytes[number - number % kBlockIds + slots[number % kBlockIds]] = static_cast<std::uint8_t>(lists.value_at(e));
       }
@@ -69,7 +69,7 @@ ByteBlocks::ByteBlocks(const PairLists& lists, std::int64_t n_columns, const ker
 
 /// Leaves in firsts_[column + 1] how many blocks a column gets.
 void ByteBlocks::choose(const PairLists& lists, std::int64_t n_columns, int cost, int num_threads) {
-  const std::int64_t n_depths = (lists.n_rows() + kBlockIds - 1) / kBlockIds;
+  const std::int64_t n_depths = (std::min(lists.n_rows(), lists.range_size()) + kBlockIds - 1) / kBlockIds;
   const std::int64_t runs = column_runs(n_columns);
   // visits[d]: how often a block at depth d will be added, by the worker that counted.
   std::vector<std::vector<std::int64_t>> visits(at(plan_workers(runs, num_threads)));
@@ -79,10 +79,13 @@ void ByteBlocks::choose(const PairLists& lists, std::int64_t n_columns, int cost
     std::vector<std::int32_t> counts;
     const std::int64_t last = std::min(n_columns, (run + 1) * kColumnRun);
     for (std::int64_t column = run * kColumnRun; column < last; ++column) {
-      const std::uint32_t begin = lists.begins()[at(column)], end = lists.begins()[at(column) + 1];
+      const std::uint32_t begin = lists.begins(0)[column], end = lists.begins(0)[column + 1];
       const std::uint32_t n = blocks_that_pay(lists, begin, end, cost, counts);
       firsts_[at(column) + 1] = n;
-      std::int64_t later = end - begin;
+      std::int64_t later = 0;
+      for (std::int64_t range = 0; range < lists.n_ranges(); ++range) {
+        later += lists.begins(range)[column + 1] - lists.begins(range)[column];
+      }
       for (std::uint32_t block = 0; block < n; ++block) {
         own[block] += later;
         later -= counts[block];
@@ -95,7 +98,7 @@ void ByteBlocks::choose(const PairLists& lists, std::int64_t n_columns, int cost
     if (static_cast<double>(sum) < kLeastVisits * static_cast<double>(lists.n_rows() - depth_ * kBlockIds)) break;
     ++depth_;
   }
-  depth_ = std::min(depth_, depth_within(kEntryBytes * lists.begins().back() / kBlockIds));
+  depth_ = std::min(depth_, depth_within(kEntryBytes * lists.n_entries() / kBlockIds));
   for (auto& n : firsts_) n = std::min(n, static_cast<std::uint32_t>(depth_));
 }
 

@@ -10,7 +10,8 @@
 namespace recfuse {
 
 /// For busy columns, the first rows as blocks of kBlockIds bytes: adding a block costs as much as adding a few entries
-/// one by one, so a column is kept in blocks as far as it pays. The largest rows come first, so it pays there.
+/// one by one, so a column is kept in blocks as far as it pays. The largest rows come first, so it pays there: within
+/// the first range of the lists.
 class ByteBlocks {
  public:
   ByteBlocks(const PairLists& lists, std::int64_t n_columns, const kernels::KernelTable& kernels, int num_threads);
@@ -23,7 +24,7 @@ class ByteBlocks {
   }
   std::uint32_t first(std::int32_t column) const { return firsts_[static_cast<std::size_t>(column)]; }
   const std::uint8_t* data() const { return bytes_.data(); }
-  /// Where the entries of a column's list begin that are not in blocks.
+  /// Where the entries of a column's list in the first range begin that are not in blocks.
   const std::vector<std::uint32_t>& begins() const { return begins_; }
 
  private:

@@ -13,6 +13,7 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kBatchFloats = 1 << 17;  // of the items that are scored together: half of an L2
+constexpr double kLeastNarrowing = 4;           // of an interval, for a second screen to be worth it
 
 }  // namespace
 
@@ -99,7 +100,11 @@ void Candidates::settle() {
     }
     await_score(q, -std::numeric_limits<float>::infinity());
   }
-  score_pending();
+  // An item's row is rounded for all of its pairs: only several pay for that.
+  const bool many = static_cast<std::int64_t>(pending_.size()) >= queries_.items().n_items();
+  if (!many || !PairScreen::fits(queries_)) return score_pending();
+  narrow_and_score_pending();
+  for (std::int64_t q = first_; q < last_; ++q) drop_hopeless(q);  // what was not scored goes
 }
 
 void Candidates::take(std::int64_t q, ExactTopk& best) const {
@@ -207,29 +212,86 @@ void Candidates::await_score(std::int64_t q, float least) {
   }
 }
 
-/// Batch by batch of the items: their rows are read once, and stay in cache while the queries pass in order.
+std::int64_t Candidates::batch_width() const {
+  return std::max<std::int64_t>(16, kBatchFloats / queries_.items().total_dim());
+}
+
+/// By batches of `width` items: their rows are read once, and stay in cache while the queries pass in order.
+void Candidates::sort_pending(std::int64_t width) {
+  batch_ends_.assign(static_cast<std::size_t>(queries_.items().n_items() / width) + 2, 0);
+  for (const Pending& p : pending_) ++batch_ends_[static_cast<std::size_t>(id(p) / width) + 1];
+  std::partial_sum(batch_ends_.begin(), batch_ends_.end(), batch_ends_.begin());
+  by_item_.resize(pending_.size());
+  for (const Pending& p : pending_) by_item_[batch_ends_[static_cast<std::size_t>(id(p) / width)]++] = p;
+  pending_.clear();
+}
+
 void Candidates::score_pending() {
   if (pending_.empty()) return;
-  const std::int64_t width = std::max<std::int64_t>(16, kBatchFloats / queries_.items().total_dim());
-  std::vector<std::size_t> ends(static_cast<std::size_t>(queries_.items().n_items() / width) + 2);
-  for (const Pending& p : pending_) ++ends[static_cast<std::size_t>(id(p) / width) + 1];
-  std::partial_sum(ends.begin(), ends.end(), ends.begin());
-  by_item_.resize(pending_.size());
-  for (const Pending& p : pending_) by_item_[ends[static_cast<std::size_t>(id(p) / width)]++] = p;
+  sort_pending(batch_width());
+  score(by_item_);
+}
+
+/// Scores only those that a second screen leaves a chance; says so in the intervals of the others.
+void Candidates::narrow_and_score_pending() {
+  const std::int64_t width = batch_width();
+  sort_pending(width);
+  std::vector<Pending>().swap(pending_);  // the screen takes less than that: the peak is no higher
+  PairScreen screen(queries_, first_, last_);
+  std::size_t begin = 0;
+  for (std::size_t b = 0; b + 1 < batch_ends_.size(); ++b) {
+    const std::span<const Pending> batch(by_item_.data() + begin, batch_ends_[b] - begin);
+    begin = batch_ends_[b];
+    if (batch.empty()) continue;
+    screen.choose_items(static_cast<std::int32_t>(static_cast<std::int64_t>(b) * width),
+                        static_cast<std::int32_t>(width));
+    narrow(batch, screen);
+    score(to_score_);
+  }
+}
+
+/// Leaves in to_score_ those that can still rank, and those for which the second screen is hardly finer.
+void Candidates::narrow(std::span<const Pending> batch, PairScreen& screen) {
+  pairs_.clear();
+  pair_bounds_.clear();
+  uncertain_.clear();
+  to_score_.clear();
+  for (const Pending& p : batch) {
+    const std::size_t at = entry(p);
+    const Queries::Pair pair{first_ + p.row, ids_[at]};
+    const bool ranks = values_[at] - bounds_[at] >= threshold(pair.query);
+    const double bound = ranks ? 0 : screen.bound(pair);
+    if (ranks || bound * kLeastNarrowing > bounds_[at]) {
+      to_score_.push_back(p);
+    } else {
+      pairs_.push_back(pair);
+      pair_bounds_.push_back(bound);
+      uncertain_.push_back(p);
+    }
+  }
+  intervals_.resize(pairs_.size());
+  screen.measure(pairs_, pair_bounds_, intervals_);
+  for (std::size_t i = 0; i < pairs_.size(); ++i) {
+    const std::size_t at = entry(uncertain_[i]);
+    values_[at] = intervals_[i].value;
+    bounds_[at] = intervals_[i].bound;
+    if (values_[at] + bounds_[at] >= threshold(pairs_[i].query)) to_score_.push_back(uncertain_[i]);
+  }
+}
+
+void Candidates::score(std::span<const Pending> batch) {
   std::size_t i = 0;
-  for (; i + kernels::kDots <= by_item_.size(); i += kernels::kDots) {
+  for (; i + kernels::kDots <= batch.size(); i += kernels::kDots) {
     std::array<Queries::Pair, kernels::kDots> pairs;
     std::array<float, kernels::kDots> scores;
-    for (std::size_t j = 0; j < pairs.size(); ++j) pairs[j] = {first_ + by_item_[i + j].row, id(by_item_[i + j])};
+    for (std::size_t j = 0; j < pairs.size(); ++j) pairs[j] = {first_ + batch[i + j].row, id(batch[i + j])};
     queries_.score_four(kernels_, pairs.data(), scores.data());
-    for (std::size_t j = 0; j < pairs.size(); ++j) set_score(entry(by_item_[i + j]), scores[j]);
+    for (std::size_t j = 0; j < pairs.size(); ++j) set_score(entry(batch[i + j]), scores[j]);
   }
-  for (; i < by_item_.size(); ++i) {
-    const Pending& p = by_item_[i];
-    set_score(entry(p), queries_.score(kernels_, first_ + p.row, id(p)));
+  for (; i < batch.size(); ++i) {
+    set_score(entry(batch[i]), queries_.score(kernels_, first_ + batch[i].row, id(batch[i])));
   }
-  n_scored_ += static_cast<std::int64_t>(pending_.size());
-  pending_.clear();
+  n_scored_ += static_cast<std::int64_t>(batch.size());
 }
 
 void Candidates::keep_best_exactly(std::int64_t q) {

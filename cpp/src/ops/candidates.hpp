@@ -6,11 +6,13 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "aligned.hpp"
 #include "kernels/table.hpp"
 #include "ops/exact_topk.hpp"
+#include "ops/pair_screen.hpp"
 #include "ops/query_block.hpp"
 
 namespace recfuse {
@@ -106,6 +108,11 @@ class Candidates {
   void drop_hopeless(std::int64_t q);
   void await_score(std::int64_t q, float least);
   void score_pending();
+  void narrow_and_score_pending();
+  std::int64_t batch_width() const;
+  void sort_pending(std::int64_t width);
+  void narrow(std::span<const Pending> batch, PairScreen& screen);
+  void score(std::span<const Pending> batch);
   void keep_best_exactly(std::int64_t q);
   std::size_t entry(const Pending& p) const { return first_entry(first_ + p.row) + static_cast<std::size_t>(p.entry); }
   std::int32_t id(const Pending& p) const { return ids_[entry(p)]; }
@@ -127,7 +134,11 @@ class Candidates {
   std::vector<std::int32_t> admitted_;  // the first so many passed the filters already
   std::vector<float> thresholds_;
   std::vector<std::int32_t> keys_;
-  std::vector<Pending> pending_, by_item_;
+  std::vector<Pending> pending_, by_item_, uncertain_, to_score_;
+  std::vector<std::size_t> batch_ends_;  // in by_item_
+  std::vector<Queries::Pair> pairs_;
+  std::vector<double> pair_bounds_;
+  std::vector<PairScreen::Interval> intervals_;
   std::int64_t n_scored_ = 0;
 };
 

@@ -263,67 +263,43 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item, const Nor
       }
     }
   }
+  first_panels_.push_back(0);
+  for (const Tile& tile : order_.tiles) {
+    first_panels_.push_back(first_panels_.back() + (tile.end - tile.begin + kPanelWidth - 1) / kPanelWidth);
+  }
 }
 
 void RoundedItems::measure_panels() {
   const auto n_modalities = static_cast<std::size_t>(items_.n_modalities());
-  for (const Tile& tile : order_.tiles) {
-    const std::int64_t n_panels = (tile.end - tile.begin + kPanelWidth - 1) / kPanelWidth;
-    first_panels_.push_back(static_cast<std::int64_t>(panel_norms_.size() / n_modalities));
-    panel_norms_.resize(panel_norms_.size() + static_cast<std::size_t>(n_panels) * n_modalities);
+  panel_norms_.resize(static_cast<std::size_t>(n_panels()) * n_modalities);
+  for (std::size_t t = 0; t < order_.tiles.size(); ++t) {
+    const Tile& tile = order_.tiles[t];
     for (std::size_t m = 0; m < n_modalities; ++m) {
       float norm = 0;
       for (std::int64_t i = tile.end - 1; i >= tile.begin; --i) {
         norm = std::max(norm, items_.screen_norm(order_.ids[static_cast<std::size_t>(i)], static_cast<int>(m)));
-        const auto panel = static_cast<std::size_t>(first_panels_.back() + (i - tile.begin) / kPanelWidth);
+        const auto panel = static_cast<std::size_t>(first_panel(t) + (i - tile.begin) / kPanelWidth);
         panel_norms_[panel * n_modalities + m] = norm;
       }
     }
   }
 }
 
-void RoundedItems::find_positions() const {
-  const auto n_tiles = static_cast<std::int32_t>(order_.tiles.size());
-  positions_.assign(static_cast<std::size_t>(items_.n_items()), {0, n_tiles});
-  for (std::int32_t tile = 0; tile < n_tiles; ++tile) {
-    const Tile& t = order_.tiles[static_cast<std::size_t>(tile)];
+void RoundedItems::find_slots() const {
+  slots_.assign(static_cast<std::size_t>(items_.n_items()), static_cast<std::uint32_t>(n_panels() * kPanelWidth));
+  for (std::size_t tile = 0; tile < order_.tiles.size(); ++tile) {
+    const Tile& t = order_.tiles[tile];
+    const auto first = static_cast<std::uint32_t>(first_panel(tile) * kPanelWidth);
     for (std::int64_t at = t.begin; at < t.end; ++at) {
-      positions_[static_cast<std::size_t>(order_.ids[static_cast<std::size_t>(at)])] = {static_cast<std::int32_t>(at),
-                                                                                        tile};
+      const auto id = static_cast<std::size_t>(order_.ids[static_cast<std::size_t>(at)]);
+      slots_[id] = first + static_cast<std::uint32_t>(at - t.begin);
     }
   }
 }
 
-/// Within a tile the order does not matter. Counters in turn: one would wait for itself, since neighbours share tiles.
-void RoundedItems::append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const {
-  constexpr std::size_t kTurns = 4;
-  std::call_once(positions_made_, [&] { find_positions(); });
-  thread_local std::vector<Position> found;
-  thread_local std::vector<std::uint32_t> next;  // (tiles, turns)
-  found.resize(ids.size());
-  next.assign((order_.tiles.size() + 1) * kTurns + 1, 0);
-  const auto counter = [](Position p, std::size_t i) { return static_cast<std::size_t>(p.tile) * kTurns + i % kTurns; };
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    found[i] = positions_[static_cast<std::size_t>(ids[i])];
-    ++next[counter(found[i], i) + 1];
-  }
-  std::partial_sum(next.begin(), next.end(), next.begin());
-  const std::size_t begin = out.size(), n_regular = next[order_.tiles.size() * kTurns];
-  out.resize(begin + ids.size());
-  for (std::size_t i = 0; i < ids.size(); ++i) out[begin + next[counter(found[i], i)]++] = found[i].at;
-  out.resize(begin + n_regular);
-}
-
-std::vector<std::uint32_t> RoundedItems::position_bits(std::span<const std::int32_t> ids) const {
-  std::call_once(positions_made_, [&] { find_positions(); });
-  std::vector<std::uint32_t> bits(order_.ids.size() / 32 + 2, 0);
-  const auto n_tiles = static_cast<std::int32_t>(order_.tiles.size());
-  for (const std::int32_t id : ids) {
-    const Position position = positions_[static_cast<std::size_t>(id)];
-    const std::uint32_t regular = position.tile < n_tiles ? 1 : 0;
-    bits[static_cast<std::size_t>(position.at / 32)] |= regular << (position.at % 32);
-  }
-  return bits;
+const std::vector<std::uint32_t>& RoundedItems::slots() const {
+  std::call_once(slots_made_, [&] { find_slots(); });
+  return slots_;
 }
 
 void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* norms,

@@ -49,10 +49,11 @@ class RoundedItems {
   int limit() const { return limit_; }
   const FusedItems& items() const { return items_; }
   const ScanOrder& order() const { return order_; }
-  /// Appends where these items are in the scan, by rising tile; irregular ones are not.
-  void append_positions(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) const;
-  /// A bit for every position of the scan that has one of these items; one word more than needed.
-  std::vector<std::uint32_t> position_bits(std::span<const std::int32_t> ids) const;
+  /// The panels of all tiles are numbered one behind the other; that of the number of tiles is how many there are.
+  std::int64_t first_panel(std::size_t tile) const { return first_panels_[tile]; }
+  std::int64_t n_panels() const { return first_panels_.back(); }
+  /// Per item, kPanelWidth times its panel plus its place there; behind all panels where it is irregular.
+  const std::vector<std::uint32_t>& slots() const;
   int n_classes() const { return n_classes_; }
   int class_of(std::size_t tile) const { return classes_[tile]; }
 
@@ -97,7 +98,7 @@ class RoundedItems {
   void order_segments();
   void order_items(const std::vector<char>& class_of_item, const NormOrder& by_norm);
   void measure_panels();
-  void find_positions() const;
+  void find_slots() const;
   std::size_t tile_words(std::size_t tile) const;
   void round_tile(std::size_t tile, std::int32_t* words, double* norms, AlignedVector<std::int32_t>& rows) const;
 
@@ -116,13 +117,10 @@ class RoundedItems {
   std::vector<double> units_;               // (classes, modalities)
   std::vector<int> classes_;                // per tile
   std::vector<float> panel_norms_;          // empty where items are ordered by id
-  std::vector<std::int64_t> first_panels_;  // per tile
+  std::vector<std::int64_t> first_panels_;  // per tile, and how many there are
   // Made at first use.
-  mutable std::once_flag positions_made_;
-  struct Position {
-    std::int32_t at, tile;
-  };
-  mutable std::vector<Position> positions_;  // per item; behind the last tile: not in the scan
+  mutable std::once_flag slots_made_;
+  mutable std::vector<std::uint32_t> slots_;
   // Of kept tiles; empty otherwise.
   std::vector<std::size_t> offsets_;
   std::vector<double> norms_;  // (tiles, 2, modalities): kept, lost

@@ -14,7 +14,11 @@ using kernels::kPanelWidth;
 
 constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
-constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
+constexpr std::int64_t kRefusedPanels = 1024;  // whose bits are made together: 4 KB a query
+constexpr std::int64_t kLineWords = 16;        // a panel of queries has a cache line of them
+constexpr std::size_t kPanelsAhead = 4;
+constexpr std::uint32_t kElsewhere = 8;  // words for bits of other panels; a single one would wait for itself
+constexpr double kLargestSum = 0x1p30;   // of integers: thresholds and offsets need room too
 // Relative to |v| |y|. In float32, half an ulp (2^-24) each: the score is rounded once, the screened value five times,
 // the ends of its interval once. The rest is for what float64 rounds here and there.
 constexpr double kRounding = 0x1p-20;
@@ -28,12 +32,6 @@ std::int32_t round_threshold(double x) {
   return down < kLargest ? static_cast<std::int32_t>(down) : kLargest;
 }
 
-/// The 32 bits from bit `begin` on; the word behind the last of them must be there.
-std::uint32_t bits_from(const std::uint32_t* bits, std::int64_t begin) {
-  const std::uint64_t word = bits[begin / 32], next = bits[begin / 32 + 1];
-  return static_cast<std::uint32_t>((next << 32 | word) >> (begin % 32));
-}
-
 }  // namespace
 
 RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters)
@@ -42,7 +40,7 @@ RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, 
       filters_(filters),
       kernels_(kernel_table()),
       screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {
-  if (filters.allowed != nullptr) allowed_positions_ = items.position_bits(filters.allowed_ids);
+  if (filters.allowed != nullptr) mark_disallowed();
 }
 
 int RoundedScreen::max_height() { return kMaxHeight; }
@@ -83,15 +81,6 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
     packed.multipliers[klass].resize(static_cast<std::size_t>(rows) * (n_modalities - 1));
     for (std::int64_t q = first; q < last; ++q) {
       if (queries_.scanned(q)) round_query(q, static_cast<int>(klass), units, packed);
-    }
-  }
-  if (filters_.exclude.given()) {
-    packed.refused.reserve(static_cast<std::size_t>(filters_.exclude.indptr[last] - filters_.exclude.indptr[first]));
-    packed.refused_ends.push_back(0);
-    for (std::int64_t q = first; q < last; ++q) {
-      const auto n_excluded = static_cast<std::size_t>(filters_.exclude.row_size(q));
-      items_.append_positions({filters_.exclude.row_indices(q), n_excluded}, packed.refused);
-      packed.refused_ends.push_back(packed.refused.size());
     }
   }
   if (!items_.centred()) return packed;
@@ -244,36 +233,54 @@ void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::Rounde
   }
 }
 
-/// A bit for every item of a tile that no query may get.
-void RoundedScreen::mark_disallowed(std::size_t tile, Scratch& scratch) const {
-  const Tile& t = order().tiles[tile];
-  scratch.disallowed.clear();
-  for (std::int64_t begin = t.begin; begin < t.end; begin += kPanelWidth) {
-    scratch.disallowed.push_back(~bits_from(allowed_positions_.data(), begin));
+/// A bit for every item that no query may get.
+void RoundedScreen::mark_disallowed() {
+  disallowed_.assign(static_cast<std::size_t>(items_.n_panels()) + 1, ~0U);
+  const auto& slots = items_.slots();
+  for (const std::int32_t id : filters_.allowed_ids) {
+    const std::uint32_t slot = slots[static_cast<std::size_t>(id)];
+    disallowed_[slot / kPanelWidth] &= ~(1U << (slot % kPanelWidth));
   }
 }
 
-/// A bit for every item of a tile that a query of the panel must not get.
-void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height,
-                                 Scratch& scratch) const {
-  const Tile& t = order().tiles[tile];
-  const auto width = static_cast<std::size_t>(height);
-  const auto n_panels = static_cast<std::size_t>((t.end - t.begin + kPanelWidth - 1) / kPanelWidth);
-  scratch.refused.assign(n_panels * width, 0);
-  for (std::size_t i = 0; i < n_panels && filters_.allowed != nullptr; ++i) {
-    std::fill_n(&scratch.refused[i * width], width, scratch.disallowed[i]);
-  }
-  if (packed.refused_ends.empty()) return;
-  const std::size_t at_query = static_cast<std::size_t>(query),
-                    n_queries = std::min(width, scratch.rows.size() - at_query);
-  for (std::size_t r = 0; r < n_queries; ++r) {
-    const auto row = static_cast<std::size_t>(scratch.rows[at_query + r]);
-    const std::int32_t* const end = packed.refused.data() + packed.refused_ends[row + 1];
-    const auto* position = std::lower_bound(packed.refused.data() + packed.refused_ends[row], end, t.begin);
-    for (; position != end && *position < t.end; ++position) {
-      const auto at = static_cast<std::size_t>(*position - t.begin);
-      scratch.refused[at / kPanelWidth * width + r] |= 1U << (at % kPanelWidth);
+/// Bits for all queries of a block, and for as many tiles from this one on as stay in a cache together: what is
+/// excluded is looked up once for them, in whatever order it comes.
+void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, Refused& refused) const {
+  const std::int64_t begin = items_.first_panel(tile), end = items_.first_panel(tile + 1);
+  if (refused.first_query == packed.first && refused.begin <= begin && end <= refused.end) return;
+  refused.first_query = packed.first;
+  refused.begin = begin;
+  refused.end = std::min(items_.n_panels(), begin + std::max(kRefusedPanels, end - begin));
+  const auto n_panels = static_cast<std::uint32_t>(refused.end - begin);
+  const std::int64_t n_queries = packed.last - packed.first;
+  const auto stride = static_cast<std::uint32_t>(n_queries < kMaxHeight ? panel_height(n_queries) : kLineWords);
+  refused.stride = stride;
+  refused.words.resize(
+      static_cast<std::size_t>((n_queries + kMaxHeight - 1) / kMaxHeight * (n_panels + kElsewhere) * stride));
+  refused.at.clear();
+  const std::uint32_t* const slots = items_.slots().data();
+  const auto first_slot = static_cast<std::uint32_t>(begin * kPanelWidth);
+  std::uint32_t* words = refused.words.data();
+  for (std::int64_t first = packed.first; first < packed.last; first += kMaxHeight) {
+    if (filters_.allowed == nullptr) {
+      std::fill_n(words, n_panels * stride, 0);
+    } else {
+      for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
+        std::fill_n(words + panel * stride, stride, disallowed_[static_cast<std::size_t>(begin) + panel]);
+      }
     }
+    const std::int64_t last = std::min(packed.last, first + kMaxHeight);
+    for (std::int64_t q = first; q < last; ++q) {
+      std::uint32_t* const of_query = words + (q - first);
+      refused.at.push_back(static_cast<std::int32_t>(of_query - refused.words.data()));
+      const std::int32_t* const ids = filters_.exclude.row_indices(q);
+      const auto n_excluded = static_cast<std::uint32_t>(filters_.exclude.row_size(q));
+      for (std::uint32_t i = 0; i < n_excluded; ++i) {
+        const std::uint32_t slot = slots[ids[i]] - first_slot, panel = slot / kPanelWidth;
+        of_query[(panel < n_panels ? panel : n_panels + i % kElsewhere) * stride] |= 1U << (slot % kPanelWidth);
+      }
+    }
+    words += (n_panels + kElsewhere) * stride;
   }
 }
 
@@ -284,7 +291,16 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
   choose_queries(tile, packed, scratch, candidates);
   if (scratch.rows.empty()) return;
   prepare_queries(tile, rounded, packed, scratch, candidates);
-  if (filters_.allowed != nullptr) mark_disallowed(tile, scratch);
+  const auto first_panel = static_cast<std::size_t>(items_.first_panel(tile));
+  const std::uint32_t* refused = filters_.allowed == nullptr ? nullptr : &disallowed_[first_panel];
+  const std::int32_t* refused_at = nullptr;
+  std::size_t refused_stride = 1;
+  if (filters_.exclude.given()) {
+    mark_refused(tile, packed, scratch.refused);
+    refused_stride = static_cast<std::size_t>(scratch.refused.stride);
+    refused = &scratch.refused.words[(first_panel - static_cast<std::size_t>(scratch.refused.begin)) * refused_stride];
+    refused_at = scratch.refused.at.data();
+  }
   const QueryWords of_queries = gather(tile, packed, scratch);
   const auto n = static_cast<std::int64_t>(scratch.rows.size()), steps = items_.steps();
   const kernels::Segments segments = items_.segment_steps();
@@ -300,19 +316,16 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
                                           &scratch.intercepts[first],
                                           &scratch.bounds[first]};
     const kernels::CandidateLists lists = candidates.lists(&scratch.rows[first]);
-    if (refuses()) mark_refused(tile, packed, query, height, scratch);
-    const std::uint32_t* refused = refuses() ? scratch.refused.data() : nullptr;
     const std::int64_t end = std::min(t.end, t.begin + scratch.ends[first] * kPanelWidth);
     for (std::int64_t begin = t.begin; begin < end; begin += kPanelWidth) {
       const auto panel = static_cast<std::size_t>((begin - t.begin) / kPanelWidth);
-      if (filters_.allowed != nullptr && scratch.disallowed[panel] == ~0U) {  // lists often name neighbours
-        refused += height;
-        continue;
-      }
+      if (filters_.allowed != nullptr && disallowed_[first_panel + panel] == ~0U)
+        continue;  // lists often name neighbours
       const kernels::RoundedPanel items{rounded.panels + (begin - t.begin) * steps,
                                         &order().ids[static_cast<std::size_t>(begin)],
-                                        static_cast<int>(std::min<std::int64_t>(kPanelWidth, end - begin)), refused};
-      if (refused != nullptr) refused += height;
+                                        static_cast<int>(std::min<std::int64_t>(kPanelWidth, end - begin)),
+                                        refused == nullptr ? nullptr : refused + panel * refused_stride, refused_at};
+      if (refused != nullptr) __builtin_prefetch(refused + (panel + kPanelsAhead) * refused_stride);
       for (unsigned grown = screen_(height, queries, items, segments, lists); grown != 0; grown &= grown - 1) {
         const std::size_t i = first + static_cast<std::size_t>(__builtin_ctz(grown));
         const std::int64_t q = packed.first + scratch.rows[i];

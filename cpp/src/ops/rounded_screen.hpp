@@ -28,8 +28,6 @@ class RoundedScreen {
     std::vector<double> units;                           // (queries, classes): of the sums
     std::vector<std::int32_t> offsets;                   // (queries, classes): what was added to the items' bytes adds
     std::vector<double> lost_norms;                      // (queries, classes, modalities)
-    std::vector<std::int32_t> refused;                   // positions of excluded items, query by query
-    std::vector<std::size_t> refused_ends;               // (queries + 1); empty where nothing is excluded
     std::vector<double> constants;                       // (queries, groups): the product with the centres
     std::vector<double> reaches;                         // (queries, groups, modalities): see reach()
   };
@@ -37,6 +35,15 @@ class RoundedScreen {
   struct Prepared {
     RoundedItems::Scratch room;
     RoundedItems::RoundedTile tile;
+  };
+
+  /// Of the block from `first_query` on, a bit for every item of the panels [begin, end) that a query must not get: by
+  /// panels of the queries, those of the items, and the queries of a panel.
+  struct Refused {
+    std::int64_t first_query = -1, begin = 0, end = 0;
+    std::int64_t stride = 0;  // words from a panel of items to the next
+    AlignedVector<std::uint32_t> words;
+    std::vector<std::int32_t> at;  // where those of a query begin
   };
 
   struct Scratch {
@@ -47,8 +54,7 @@ class RoundedScreen {
     // kernels::RoundedQueries says what these are.
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;
-    std::vector<std::uint32_t> disallowed;  // (panels of the tile)
-    std::vector<std::uint32_t> refused;     // (panels of the tile, queries of a panel)
+    Refused refused;
   };
 
   /// Units of a query, per segment: each is a multiple of the next one.
@@ -97,9 +103,8 @@ class RoundedScreen {
   double bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed) const;
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                          const Candidates& candidates) const;
-  bool refuses() const { return filters_.exclude.given() || filters_.allowed != nullptr; }
-  void mark_disallowed(std::size_t tile, Scratch& scratch) const;
-  void mark_refused(std::size_t tile, const Packed& packed, std::int64_t query, int height, Scratch& scratch) const;
+  void mark_disallowed();
+  void mark_refused(std::size_t tile, const Packed& packed, Refused& refused) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
                        Scratch& scratch, const Candidates& candidates) const;
 
@@ -108,7 +113,7 @@ class RoundedScreen {
   const Filters& filters_;
   const kernels::KernelTable& kernels_;
   decltype(kernels::KernelTable::screen_int8) screen_;
-  std::vector<std::uint32_t> allowed_positions_;  // bits; empty without a list for all queries
+  std::vector<std::uint32_t> disallowed_;  // a bit for every slot of a panel; empty without a list for all queries
 };
 
 }  // namespace recfuse

@@ -106,7 +106,7 @@ class ItemNeighbours(Estimator):
         TypeError, ValueError
             If an argument is wrong.
         """
-        history = as_csr(user_items, "user_items")
+        history = _finite(as_csr(user_items, "user_items"))
         values = weighted(history, self.weighting, k1=self.bm25_k1, b=self.bm25_b)
         self.similarity_ = _similarity(values.T, self)
         self.user_items_ = history
@@ -268,7 +268,7 @@ class UserNeighbours(Estimator):
     @named("fit")
     def fit(self, user_items: Any, *, show_progress: bool = False) -> UserNeighbours:
         """Find the neighbours of every user; parameters as `ItemNeighbours.fit`."""
-        history = as_csr(user_items, "user_items")
+        history = _finite(as_csr(user_items, "user_items"))
         values = weighted(history, self.weighting, k1=self.bm25_k1, b=self.bm25_b)
         self.similarity_ = _similarity(values, self)
         self.user_items_ = history
@@ -326,6 +326,17 @@ class UserNeighbours(Estimator):
         """Return the nearest other users; as `ItemNeighbours.similar_items`."""
         check_fitted(self, "similarity_")
         return _rows_of(self.similarity_, user_ids, "user_ids", k)
+
+
+def _finite(history: sp.csr_array) -> sp.csr_array:
+    """Return the histories; `cosine_knn` would name a wrong value in its own, turned matrix."""
+    if not np.isfinite(history.data).all():
+        at = int(np.flatnonzero(~np.isfinite(history.data))[0])
+        row = int(np.searchsorted(history.indptr, at, side="right")) - 1
+        raise ValueError(
+            f"user_items must be finite; got {history.data[at]} at [{row}, {history.indices[at]}]"
+        )
+    return history
 
 
 def _similarity(rows: Any, model: ItemNeighbours | UserNeighbours) -> sp.csr_array:

@@ -93,7 +93,7 @@ def _draw_modalities(axes: Any, names: Sequence[str], values: Any) -> None:
 
 def _draw_stacks(axes: Any, names: Sequence[str], table: Any) -> None:
     rows = np.arange(len(table))
-    for signed in (np.clip(table, 0, None), np.clip(table, None, 0)):
+    for sign, signed in ((1, np.clip(table, 0, None)), (-1, np.clip(table, None, 0))):
         left = np.zeros(len(table))
         for column, name in enumerate(names):
             axes.barh(
@@ -104,7 +104,7 @@ def _draw_stacks(axes: Any, names: Sequence[str], table: Any) -> None:
                 color=COLOURS[column % len(COLOURS)],
                 edgecolor="white",
                 hatch="//" if column >= len(COLOURS) else None,
-                label=name if (signed >= 0).all() else None,
+                label=name if sign > 0 else None,
                 zorder=2,
             )
             left += signed[:, column]

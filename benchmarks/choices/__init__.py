@@ -1,0 +1,1 @@
+"""What docs/choosing.md measures: data sets, models, fusion rules and searches."""

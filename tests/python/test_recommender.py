@@ -116,6 +116,45 @@ def test_matches_a_dense_oracle(likes, content, weights):
             assert len(others) == 0
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_user_neighbours_match_a_dense_oracle(likes, content, normalise):
+    weights = {"users": 0.7, "text": 0.3, "image": 0.0, "popularity": 0.0}
+    behaviour = {"users": recfuse.UserNeighbours(k=7, normalise=normalise)}
+    model = recfuse.MultimodalRecommender(behaviour, weights=weights).fit(likes, content)
+    history = likes.toarray().astype(np.float64)
+    near = model.models_["users"].similarity_.toarray().astype(np.float64)
+    expected = near @ history
+    if normalise:
+        having = near @ (history > 0)
+        expected = np.divide(expected, having, out=np.zeros_like(expected), where=having > 0)
+    touched = history.any(axis=0)
+    expected = 0.7 * zscore(expected, touched)
+    users = np.arange(1, N_USERS)
+    ids, _, parts = model.recommend(users, k=20, contributions=True)
+    only_touched = touched[ids] & (ids >= 0)
+    at = model.modalities_.index("users")
+    np.testing.assert_allclose(
+        parts[:, :, at][only_touched], expected[users[:, None], ids][only_touched], atol=2e-5
+    )
+    assert only_touched.any()
+
+
+def test_user_neighbours_say_nothing_of_new_users_and_are_saved(likes, content, tmp_path):
+    behaviour = {"users": recfuse.UserNeighbours(k=7)}
+    model = recfuse.MultimodalRecommender(behaviour, weights={"users": 1, "text": 1})
+    model.fit(likes, content)
+    at = model.modalities_.index("users")
+    parts = model.recommend_new_users(likes[[3]], k=5, contributions=True)[2]
+    assert (parts[:, :, at] == 0).all()
+    model.save(tmp_path / "model")
+    users = np.arange(N_USERS)
+    assert_same_bytes(
+        recfuse.load(tmp_path / "model").recommend(users, k=9), model.recommend(users, k=9)
+    )
+    why = model.explain(3, int(model.recommend(3, k=1)[0][0, 0]))
+    assert "users" not in why.past
+
+
 def test_parts_add_up_and_lists_are_ordered(likes, content):
     model = new_model(weights=WEIGHTS).fit(likes, content)
     ids, scores, parts = model.recommend(np.arange(N_USERS), k=30, contributions=True)
@@ -299,9 +338,9 @@ def test_bad_requests_are_named(likes, content):
         ({"k": 2.5}, TypeError, "k must be an integer; got 2.5"),
         ({"behaviour": [recfuse.ItemNeighbours()]}, TypeError, "behaviour must be a mapping"),
         (
-            {"behaviour": {"users": recfuse.UserNeighbours()}},
+            {"behaviour": {"popular": recfuse.Popularity()}},
             TypeError,
-            r"behaviour\['users'\] must have item factors or item neighbours.*got UserNeighbours",
+            r"behaviour\['popular'\] must have item factors or neighbours.*got Popularity",
         ),
     ],
 )

@@ -20,6 +20,7 @@ __all__ = [
     "FactorBlock",
     "NeighbourBlock",
     "PopularityBlock",
+    "UserNeighbourBlock",
 ]
 
 Float32 = NDArray[np.float32]
@@ -171,8 +172,11 @@ class NeighbourBlock:
         self.item_vectors = np.ones((len(touched), 1), np.float32)
         self._model = model
 
+    def _entries(self, users: Users, history: sp.csr_array) -> sp.csr_array:
+        return self._model.score(history)
+
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
-        entries = self._model.score(history)
+        entries = self._entries(users, history)
         n = max(int(self.present.sum()), 1)
         mean = np.asarray(entries.sum(axis=1)).ravel() / n
         variance = np.asarray(entries.multiply(entries).sum(axis=1)).ravel() / n - mean**2
@@ -190,6 +194,23 @@ class NeighbourBlock:
         mean = np.asarray(rows.sum(axis=1)).ravel() / max(int(self.present.sum()), 1)
         near = rows[:, [item]].toarray().ravel()
         return np.asarray(history.data.astype(np.float64) * (near - mean) * scale[0])
+
+
+class UserNeighbourBlock(NeighbourBlock):
+    """Scores from similar users; it says nothing to users who came after the fit."""
+
+    _known = True
+
+    def _entries(self, users: Users, history: sp.csr_array) -> sp.csr_array:
+        return self._model.score_users(users) if self._known else sp.csr_array(history.shape)
+
+    def asked_with(self, vectors: Float32 | None) -> UserNeighbourBlock:
+        other = copy.copy(self)
+        other._known = False
+        return other
+
+    def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
+        return None
 
 
 class PopularityBlock:

@@ -27,6 +27,7 @@ from recfuse.fusion.blocks import (
     FactorBlock,
     NeighbourBlock,
     PopularityBlock,
+    UserNeighbourBlock,
 )
 from recfuse.fusion.catalogue import Catalogue
 from recfuse.fusion.explains import Explains
@@ -63,7 +64,8 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
     ----------
     behaviour : mapping of str to estimator, optional
         Behaviour models by the names of their modalities: ones with factors
-        (`AlternatingLeastSquares`) or with neighbours (`ItemNeighbours`). Both by default, as
+        (`AlternatingLeastSquares`) or with neighbours (`ItemNeighbours`, `UserNeighbours`, which
+        says nothing of new users). By default `AlternatingLeastSquares` and `ItemNeighbours`, as
         "als" and "neighbours". They are fitted in place.
     weights : 'fit' or mapping of str to float, default='fit'
         'fit' chooses them on held-out events.
@@ -270,12 +272,15 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         for name, model in models.items():
             if hasattr(model, "item_factors_"):
                 blocks[name] = FactorBlock(model, counts, content, self.cold_items)
+            elif hasattr(model, "score_users"):
+                blocks[name] = UserNeighbourBlock(model, counts > 0)
             elif hasattr(model, "score"):
                 blocks[name] = NeighbourBlock(model, counts > 0)
             else:
                 raise TypeError(
-                    f"behaviour[{name!r}] must have item factors or item neighbours, like "
-                    f"AlternatingLeastSquares or ItemNeighbours; got {type(model).__name__}"
+                    f"behaviour[{name!r}] must have item factors or neighbours, like "
+                    "AlternatingLeastSquares, ItemNeighbours or UserNeighbours; "
+                    f"got {type(model).__name__}"
                 )
         blocks.update(content)
         if self.popularity:

@@ -321,6 +321,18 @@ class UserNeighbours(Estimator):
             num_threads=self.num_threads,
         )
 
+    @named("score_users")
+    def score_users(self, user_ids: ArrayLike) -> sp.csr_array:
+        """Return the scores of all items that neighbours have, sparse, one row per user."""
+        check_fitted(self, "similarity_")
+        near = self.similarity_[rows_of_users(user_ids, self.user_items_.shape[0])]
+        sums = sp.csr_array(near.astype(np.float64) @ self.user_items_).sorted_indices()
+        if self.normalise:
+            having = self.user_items_.astype(bool).astype(np.float64)
+            weights = sp.csr_array(abs(near.astype(np.float64)) @ having).sorted_indices()
+            sums.data /= weights.data
+        return sums
+
     @named("similar_users")
     def similar_users(self, user_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
         """Return the nearest other users; as `ItemNeighbours.similar_items`."""

@@ -1,9 +1,9 @@
 # RECFUSE_CUDA=AUTO|ON|OFF -> RECFUSE_HAVE_CUDA. The only place that looks for nvcc.
 #
-# One module for every GPU from sm_80 on: machine code for the data centre's, and PTX that a newer driver compiles.
+# One module for every GPU from sm_80 on: machine code for Hopper, and PTX that the driver compiles for others, once.
 set(RECFUSE_CUDA AUTO CACHE STRING "Build the CUDA module: AUTO where nvcc is found, ON or OFF")
 set_property(CACHE RECFUSE_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(RECFUSE_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES")
+set(RECFUSE_CUDA_ARCHITECTURES "90a-real;80-virtual" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; wheels name more")
 
 set(RECFUSE_HAVE_CUDA FALSE)
 if(RECFUSE_CUDA)

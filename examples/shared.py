@@ -22,7 +22,7 @@ BEHAVIOUR, EVERYTHING = "behaviour", "+ all of them"
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is learned from, chosen on and tested on; the test is looked at once."""
+    """What is learned from, chosen on and tested on; a run looks at the test once, at its end."""
 
     train: Interactions
     validation: Interactions

@@ -37,6 +37,7 @@ METRIC = f"ndcg@{K}"
 BOUGHT = 3.0  # strength of a purchase; that of a sample is 1
 FEW = 20  # events of a reader
 RARE = 5  # events of a book
+DAYS = 300  # of the log
 RATE = 22050  # samples a second
 GENRES = {
     "crime": "detective murder alibi inspector corpse clue suspect night witness police",
@@ -130,18 +131,20 @@ def blurb(genre: int, rng: np.random.Generator) -> str:
 
 
 def events_of(truth: Truth, rng: np.random.Generator) -> list[list[Any]]:
-    """Draw what readers looked at and bought: likelier what agrees with their tastes."""
+    """Draw what readers looked at and bought: of what is out, likelier what agrees with them."""
     agree = truth.readers[:, None, :] == truth.books[None, :, :]
-    pull = agree @ np.array([2.0, 1.5, 1.5]) + rng.normal(0, 0.5, len(truth.books))
-    published = 300 * np.sqrt(rng.random(len(truth.books)))  # day: more and more appear
+    pull = np.exp(agree @ np.array([2.0, 1.5, 1.5]) + rng.normal(0, 0.5, len(truth.books)))
+    published = rng.uniform(-DAYS / 4, DAYS, len(truth.books))  # a fifth is there from the start
     rows = []
-    for reader, scores in enumerate(pull):
-        joined = rng.uniform(0, 250)
-        chance = np.exp(scores)
-        n = min(rng.poisson(20) + 5, len(chance))
-        books = rng.choice(len(chance), n, replace=False, p=chance / chance.sum())
-        days = np.maximum(joined, published[books]) + rng.exponential(40, n)
-        for book, day in zip(books.tolist(), days.tolist(), strict=True):
+    for reader, wanted in enumerate(pull):
+        joined = rng.uniform(0, 0.8 * DAYS)
+        days = np.sort(joined + rng.exponential(60, rng.poisson(20) + 5))
+        for day in days[days < DAYS].tolist():
+            chance = wanted * (published <= day)
+            if not chance.any():
+                continue
+            book = int(rng.choice(len(chance), p=chance / chance.sum()))
+            wanted[book] = 0  # nobody reads a book again
             did = "buy" if rng.random() < 0.6 else "sample"
             rows.append([f"reader-{reader}", f"book-{book}", did, int(86_400 * day)])
     return rows
@@ -236,7 +239,7 @@ def described(label: str, traits: np.ndarray) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, Comparison]:
     options = shared.options(__doc__.splitlines()[0]).parse_args(arguments)
-    sizes = (150, 200) if options.small else (400, 600)
+    sizes = (200, 350) if options.small else (400, 600)
     steps = shared.Steps()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -22,7 +22,7 @@ BEHAVIOUR, EVERYTHING = "behaviour", "+ all of them"
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is learned from, chosen on and tested on; the test is looked at once."""
+    """What is learned from, chosen on and tested on; a run looks at the test once, at its end."""
 
     train: Interactions
     validation: Interactions
@@ -158,7 +158,8 @@ def by_group(
     """Compare the models on all people, and where behaviour knows little or nothing.
 
     Items with few events, and those without, are ranked among themselves: among all they would
-    hardly be seen. Of those without, behaviour knows nothing, so it draws lots.
+    hardly be seen. Of those without, behaviour knows nothing, so it draws lots. A group that the
+    test has nothing of is left out, and that is said.
     """
     test = protocol.test
     of_person = np.bincount(test.train.user_index, minlength=test.train.n_users)
@@ -170,13 +171,21 @@ def by_group(
     some = {name: partial(model.recommend, allow=scarce) for name, model in models.items()}
     latest = {name: partial(model.recommend, allow=new) for name, model in models.items()}
     latest[BEHAVIOUR] = at_random(new)
-    return {
-        "all people": compare(models, test, k=k),
-        f"people with less than {few} {event}": compare(models, test, k=k, user_ids=quiet),
-        "new people": compare(newcomers, protocol.newcomers, k=k),
-        f"{item} with less than {rare} {event}": compare(some, only_among(test, scarce), k=k),
-        f"new {item}": compare(latest, only_among(test, new), k=k),
+    groups = {
+        "all people": (models, test, None),
+        f"people with less than {few} {event}": (models, test, quiet),
+        "new people": (newcomers, protocol.newcomers, None),
+        f"{item} with less than {rare} {event}": (some, only_among(test, scarce), None),
+        f"new {item}": (latest, only_among(test, new), None),
     }
+    found = {}
+    for name, (candidates, split, people) in groups.items():
+        asked = split.test.user_index
+        if len(asked if people is None else np.intersect1d(asked, people)) == 0:
+            print(f"   {name}: left out, for the test has nothing of them")
+            continue
+        found[name] = compare(candidates, split, k=k, user_ids=people)
+    return found
 
 
 def _as_newcomers(model: MultimodalRecommender) -> Any:

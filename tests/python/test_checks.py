@@ -53,6 +53,8 @@ def test_this_tree_keeps_its_layers() -> None:
         ("cpp/src/ops/a.cpp", "#pragma omp parallel for", "no OpenMP but `omp simd`"),
         ("cpp/src/elsewhere/a.cpp", "", "belongs to no layer"),
         ("bindings/ops/a.hpp", '#include "validate.hpp"', 'may not include "validate.hpp"'),
+        ("cuda/src/a.cuh", '#include "ops/search.hpp"', "may not include"),
+        ("cuda/src/a.cuh", "#include <cuda_runtime.h>", "only cuda/src/device.cuh and"),
         ("python/recfuse/a.py", "import pandas", "pandas is no run-time dependency"),
         ("python/recfuse/a.py", "from recfuse.models import als", "ground floor may not use"),
         ("python/recfuse/a.py", "from recfuse import _core", "only backend.py loads"),

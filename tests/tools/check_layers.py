@@ -83,11 +83,8 @@ COMPILED = {"recfuse._core", "recfuse._cuda"}
 
 
 def include_violations(root: Path) -> Iterator[str]:
-    """Yield what is wrong with the includes of cpp/, bindings/ and tests/cpp/."""
-    files = [
-        file for folder in ("cpp", "cuda", "bindings") for file in root.glob(f"{folder}/**/*.*")
-    ]
-    for file in sorted(file for file in files if file.suffix in CXX):
+    """Yield what is wrong with the includes of cpp/, cuda/ and bindings/."""
+    for file in sorted(file for pattern in CXX for file in root.glob(pattern)):
         name = file.relative_to(root).as_posix()
         allowed = next((a for pattern, a in INCLUDES if fnmatch(name, pattern)), None)
         if allowed is None:

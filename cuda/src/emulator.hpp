@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "block.cuh"
+#include "recfuse/errors.hpp"
 
 namespace recfuse::cuda {
 
@@ -46,6 +47,9 @@ class Emulator {
 
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
+    // What a device refuses, too.
+    if (shared_bytes > most_shared_bytes_) throw DeviceError("a block wants more shared memory than there is");
+    if (grid_y > 65'535) throw DeviceError("a grid has at most 65,535 blocks in its second dimension");
     const std::size_t bytes = (shared_bytes + kAlignment) / kAlignment * kAlignment;
     const std::unique_ptr<char, void (*)(void*)> shared(static_cast<char*>(std::aligned_alloc(kAlignment, bytes)),
                                                         std::free);

@@ -35,7 +35,7 @@ struct SearchLimits {
   static constexpr std::int64_t kFewQueries = 64;
 };
 
-/// Of the last search, all batches together.
+/// Of one search, all batches together.
 struct SearchCounts {
   std::int64_t candidates = 0;  // scored by float64 after the screen
   std::int64_t unscreened = 0;  // queries for which every item was
@@ -77,7 +77,8 @@ class FusedSearch {
     return plan;
   }
 
-  void topk(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts) const {
+  /// Says how the queries were answered.
+  SearchCounts topk(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts) const {
     validate(args, args_, out, parts);
     const std::int64_t n = args.queries[0].rows, per_query = capacity_for(args.k) * kCandidateBytes;
     const std::int64_t batch =
@@ -87,10 +88,8 @@ class FusedSearch {
     for (std::int64_t first = 0; first < n; first += batch) {
       search(args, first, std::min(n, first + batch), allowed, counts, out, parts);
     }
-    last_search_ = counts;
+    return counts;
   }
-
-  SearchCounts last_search() const { return last_search_; }
 
   void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
                    const MatrixView<double>& parts) const {
@@ -236,7 +235,8 @@ class FusedSearch {
     irregular_ids_ = Array<std::int32_t>(device_, std::span<const std::int32_t>(irregular_));
     n_slabs_ = slabs_for(total_dim);
     screened_ = total_dim <= SearchLimits::kMostDim &&
-                static_cast<std::int64_t>(irregular_.size()) <= SearchLimits::kMostIrregular;
+                static_cast<std::int64_t>(irregular_.size()) <= SearchLimits::kMostIrregular &&
+                PackItems::shared_bytes(n_modalities()) <= device_.most_shared_bytes();
   }
 
   /// Regular items by what modalities they have, so that those of a tile are alike.
@@ -298,7 +298,7 @@ class FusedSearch {
     Array<float> scores(device_, ids.size());
     const Lists lists{args.k, ids.data(), scores.data()};
     std::vector<std::int32_t> left;  // for which every item is scored
-    if (screened_ && is_linear(args.fusion) && args.k <= SearchLimits::kMostK) {
+    if (screens(args)) {
       left = screen_in_passes(batch, filters, lists, admitted_share(args), counts);
     } else {
       prepare(batch, nullptr, 1);
@@ -313,6 +313,15 @@ class FusedSearch {
     Array<double> terms(device_, ids.size() * shapes_.size());
     score(batch, nullptr, args.k, ids.data(), static_cast<std::int64_t>(ids.size()), nullptr, terms.data());
     terms.read(std::span(parts.row(first), terms.size()));
+  }
+
+  /// Whether the candidates of a query fit into the shared memory of a block, and their scores are sums.
+  bool screens(const FuseTopkArgs& args) const {
+    const auto capacity = static_cast<int>(capacity_for(args.k)), n_irregular = static_cast<int>(irregular_.size());
+    const std::size_t needed =
+        std::max(RaiseThresholds::shared_bytes(capacity), RankCandidates::shared_bytes(capacity, n_irregular));
+    return screened_ && is_linear(args.fusion) && args.k <= SearchLimits::kMostK &&
+           needed <= device_.most_shared_bytes();
   }
 
   double admitted_share(const FuseTopkArgs& args) const {
@@ -407,8 +416,9 @@ class FusedSearch {
       const Array<std::int32_t> rows(device_, std::span(left).subspan(begin, n));
       Array<std::uint64_t> keys(device_, n * static_cast<std::size_t>(size));
       const auto n_rows = static_cast<std::int64_t>(n);
-      device_.launch(ScoreAll{items(), batch.view(), filters, rows.data(), size, keys.data()}, n_rows,
-                     blocks_for(size, ScoreAll::kThreads), 0);
+      const std::int64_t n_blocks = std::min(blocks_for(size, ScoreAll::kThreads), kMostBlocksY);
+      device_.launch(ScoreAll{items(), batch.view(), filters, rows.data(), size, n_blocks, keys.data()}, n_rows,
+                     n_blocks, 0);
       device_.launch(RankAll{rows.data(), size, keys.data(), lists}, n_rows, 1, 0);
     }
   }
@@ -422,6 +432,7 @@ class FusedSearch {
 
   static std::int64_t blocks_for(std::int64_t n, std::int64_t per_block) { return (n + per_block - 1) / per_block; }
 
+  static constexpr std::int64_t kMostBlocksY = 65'535;
   static constexpr std::int64_t kWaves = 4;  // of blocks: the last one is a quarter of the time, at most
 
   Device& device_;
@@ -440,7 +451,6 @@ class FusedSearch {
   std::int64_t n_tiles_ = 0;
   int n_slabs_ = 0;
   bool screened_ = false;
-  mutable SearchCounts last_search_;
 };
 
 }  // namespace recfuse::cuda

@@ -103,6 +103,7 @@ struct ScoreAll {
   Filters filters;
   const std::int32_t* rows;  // which queries
   std::int64_t size;         // a power of two, at least the number of items
+  std::int64_t n_blocks;     // that share the items of a query: a grid has at most 65,535 of them
   std::uint64_t* keys;       // (n_rows, size)
 
   template <class Block>
@@ -110,11 +111,11 @@ struct ScoreAll {
     const std::int64_t q = rows[block.x()];
     std::uint64_t* const to = keys + block.x() * size;
     block.each_thread([&](int thread) {
-      const std::int64_t at = std::int64_t{block.y()} * kThreads + thread;
-      if (at >= size) return;
-      const auto id = static_cast<std::int32_t>(at);
-      const bool ranked = at < items.n && filters.admit(q, id);
-      to[at] = ranked ? ranking_key(score(items, queries, q, id, nullptr), id) : 0;
+      for (std::int64_t at = std::int64_t{block.y()} * kThreads + thread; at < size; at += n_blocks * kThreads) {
+        const auto id = static_cast<std::int32_t>(at);
+        const bool ranked = at < items.n && filters.admit(q, id);
+        to[at] = ranked ? ranking_key(score(items, queries, q, id, nullptr), id) : 0;
+      }
     });
   }
 };

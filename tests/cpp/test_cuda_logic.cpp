@@ -237,7 +237,13 @@ TEST(searches_answer_as_the_cpu_does_whatever_their_shape) {
 }
 
 TEST(a_device_with_little_shared_memory_answers_as_the_cpu_does) {
-  CHECK(gaussian_search(1000, 200, 70, 10).agree({}, 99 << 10));
+  for (const std::int64_t k : {10, 1000}) {
+    Search search = gaussian_search(1200, 70, 70, k);
+    CHECK(search.agree({}, 99 << 10));
+    search.items[0] = kInfinity;  // one more than 8,192 candidates: their keys no longer fit
+    CHECK(search.agree({}, 99 << 10));
+  }
+  CHECK(gaussian_search(300, 5, 3, 10).agree({}, 1 << 10));
 }
 
 TEST(searches_that_run_out_of_room_answer_as_the_cpu_does) {
@@ -286,8 +292,13 @@ TEST(few_candidates_are_left_where_scores_lie_apart) {
   const std::vector<MatrixView<const float>> x{{search.items.data(), search.n_items, search.dim}};
   Emulator device;
   const cuda::FusedSearch<Emulator> index(device, {.items = x, .metric = recfuse::Metric::kDot});
-  search.ask(index);
-  CHECK(index.last_search().unscreened == 0);
-  CHECK(index.last_search().candidates < 20 * 14);
-  CHECK(index.last_search().candidates >= 20 * 10);
+  std::vector<std::int32_t> ids(200);
+  std::vector<float> scores(200);
+  const std::vector<MatrixView<const float>> q{{search.queries.data(), search.n_queries, search.dim}};
+  const double weight = 1;
+  const cuda::SearchCounts counts = index.topk({.queries = q, .weights = {&weight, 1, 1}, .k = search.k},
+                                               {{ids.data(), 20, 10}, {scores.data(), 20, 10}}, {});
+  CHECK(counts.unscreened == 0);
+  CHECK(counts.candidates < 20 * 14);
+  CHECK(counts.candidates >= 20 * 10);
 }

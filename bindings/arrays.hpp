@@ -70,12 +70,12 @@ inline CsrView view(const std::optional<CsrParts>& csr) { return csr ? view(*csr
 
 /// Whether SciPy's parts, as they are, can be a view. False is no error yet: Python finds out why, and may mend it.
 inline bool is_canonical_csr(const py::array& indptr, const py::array& indices,
-                             std::pair<std::int64_t, std::int64_t> shape) {
+                             std::pair<std::int64_t, std::int64_t> shape, int num_threads) {
   const auto check = [&]<class Index>(Index) {
     if (!py::isinstance<Array<Index>>(indptr) || !py::isinstance<Array<Index>>(indices)) return false;
     const auto row_starts = py::reinterpret_borrow<Array<Index>>(indptr);
     const auto columns = py::reinterpret_borrow<Array<Index>>(indices);
-    return recfuse::is_canonical_csr(span_of(row_starts), span_of(columns), shape.first, shape.second);
+    return recfuse::is_canonical_csr(span_of(row_starts), span_of(columns), shape.first, shape.second, num_threads);
   };
   return check(std::int32_t{}) || check(std::int64_t{});
 }

@@ -9,7 +9,7 @@ PYBIND11_MODULE(_core, m) {
   recfuse::bindings::bind_all<recfuse::bindings::Cpu>(m);
   recfuse::bindings::bind_ceilings(m);
   m.def("is_canonical_csr", &recfuse::bindings::is_canonical_csr, py::arg("indptr"), py::arg("indices"),
-        py::arg("shape"));
+        py::arg("shape"), py::arg("num_threads") = 1);
   m.def("active_isa", &recfuse::active_isa);
   m.def("available_isas", &recfuse::available_isas);
   m.def("set_isa", &recfuse::set_isa, py::arg("name"));

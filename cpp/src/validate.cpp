@@ -1,10 +1,15 @@
 #include "validate.hpp"
 
+#include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+
+#include "parallel_for.hpp"
 
 namespace recfuse {
 namespace {
@@ -14,6 +19,19 @@ template <class Error = std::invalid_argument, class... Parts>
   std::ostringstream message;
   (message << ... << parts);
   throw Error(message.str());
+}
+
+/// Whether all of these many rows, with so many entries together, are as they should be: `valid` takes some of them.
+template <class Valid>
+bool all_valid(std::int64_t n_rows, std::int64_t n_entries, int num_threads, Valid valid) {
+  constexpr std::int64_t kEntriesPerChunk = 1 << 18;  // waking a thread for fewer takes longer than it saves
+  const std::int64_t n_chunks =
+      std::clamp<std::int64_t>(n_entries / kEntriesPerChunk, 1, std::max<std::int64_t>(n_rows, 1));
+  std::atomic<bool> all = true;
+  parallel_for(n_chunks, num_threads, [&](std::int64_t chunk, int) {
+    if (!valid(chunk * n_rows / n_chunks, (chunk + 1) * n_rows / n_chunks)) all = false;
+  });
+  return all;
 }
 
 std::string shape(std::int64_t rows, std::int64_t cols) {
@@ -40,13 +58,13 @@ E enum_named(std::string_view name, const char* op, const char* argument,
 }
 
 void validate_filter(const CsrView& csr, const std::string& op, const char* argument, std::int64_t n_queries,
-                     std::int64_t n_items) {
+                     std::int64_t n_items, int num_threads) {
   if (!csr.given()) return;
   if (csr.rows != n_queries || csr.cols != n_items) {
     fail(op, ": ", argument, " must have shape ", shape(n_queries, n_items), " (queries, items); got ",
          shape(csr.rows, csr.cols));
   }
-  validate_csr(csr, op, argument);
+  validate_csr(csr, op, argument, num_threads);
 }
 
 void validate_weights(const MatrixView<const double>& weights, std::int64_t n_queries, const FusedItemsArgs& items) {
@@ -88,7 +106,16 @@ void validate_queries(const FuseTopkArgs& args, const FusedItemsArgs& items) {
   validate_weights(args.weights, n_queries, items);
 }
 
-void validate_finite_values(const CsrView& csr, const char* op, const char* argument) {
+void validate_finite_values(const CsrView& csr, const char* op, const char* argument, int num_threads) {
+  const bool finite = all_valid(csr.rows, csr.nnz(), num_threads, [&](std::int64_t first, std::int64_t last) {
+    constexpr std::uint32_t kExponent = 0x7F800000;  // infinity and NaN have all of its bits
+    int infinite = 0;
+    for (std::int64_t j = csr.indptr[first]; j < csr.indptr[last]; ++j) {
+      infinite |= (std::bit_cast<std::uint32_t>(csr.values[j]) & kExponent) == kExponent ? 1 : 0;
+    }
+    return infinite == 0;
+  });
+  if (finite) return;
   for (std::int64_t row = 0; row < csr.rows; ++row) {
     for (std::int64_t j = csr.indptr[row]; j < csr.indptr[row + 1]; ++j) {
       if (std::isfinite(csr.values[j])) continue;
@@ -116,13 +143,14 @@ void validate(const AlsParams& params) {
 }
 
 /// A matrix with values whose rows can be ids.
-void validate_sparse_values(const CsrView& csr, const char* op, const char* argument, Order order = Order::kAscending) {
+void validate_sparse_values(const CsrView& csr, const char* op, const char* argument, int num_threads,
+                            Order order = Order::kAscending) {
   if (csr.rows > std::numeric_limits<std::int32_t>::max()) {
     fail(op, ": ", argument, " must have at most 2147483647 rows; got ", csr.rows);
   }
   if (csr.values == nullptr) fail(op, ": ", argument, " must have values; got a pattern");
-  validate_csr(csr, op, argument, order);
-  validate_finite_values(csr, op, argument);
+  validate_csr(csr, op, argument, num_threads, order);
+  validate_finite_values(csr, op, argument, num_threads);
 }
 
 void validate_allow_ids(std::span<const std::int32_t> ids, std::int64_t n_items, const std::string& op) {
@@ -225,17 +253,40 @@ void validate_num_threads(int num_threads, const std::string& op) {
 }
 
 /// What validate_csr() demands, in loops without branches.
-bool rows_are_valid(const CsrView& csr, Order order) {
-  for (std::int64_t row = 0; row < csr.rows; ++row) {
-    if (csr.row_size(row) < 0) return false;
-    const std::span columns(csr.row_indices(row), static_cast<std::size_t>(csr.row_size(row)));
-    if (order == Order::kAscending ? !ascends_within(columns, csr.cols) : !lies_within(columns, csr.cols)) return false;
-  }
-  return true;
+bool rows_are_valid(const CsrView& csr, Order order, int num_threads) {
+  return all_valid(csr.rows, csr.nnz(), num_threads, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row) {
+      if (csr.row_size(row) < 0) return false;
+      const std::span columns(csr.row_indices(row), static_cast<std::size_t>(csr.row_size(row)));
+      if (order == Order::kAscending ? !ascends_within(columns, csr.cols) : !lies_within(columns, csr.cols))
+        return false;
+    }
+    return true;
+  });
 }
 
-void validate_csr(const CsrView& csr, const std::string& op, const char* argument, Order order) {
-  if (rows_are_valid(csr, order)) return;  // what is wrong takes longer to say than that nothing is
+template <class Index>
+bool is_canonical_csr(std::span<const Index> indptr, std::span<const Index> indices, std::int64_t rows,
+                      std::int64_t cols, int num_threads) {
+  if (static_cast<std::int64_t>(indptr.size()) != rows + 1 || indptr.front() != 0) return false;
+  const auto n_entries = static_cast<std::int64_t>(indices.size());
+  return all_valid(rows, n_entries, num_threads, [&](std::int64_t first, std::int64_t last) {
+    for (auto row = static_cast<std::size_t>(first); row < static_cast<std::size_t>(last); ++row) {
+      const std::int64_t begin = indptr[row], end = indptr[row + 1];
+      if (begin < 0 || end < begin || end > n_entries) return false;
+      const auto columns = indices.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+      if (!ascends_within(columns, cols)) return false;
+    }
+    return true;
+  });
+}
+template bool is_canonical_csr(std::span<const std::int32_t>, std::span<const std::int32_t>, std::int64_t, std::int64_t,
+                               int);
+template bool is_canonical_csr(std::span<const std::int64_t>, std::span<const std::int64_t>, std::int64_t, std::int64_t,
+                               int);
+
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument, int num_threads, Order order) {
+  if (rows_are_valid(csr, order, num_threads)) return;  // what is wrong takes longer to say than that nothing is
   for (std::int64_t row = 0; row < csr.rows; ++row) {
     const std::int64_t begin = csr.indptr[row], end = csr.indptr[row + 1];
     if (end < begin) fail(op, ": ", argument, ".indptr must not decrease; got ", end, " after ", begin);
@@ -280,8 +331,8 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
   const auto n_modalities = static_cast<std::int64_t>(items.items.size());
   const std::int64_t n_queries = args.queries[0].rows, n_items = items.items[0].rows;
   if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
-  validate_filter(args.exclude, items.op, "exclude", n_queries, n_items);
-  validate_filter(args.allow, items.op, "allow", n_queries, n_items);
+  validate_filter(args.exclude, items.op, "exclude", n_queries, n_items, args.num_threads);
+  validate_filter(args.allow, items.op, "allow", n_queries, n_items, args.num_threads);
   validate_allow_ids(args.allow_ids, n_items, items.op);
   validate_out(out, n_queries, args.k, items.op);
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
@@ -292,13 +343,13 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
 
 void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs) {
   validate_queries(args, items);
-  validate_filter(pairs, items.op, "pairs", args.queries[0].rows, items.items[0].rows);
+  validate_filter(pairs, items.op, "pairs", args.queries[0].rows, items.items[0].rows, args.num_threads);
 }
 
 void validate(const CsrView& user_items, const AlsParams& params, int num_threads) {
   validate(params);
   validate_num_threads(num_threads, "als");
-  validate_sparse_values(user_items, "als", "user_items");
+  validate_sparse_values(user_items, "als", "user_items", num_threads);
 }
 
 void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
@@ -318,7 +369,7 @@ void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factor
   if (user_items.cols != n_items) {
     fail("als: user_items must have ", n_items, " columns like the fitted one; got ", user_items.cols);
   }
-  validate_sparse_values(user_items, "als", "user_items");
+  validate_sparse_values(user_items, "als", "user_items", num_threads);
   if (factors.rows != user_items.rows || factors.cols != params.factors) {
     fail("als: factors must have shape ", shape(user_items.rows, params.factors), "; got ",
          shape(factors.rows, factors.cols));
@@ -342,7 +393,7 @@ void validate(const CosineKnnArgs& args, const TopkOut& out) {
   if (args.min_support < 1) fail(op, ": min_support must be at least 1; got ", args.min_support);
   validate_at_least_zero(args.shrinkage, op, "shrinkage");
   validate_num_threads(args.num_threads, op);
-  validate_sparse_values(args.matrix, op, "matrix");
+  validate_sparse_values(args.matrix, op, "matrix", args.num_threads);
   validate_out(out, args.matrix.rows, args.k, op);
 }
 
@@ -353,10 +404,11 @@ void validate(const NeighbourTopkArgs& args, const TopkOut& out) {
   if (args.queries.cols != args.neighbours.rows) {
     fail(op, ": user_items must have ", args.neighbours.rows, " columns; got ", args.queries.cols);
   }
-  validate_sparse_values(args.queries, op, "user_items");
-  validate_sparse_values(args.neighbours, op, "neighbours", Order::kAny);  // best first, as cosine_knn has them
-  validate_filter(args.exclude, op, "exclude", args.queries.rows, args.neighbours.cols);
-  validate_filter(args.allow, op, "allow", args.queries.rows, args.neighbours.cols);
+  validate_sparse_values(args.queries, op, "user_items", args.num_threads);
+  validate_sparse_values(args.neighbours, op, "neighbours", args.num_threads,
+                         Order::kAny);  // best first, as cosine_knn has them
+  validate_filter(args.exclude, op, "exclude", args.queries.rows, args.neighbours.cols, args.num_threads);
+  validate_filter(args.allow, op, "allow", args.queries.rows, args.neighbours.cols, args.num_threads);
   validate_allow_ids(args.allow_ids, args.neighbours.cols, op);
   validate_out(out, args.queries.rows, args.k, op);
 }

@@ -25,7 +25,8 @@ void validate(const NeighbourTopkArgs& args, const TopkOut& out);
 enum class Order { kAscending, kAny };
 
 /// Indptr must not decrease; indices must lie in [0, cols) and, unless any order will do, ascend within a row.
-void validate_csr(const CsrView& csr, const std::string& op, const char* argument, Order order = Order::kAscending);
+void validate_csr(const CsrView& csr, const std::string& op, const char* argument, int num_threads,
+                  Order order = Order::kAscending);
 void validate_num_threads(int num_threads, const std::string& op);
 
 }  // namespace recfuse

@@ -130,7 +130,7 @@ def _way_to_csr(x: Any) -> str:
     return " (scipy.sparse.csr_array makes one)" if isinstance(x, (np.ndarray, list)) else ""
 
 
-def as_csr(x: Any, name: str) -> sp.csr_array:
+def as_csr(x: Any, name: str, num_threads: int = 1) -> sp.csr_array:
     """Return a sparse matrix as a canonical float32 csr_array: sorted rows, duplicates summed.
 
     Interactions become their matrix. Stored zeros stay: an exclusion list counts entries, not
@@ -146,7 +146,7 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
-    csr = x if _is_canonical(x) else _made_canonical(x, name)
+    csr = x if _is_canonical(x, num_threads) else _made_canonical(x, name)
     if not isinstance(csr, sp.csr_array):
         csr = sp.csr_array(csr)
     values = _as_float32(csr.data, name)
@@ -155,11 +155,13 @@ def as_csr(x: Any, name: str) -> sp.csr_array:
     return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
 
 
-def _is_canonical(x: Any) -> bool:
+def _is_canonical(x: Any, num_threads: int) -> bool:
     """Whether `x` is CSR that needs neither a change nor an error, told in one pass."""
     if x.format != "csr" or len(x.indices) != len(x.data):
         return False
-    return bool(resolve_backend("cpu").ops.is_canonical_csr(x.indptr, x.indices, x.shape))
+    return bool(
+        resolve_backend("cpu").ops.is_canonical_csr(x.indptr, x.indices, x.shape, num_threads)
+    )
 
 
 def _made_canonical(x: Any, name: str) -> sp.csr_array:
@@ -299,7 +301,7 @@ def csr_parts(csr: sp.csr_array) -> CsrParts:
     )
 
 
-def as_filters(exclude: Any, allow: Any) -> dict[str, Any]:
+def as_filters(exclude: Any, allow: Any, num_threads: int = 1) -> dict[str, Any]:
     """Return the three filters of a search as the compiled modules take them.
 
     A matrix may come in parts, where a model has checked it already.
@@ -308,16 +310,16 @@ def as_filters(exclude: Any, allow: Any) -> dict[str, Any]:
     if allow is not None and not is_sparse(allow):
         allow_ids, allow = _as_id32(allow, "allow"), None
     return {
-        "exclude": _filter_parts(exclude, "exclude"),
-        "allow": _filter_parts(allow, "allow"),
+        "exclude": _filter_parts(exclude, "exclude", num_threads),
+        "allow": _filter_parts(allow, "allow", num_threads),
         "allow_ids": allow_ids,
     }
 
 
-def _filter_parts(x: Any, name: str) -> CsrParts | None:
+def _filter_parts(x: Any, name: str, num_threads: int) -> CsrParts | None:
     if x is None or isinstance(x, CsrParts):
         return x
-    return csr_parts(as_csr(x, name))
+    return csr_parts(as_csr(x, name, num_threads))
 
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:

@@ -282,15 +282,16 @@ class FusedIndex:
         check_name(missing, "missing")
         if isinstance(k, (int, np.integer)) and k > _MOST_K:
             raise ValueError(f"k must be at most 2147483647; got {k}")
+        num_threads = as_num_threads(self._num_threads)
         result: tuple[Any, ...] = (handle or self._handle).topk(
             list(queries),
             weights,
             as_int(k, "k"),
             fusion=fusion,
             missing=missing,
-            **as_filters(exclude, allow),
+            **as_filters(exclude, allow, num_threads),
             contributions=contributions,
-            num_threads=as_num_threads(self._num_threads),
+            num_threads=num_threads,
         )
         return result
 

@@ -26,7 +26,7 @@ INCLUDES = [
     ("cpp/src/isa/dispatch.*", ["isa/dispatch.hpp", "kernels/table.hpp", "recfuse/isa.hpp"]),
     ("cpp/src/isa/*", ["kernels/all.inl.hpp"]),
     ("cpp/src/parallel_for.*", ["parallel_for.hpp", "recfuse/parallel.hpp"]),
-    ("cpp/src/validate.*", ["validate.hpp", "recfuse/*"]),
+    ("cpp/src/validate.*", ["validate.hpp", "parallel_for.hpp", "recfuse/*"]),
     (
         "cpp/src/ops/*",
         [

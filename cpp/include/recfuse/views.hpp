@@ -58,17 +58,10 @@ bool ascends_within(std::span<const Index> columns, std::int64_t n_columns) {
 
 /// Whether these parts make a CsrView: row starts from 0 that never decrease and end within the indices, and in every
 /// row columns that ascend within [0, cols). Reads nothing outside of the spans, whatever they hold.
+/// For int32 and int64.
 template <class Index>
 bool is_canonical_csr(std::span<const Index> indptr, std::span<const Index> indices, std::int64_t rows,
-                      std::int64_t cols) {
-  if (static_cast<std::int64_t>(indptr.size()) != rows + 1 || indptr.front() != 0) return false;
-  for (std::size_t row = 0; row + 1 < indptr.size(); ++row) {
-    const auto begin = static_cast<std::size_t>(indptr[row]), end = static_cast<std::size_t>(indptr[row + 1]);
-    if (indptr[row + 1] < indptr[row] || end > indices.size()) return false;
-    if (!ascends_within(indices.subspan(begin, end - begin), cols)) return false;
-  }
-  return true;
-}
+                      std::int64_t cols, int num_threads);
 
 /// Results of a top-k: row i belongs to query i, best first, short rows padded with -1 and -inf.
 struct TopkOut {

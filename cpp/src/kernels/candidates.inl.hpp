@@ -77,3 +77,24 @@ std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bo
 #endif
   return kept;
 }
+
+std::int64_t places_between(const std::uint32_t* slots, std::int64_t n, std::uint32_t begin, std::uint32_t length,
+                            std::uint32_t* out) {
+  std::int64_t found = 0;
+#if defined(__AVX512F__)
+  const __m512i first = _mm512_set1_epi32(static_cast<int>(begin)), end = _mm512_set1_epi32(static_cast<int>(length));
+  for (std::int64_t i = 0; i < n; i += 16) {
+    const auto inside = static_cast<__mmask16>(n - i >= 16 ? 0xffff : (1 << (n - i)) - 1);
+    const __m512i place = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(inside, slots + i), first);
+    const __mmask16 between = _mm512_mask_cmplt_epu32_mask(inside, place, end);
+    _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(between, place));
+    found += __builtin_popcount(between);
+  }
+#else
+  for (std::int64_t i = 0; i < n; ++i) {
+    out[found] = slots[i] - begin;
+    found += out[found] < length ? 1 : 0;  // not a branch: others lie between them as they like
+  }
+#endif
+  return found;
+}

@@ -65,10 +65,9 @@ double largest_element(const float* x, double scale, const double* centre, std::
   return largest;
 }
 
-/// A bit for every item of a panel that the query of this list must not get.
-inline unsigned refused_by(const RoundedPanel& items, std::int32_t list) {
-  if (items.refused == nullptr) return 0;
-  return items.refused[items.refused_at == nullptr ? 0 : items.refused_at[list]];
+/// A bit for every item of a panel that query r must not get.
+inline unsigned refused_by(const RoundedPanel& items, int r) {
+  return items.refused == nullptr ? 0 : items.refused[r * items.refused_step];
 }
 
 #if defined(__AVX512VNNI__)
@@ -94,8 +93,7 @@ inline void append_candidates(const RoundedQueries& queries, const RoundedPanel&
   const __m512i offset = _mm512_set1_epi32(queries.offsets[r]);
   const __m512 slope = _mm512_set1_ps(queries.slopes[r]), intercept = _mm512_set1_ps(queries.intercepts[r]);
   std::int64_t at = begin + lists.counts[list];
-  // No branch waits for these bits, which may come from a far cache.
-  unsigned admitted = mask & ~refused_by(items, list);
+  unsigned admitted = mask & ~refused_by(items, r);
   for (int lane = 0; mask != 0; lane += 16, mask >>= 16, admitted >>= 16) {
     const auto half = static_cast<__mmask16>(admitted);
     const __m512 products = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(sums + lane), offset));
@@ -279,7 +277,7 @@ inline bool append_reaching(const RoundedQueries& queries, const RoundedPanel& i
   unsigned mask = ~below & (~0U >> (kPanelWidth - items.n_items));
   if (mask == 0) return false;
   const std::int32_t list = lists.rows[r];
-  mask &= ~refused_by(items, list);
+  mask &= ~refused_by(items, r);
   const std::int64_t begin = list * lists.stride;
   std::int64_t at = begin + lists.counts[list];
   for (; mask != 0; mask &= mask - 1, ++at) {

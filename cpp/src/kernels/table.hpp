@@ -36,10 +36,9 @@ struct RoundedPanel {
   const std::int32_t* words;  // as [step][item]
   const std::int32_t* ids;
   int n_items;  // the rest of the panel is zeros
-  /// Or null: for the query with list l, refused[refused_at[l]] (refused_at null: 0) has a bit for every item that it
-  /// must not get.
+  /// Or null: refused[r * refused_step] has a bit for every item that query r must not get.
   const std::uint32_t* refused;
-  const std::int32_t* refused_at;
+  int refused_step;
 };
 
 /// What has passed the screen so far, a list per query. That of query r is list rows[r], which begins as many times
@@ -254,6 +253,11 @@ struct KernelTable {
 
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
   std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);
+
+  /// Writes those of n slots that lie in [begin, begin + length), minus begin, in their order; returns how many. `out`
+  /// has room for n and kSpareCandidates.
+  std::int64_t (*places_between)(const std::uint32_t* slots, std::int64_t n, std::uint32_t begin, std::uint32_t length,
+                                 std::uint32_t* out);
 
   /// Of the stored values of a row: extra_confidence(), and confidence() * preference().
   void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* weights, float* targets);

@@ -18,7 +18,7 @@ namespace {
 constexpr std::int64_t kTrialQueries = 28;
 // Up to this share of the items, those of an allow-list are gathered and scanned in float32; above, the rounded scan
 // marks them. A gathered row must be fetched, which only several queries share (docs/performance.md).
-constexpr double kSparseAllowList = 0.25, kSparseForFew = 0.08;
+constexpr double kSparseAllowList = 0.25, kSparseForFew = 0.25;
 
 void search_in_float32(const FusedItems& items, const ScanOrder& order, const FuseTopkArgs& args, const TopkOut& out,
                        const MatrixView<double>& parts) {

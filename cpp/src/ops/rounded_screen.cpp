@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "isa/dispatch.hpp"
 
@@ -14,11 +15,7 @@ using kernels::kPanelWidth;
 
 constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
-constexpr std::int64_t kRefusedPanels = 1024;  // whose bits are made together: 4 KB a query
-constexpr std::int64_t kLineWords = 16;        // a panel of queries has a cache line of them
-constexpr std::size_t kPanelsAhead = 4;
-constexpr std::uint32_t kElsewhere = 8;  // words for bits of other panels; a single one would wait for itself
-constexpr double kLargestSum = 0x1p30;   // of integers: thresholds and offsets need room too
+constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
 // Relative to |v| |y|. In float32, half an ulp (2^-24) each: the score is rounded once, the screened value five times,
 // the ends of its interval once. The rest is for what float64 rounds here and there.
 constexpr double kRounding = 0x1p-20;
@@ -243,47 +240,6 @@ void RoundedScreen::mark_disallowed() {
   }
 }
 
-/// Bits for all queries of a block, and for as many tiles from this one on as stay in a cache together: what is
-/// excluded is looked up once for them, in whatever order it comes.
-void RoundedScreen::mark_refused(std::size_t tile, const Packed& packed, Refused& refused) const {
-  const std::int64_t begin = items_.first_panel(tile), end = items_.first_panel(tile + 1);
-  if (refused.first_query == packed.first && refused.begin <= begin && end <= refused.end) return;
-  refused.first_query = packed.first;
-  refused.begin = begin;
-  refused.end = std::min(items_.n_panels(), begin + std::max(kRefusedPanels, end - begin));
-  const auto n_panels = static_cast<std::uint32_t>(refused.end - begin);
-  const std::int64_t n_queries = packed.last - packed.first;
-  const auto stride = static_cast<std::uint32_t>(n_queries < kMaxHeight ? panel_height(n_queries) : kLineWords);
-  refused.stride = stride;
-  refused.words.resize(
-      static_cast<std::size_t>((n_queries + kMaxHeight - 1) / kMaxHeight * (n_panels + kElsewhere) * stride));
-  refused.at.clear();
-  const std::uint32_t* const slots = items_.slots().data();
-  const auto first_slot = static_cast<std::uint32_t>(begin * kPanelWidth);
-  std::uint32_t* words = refused.words.data();
-  for (std::int64_t first = packed.first; first < packed.last; first += kMaxHeight) {
-    if (filters_.allowed == nullptr) {
-      std::fill_n(words, n_panels * stride, 0);
-    } else {
-      for (std::uint32_t panel = 0; panel < n_panels; ++panel) {
-        std::fill_n(words + panel * stride, stride, disallowed_[static_cast<std::size_t>(begin) + panel]);
-      }
-    }
-    const std::int64_t last = std::min(packed.last, first + kMaxHeight);
-    for (std::int64_t q = first; q < last; ++q) {
-      std::uint32_t* const of_query = words + (q - first);
-      refused.at.push_back(static_cast<std::int32_t>(of_query - refused.words.data()));
-      const std::int32_t* const ids = filters_.exclude.row_indices(q);
-      const auto n_excluded = static_cast<std::uint32_t>(filters_.exclude.row_size(q));
-      for (std::uint32_t i = 0; i < n_excluded; ++i) {
-        const std::uint32_t slot = slots[ids[i]] - first_slot, panel = slot / kPanelWidth;
-        of_query[(panel < n_panels ? panel : n_panels + i % kElsewhere) * stride] |= 1U << (slot % kPanelWidth);
-      }
-    }
-    words += (n_panels + kElsewhere) * stride;
-  }
-}
-
 void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
                          Candidates& candidates) const {
   const Tile& t = order().tiles[tile];
@@ -292,15 +248,9 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
   if (scratch.rows.empty()) return;
   prepare_queries(tile, rounded, packed, scratch, candidates);
   const auto first_panel = static_cast<std::size_t>(items_.first_panel(tile));
-  const std::uint32_t* refused = filters_.allowed == nullptr ? nullptr : &disallowed_[first_panel];
-  const std::int32_t* refused_at = nullptr;
-  std::size_t refused_stride = 1;
-  if (filters_.exclude.given()) {
-    mark_refused(tile, packed, scratch.refused);
-    refused_stride = static_cast<std::size_t>(scratch.refused.stride);
-    refused = &scratch.refused.words[(first_panel - static_cast<std::size_t>(scratch.refused.begin)) * refused_stride];
-    refused_at = scratch.refused.at.data();
-  }
+  const std::uint32_t* const disallowed = filters_.allowed == nullptr ? nullptr : &disallowed_[first_panel];
+  const bool excludes = filters_.exclude.given();
+  if (excludes) scratch.refused.start(items_, filters_.exclude, packed.first, packed.last);
   const QueryWords of_queries = gather(tile, packed, scratch);
   const auto n = static_cast<std::int64_t>(scratch.rows.size()), steps = items_.steps();
   const kernels::Segments segments = items_.segment_steps();
@@ -317,15 +267,16 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
                                           &scratch.bounds[first]};
     const kernels::CandidateLists lists = candidates.lists(&scratch.rows[first]);
     const std::int64_t end = std::min(t.end, t.begin + scratch.ends[first] * kPanelWidth);
+    const std::span rows(&scratch.rows[first], static_cast<std::size_t>(std::min<std::int64_t>(kMaxHeight, n - query)));
+    const std::uint32_t* const refused = excludes ? scratch.refused.mark(items_, tile, disallowed, rows) : disallowed;
+    const std::size_t n_words = excludes ? rows.size() : 1;  // a panel
     for (std::int64_t begin = t.begin; begin < end; begin += kPanelWidth) {
       const auto panel = static_cast<std::size_t>((begin - t.begin) / kPanelWidth);
-      if (filters_.allowed != nullptr && disallowed_[first_panel + panel] == ~0U)
-        continue;  // lists often name neighbours
+      if (disallowed != nullptr && disallowed[panel] == ~0U) continue;  // lists often name neighbours
       const kernels::RoundedPanel items{rounded.panels + (begin - t.begin) * steps,
                                         &order().ids[static_cast<std::size_t>(begin)],
                                         static_cast<int>(std::min<std::int64_t>(kPanelWidth, end - begin)),
-                                        refused == nullptr ? nullptr : refused + panel * refused_stride, refused_at};
-      if (refused != nullptr) __builtin_prefetch(refused + (panel + kPanelsAhead) * refused_stride);
+                                        refused == nullptr ? nullptr : refused + panel * n_words, excludes ? 1 : 0};
       for (unsigned grown = screen_(height, queries, items, segments, lists); grown != 0; grown &= grown - 1) {
         const std::size_t i = first + static_cast<std::size_t>(__builtin_ctz(grown));
         const std::int64_t q = packed.first + scratch.rows[i];

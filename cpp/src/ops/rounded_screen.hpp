@@ -9,6 +9,7 @@
 #include "kernels/table.hpp"
 #include "ops/candidates.hpp"
 #include "ops/query_block.hpp"
+#include "ops/refused_items.hpp"
 #include "ops/rounded_items.hpp"
 
 namespace recfuse {
@@ -37,15 +38,6 @@ class RoundedScreen {
     RoundedItems::RoundedTile tile;
   };
 
-  /// Of the block from `first_query` on, a bit for every item of the panels [begin, end) that a query must not get: by
-  /// panels of the queries, those of the items, and the queries of a panel.
-  struct Refused {
-    std::int64_t first_query = -1, begin = 0, end = 0;
-    std::int64_t stride = 0;  // words from a panel of items to the next
-    AlignedVector<std::uint32_t> words;
-    std::vector<std::int32_t> at;  // where those of a query begin
-  };
-
   struct Scratch {
     // Of the queries that look at the tile at hand: their rows in the block, and how many of its panels they look at.
     std::vector<std::int32_t> rows, ends;
@@ -54,7 +46,7 @@ class RoundedScreen {
     // kernels::RoundedQueries says what these are.
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;
-    Refused refused;
+    RefusedItems refused;
   };
 
   /// Units of a query, per segment: each is a multiple of the next one.
@@ -104,7 +96,6 @@ class RoundedScreen {
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                          const Candidates& candidates) const;
   void mark_disallowed();
-  void mark_refused(std::size_t tile, const Packed& packed, Refused& refused) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
                        Scratch& scratch, const Candidates& candidates) const;
 

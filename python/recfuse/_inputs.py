@@ -323,8 +323,10 @@ def _filter_parts(x: Any, name: str, num_threads: int) -> CsrParts | None:
 
 
 def _as_id32(ids: ArrayLike, name: str) -> NDArray[np.int32]:
+    if isinstance(ids, np.ndarray) and ids.dtype == np.int32 and ids.ndim == 1:
+        return np.ascontiguousarray(ids)  # the compiled modules look at each of them anyway
     wide = as_ids(ids, name)
-    outside = wide[(wide < 0) | (wide > _LARGEST_ID)]
-    if len(outside):
+    if wide.size and (wide.min() < 0 or wide.max() > _LARGEST_ID):
+        outside = wide[(wide < 0) | (wide > _LARGEST_ID)]
         raise IndexError(f"{name} must hold item ids; got {outside[0]}")
     return wide.astype(np.int32)

@@ -347,7 +347,8 @@ class FusedIndex:
             ``screen``: 'float32', 'int8' or 'int16', for the fusions 'sum' and 'average' (others
             are always screened in float32); ``reason``; ``item_bytes`` of the matrices in use;
             ``rounded_bytes`` of the int8 copy that is kept for an index that is asked often, with
-            the order of its items; ``unit_classes``, how many sizes of items rounding
+            the order of its items, and of a second one where single queries come with lists of
+            allowed items; ``unit_classes``, how many sizes of items rounding
             distinguishes; ``scored_per_query``, how many items the last trial of int8 scored
             canonically, None before the first. ``order``: 'ids', or 'norms' where the longest
             items come first and a query stops where they are too short for it; ``order_reason``;

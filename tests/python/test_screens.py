@@ -180,6 +180,29 @@ def test_one_list_for_few_queries(rng, kind, n_queries):
         assert_same_bytes(search(allow=allowed), expected)
 
 
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("order", ["ids", "norms"])
+@pytest.mark.parametrize("kind, dim", [("normal", 5), ("skewed norms", 64), ("positive", 70)])
+def test_an_index_that_answers_from_lists(rng, kind, dim, order, metric):
+    """Single queries, time and again: their items come to lie one by one; nobody sees."""
+    items, queries = vectors(rng, kind, 5000, dim), vectors(rng, "normal", 24, dim)
+    items[40], items[3000] = np.inf, np.nan  # these are in no tile
+    seen = sp.csr_array((rng.random((24, 5000)) < 0.1).astype(np.float32))
+    plain = under("float32", lambda: recfuse.FusedIndex({"x": items}, metric=metric))
+    with ordered_by(order):
+        index = under("int8", lambda: recfuse.FusedIndex({"x": items}, metric=metric))
+    for q in range(24):
+        one, share = {"x": queries[q : q + 1]}, (0.002, 0.05, 0.2, 0.5)[q % 4]
+        allowed = rng.permutation(np.flatnonzero(rng.random(5000) < share))
+        for exclude in (None, seen[q : q + 1]):
+            expected = plain.topk(one, 20, allow=allowed, exclude=exclude)
+            assert_same_bytes(index.topk(one, 20, allow=allowed, exclude=exclude), expected)
+        if q == 3:
+            bytes_of_panels = index.plan()["rounded_bytes"]
+    row_bytes = -(-dim // 64) * 64
+    assert index.plan()["rounded_bytes"] >= bytes_of_panels + 4998 * row_bytes
+
+
 def test_an_index_that_is_asked_again_and_again(rng):
     """Its items are rounded, then kept so, then rounded more finely; nobody sees."""
     items, queries = vectors(rng, "normal", 20_000, 300), vectors(rng, "normal", 300, 300)

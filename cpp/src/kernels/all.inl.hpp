@@ -46,6 +46,7 @@ const KernelTable table{
     .screen_int16 = kScreenInt16,
     .kth_lower_end = kth_lower_end,
     .keep_reaching = keep_reaching,
+    .dot_rows_int8 = kDotRowsInt8,
     .places_between = places_between,
     .implicit_entries = implicit_entries,
     .square_roots = square_roots,

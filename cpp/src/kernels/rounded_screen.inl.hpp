@@ -184,6 +184,24 @@ unsigned screen_rounded(int height, const RoundedQueries& queries, const Rounded
   }
 }
 
+/// Rows lie apart, and each is a line or a few.
+void dot_rows_int8(const std::int32_t* query, const std::int32_t* table, std::int64_t stride, const std::uint32_t* rows,
+                   std::int64_t n, std::int64_t words, std::int32_t* sums) {
+  constexpr std::int64_t kFetchedAhead = 16;
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (i + kFetchedAhead < n) {
+      const std::int32_t* const ahead = table + rows[i + kFetchedAhead] * stride;
+      for (std::int64_t word = 0; word < words; word += 16) __builtin_prefetch(ahead + word);
+    }
+    const std::int32_t* const row = table + rows[i] * stride;
+    __m512i sum = _mm512_setzero_si512();
+    for (std::int64_t word = 0; word < words; word += 16) {
+      sum = FourBytes::add_products(sum, _mm512_loadu_si512(row + word), _mm512_loadu_si512(query + word));
+    }
+    sums[i] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
 /// The ceiling of screen_int8: its products on registers alone.
 std::int64_t int8_chains(std::int64_t steps, float* sink) {
   constexpr int kSums = 24;
@@ -207,6 +225,7 @@ std::int64_t int8_chains(std::int64_t steps, float* sink) {
 constexpr auto kInt8Chains = int8_chains;
 constexpr auto kScreenInt8 = screen_rounded<FourBytes>;
 constexpr auto kScreenInt16 = screen_rounded<TwoInt16>;
+constexpr auto kDotRowsInt8 = dot_rows_int8;
 #elif defined(__AVX2__) && !defined(__AVX512F__)  // where float32 is as fast as this
 // Two products are added in 16 bits: 2 * 127 * 127 fits, with 64 added to items of at most 63.
 constexpr int kItemLimit = 63;
@@ -319,6 +338,27 @@ unsigned screen_rounded(int height, const RoundedQueries& queries, const Rounded
   return grown;
 }
 
+/// Rows lie apart, and each is a line or a few.
+void dot_rows_int8(const std::int32_t* query, const std::int32_t* table, std::int64_t stride, const std::uint32_t* rows,
+                   std::int64_t n, std::int64_t words, std::int32_t* sums) {
+  constexpr std::int64_t kFetchedAhead = 16;
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (i + kFetchedAhead < n) {
+      const std::int32_t* const ahead = table + rows[i + kFetchedAhead] * stride;
+      for (std::int64_t word = 0; word < words; word += 16) __builtin_prefetch(ahead + word);
+    }
+    const std::int32_t* const row = table + rows[i] * stride;
+    __m256i sum = _mm256_setzero_si256();
+    for (std::int64_t word = 0; word < words; word += 8) {
+      sum = FourBytes::add_products(sum, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + word)),
+                                    _mm256_loadu_si256(reinterpret_cast<const __m256i*>(query + word)));
+    }
+    __m128i part = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    part = _mm_add_epi32(part, _mm_unpackhi_epi64(part, part));
+    sums[i] = _mm_cvtsi128_si32(part) + _mm_extract_epi32(part, 1);
+  }
+}
+
 /// The ceiling of screen_int8: its products on registers alone.
 std::int64_t int8_chains(std::int64_t steps, float* sink) {
   constexpr int kSums = 10;
@@ -344,9 +384,11 @@ std::int64_t int8_chains(std::int64_t steps, float* sink) {
 constexpr auto kInt8Chains = int8_chains;
 constexpr auto kScreenInt8 = screen_rounded<FourBytes>;
 constexpr auto kScreenInt16 = screen_rounded<TwoInt16>;
+constexpr auto kDotRowsInt8 = dot_rows_int8;
 #else
 constexpr int kItemLimit = 127;
 constexpr decltype(KernelTable::int8_chains) kInt8Chains = nullptr;
 constexpr decltype(KernelTable::screen_int8) kScreenInt8 = nullptr;
 constexpr decltype(KernelTable::screen_int16) kScreenInt16 = nullptr;
+constexpr decltype(KernelTable::dot_rows_int8) kDotRowsInt8 = nullptr;
 #endif

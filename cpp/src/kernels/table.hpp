@@ -254,6 +254,11 @@ struct KernelTable {
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
   std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);
 
+  /// sums[i]: of the products of a query and row rows[i] of a table of int8 rows, `stride` words apart, both of `words`
+  /// words, a multiple of 16. Null where screen_int8 is.
+  void (*dot_rows_int8)(const std::int32_t* query, const std::int32_t* table, std::int64_t stride,
+                        const std::uint32_t* rows, std::int64_t n, std::int64_t words, std::int32_t* sums);
+
   /// Writes those of n slots that lie in [begin, begin + length), minus begin, in their order; returns how many. `out`
   /// has room for n and kSpareCandidates.
   std::int64_t (*places_between)(const std::uint32_t* slots, std::int64_t n, std::uint32_t begin, std::uint32_t length,

@@ -18,7 +18,7 @@ namespace {
 constexpr std::int64_t kTrialQueries = 28;
 // Up to this share of the items, those of an allow-list are gathered and scanned in float32; above, the rounded scan
 // marks them. A gathered row must be fetched, which only several queries share (docs/performance.md).
-constexpr double kSparseAllowList = 0.25, kSparseForFew = 0.25;
+constexpr double kSparseAllowList = 0.25, kSparseForFew = 0.08;
 
 void search_in_float32(const FusedItems& items, const ScanOrder& order, const FuseTopkArgs& args, const TopkOut& out,
                        const MatrixView<double>& parts) {
@@ -84,7 +84,8 @@ void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<d
   const double sparse = args.queries[0].rows <= FloatScreen::kFewQueries ? kSparseForFew : kSparseAllowList;
   const bool few_allowed =
       args.has_allow_ids && static_cast<double>(args.allow_ids.size()) <= sparse * static_cast<double>(items.n_items());
-  ScreenChoice::Handle rounded = few_allowed ? nullptr : state_->screen.rounded_for(args);
+  ScreenChoice::Handle rounded = few_allowed && args.queries[0].rows > 1 ? nullptr : state_->screen.rounded_for(args);
+  if (few_allowed && rounded && rounded->rows() == nullptr) rounded = nullptr;
   if (!rounded) {
     if (!args.has_allow_ids) return search_in_float32(items, state_->all, args, out, parts);
     std::vector<std::int32_t> sorted;

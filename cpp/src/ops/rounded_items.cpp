@@ -302,6 +302,23 @@ const std::vector<std::uint32_t>& RoundedItems::slots() const {
   return slots_;
 }
 
+void RoundedItems::keep_rows() const {
+  std::call_once(rows_once_, [&] {
+    rows_.resize(static_cast<std::size_t>(n_panels() * kPanelWidth * row_words()));  // zeros
+    parallel_for(static_cast<std::int64_t>(order_.tiles.size()), items_.args().num_threads, [&](std::int64_t i, int) {
+      const auto tile = static_cast<std::size_t>(i);
+      const std::int32_t* word = &words_[offsets_[tile]];
+      for (std::int64_t panel = first_panel(tile); panel < first_panel(tile + 1); ++panel) {
+        std::int32_t* const rows = &rows_[static_cast<std::size_t>(panel * kPanelWidth * row_words())];
+        for (std::int64_t step = 0; step < steps_; ++step) {
+          for (std::int64_t r = 0; r < kPanelWidth; ++r) rows[r * row_words() + step] = *word++;
+        }
+      }
+    });
+    rows_made_.store(rows_.data(), std::memory_order_release);
+  });
+}
+
 void RoundedItems::round_tile(std::size_t tile, std::int32_t* words, double* norms,
                               AlignedVector<std::int32_t>& rows) const {
   const Tile& t = order_.tiles[tile];

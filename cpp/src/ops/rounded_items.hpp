@@ -1,6 +1,7 @@
 // Items rounded to int8 or int16, in the panels of their screen, and what rounding lost.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <span>
@@ -80,13 +81,23 @@ class RoundedItems {
                          static_cast<std::size_t>(items_.n_modalities())];
   }
 
+  /// Makes a second copy of what is kept, item by item, for lists that name few items: `row_words()` words each,
+  /// padded with zeros to whole lines, in the order of slots. int8 of one modality only.
+  void keep_rows() const;
+  /// Null before keep_rows().
+  const std::int32_t* rows() const { return rows_made_.load(std::memory_order_acquire); }
+  std::int64_t row_words() const { return (steps_ + kLineWords - 1) / kLineWords * kLineWords; }
+
   bool kept() const { return !words_.empty(); }
   /// With the order of the scan.
   std::int64_t bytes() const {
-    return 4 * static_cast<std::int64_t>(words_.size() + order_.ids.size() + panel_norms_.size());
+    const std::int64_t n_row_words = rows() == nullptr ? 0 : n_panels() * kernels::kPanelWidth * row_words();
+    return 4 * (static_cast<std::int64_t>(words_.size() + order_.ids.size() + panel_norms_.size()) + n_row_words);
   }
 
  private:
+  static constexpr std::int64_t kLineWords = 16;
+
   std::size_t slot(std::size_t row, int m) const {
     return row * static_cast<std::size_t>(items_.n_modalities()) + static_cast<std::size_t>(m);
   }
@@ -125,6 +136,10 @@ class RoundedItems {
   std::vector<std::size_t> offsets_;
   std::vector<double> norms_;  // (tiles, 2, modalities): kept, lost
   AlignedVector<std::int32_t> words_;
+  // Made by keep_rows().
+  mutable std::once_flag rows_once_;
+  mutable AlignedVector<std::int32_t> rows_;
+  mutable std::atomic<const std::int32_t*> rows_made_ = nullptr;
 };
 
 }  // namespace recfuse

@@ -1,6 +1,7 @@
 #include "ops/rounded_screen.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <span>
@@ -15,6 +16,7 @@ using kernels::kPanelWidth;
 
 constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
+constexpr double kFewAllowed = 0.25;    // of the items: what one query reads item by item
 constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
 // Relative to |v| |y|. In float32, half an ulp (2^-24) each: the score is rounded once, the screened value five times,
 // the ends of its interval once. The rest is for what float64 rounds here and there.
@@ -37,7 +39,11 @@ RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, 
       filters_(filters),
       kernels_(kernel_table()),
       screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {
-  if (filters.allowed != nullptr) mark_disallowed();
+  if (filters.allowed == nullptr) return;
+  mark_disallowed();
+  const auto n_allowed = static_cast<double>(filters.allowed_ids.size());
+  const bool few = n_allowed <= kFewAllowed * static_cast<double>(items.items().n_items());
+  if (queries.size() == 1 && few) rows_ = items.rows();
 }
 
 int RoundedScreen::max_height() { return kMaxHeight; }
@@ -269,6 +275,7 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
     const std::int64_t end = std::min(t.end, t.begin + scratch.ends[first] * kPanelWidth);
     const std::span rows(&scratch.rows[first], static_cast<std::size_t>(std::min<std::int64_t>(kMaxHeight, n - query)));
     const std::uint32_t* const refused = excludes ? scratch.refused.mark(items_, tile, disallowed, rows) : disallowed;
+    if (rows_ != nullptr) return scan_rows(tile, packed, queries.words, refused, scratch, candidates);
     const std::size_t n_words = excludes ? rows.size() : 1;  // a panel
     for (std::int64_t begin = t.begin; begin < end; begin += kPanelWidth) {
       const auto panel = static_cast<std::size_t>((begin - t.begin) / kPanelWidth);
@@ -283,6 +290,33 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
         if (!candidates.make_room(q)) continue;
         scratch.thresholds[i] = threshold(q, tile, packed, scratch.bounds[i], candidates);
       }
+    }
+  }
+}
+
+/// For a single query: reads the items of the tile that it may get, one by one.
+void RoundedScreen::scan_rows(std::size_t tile, const Packed& packed, const std::int32_t* query,
+                              const std::uint32_t* refused, Scratch& scratch, Candidates& candidates) const {
+  const std::int64_t words = items_.row_words(), q = packed.first;
+  scratch.query.assign(static_cast<std::size_t>(words), 0);
+  std::copy_n(query, items_.steps(), scratch.query.begin());
+  scratch.places.clear();
+  for (std::int32_t panel = 0; panel < scratch.ends[0]; ++panel) {
+    for (std::uint32_t left = ~refused[panel]; left != 0; left &= left - 1) {
+      scratch.places.push_back(static_cast<std::uint32_t>(panel * kPanelWidth + std::countr_zero(left)));
+    }
+  }
+  const auto n = static_cast<std::int64_t>(scratch.places.size());
+  scratch.sums.resize(scratch.places.size());
+  kernels_.dot_rows_int8(scratch.query.data(), rows_ + items_.first_panel(tile) * kPanelWidth * words, words,
+                         scratch.places.data(), n, words, scratch.sums.data());
+  const std::int32_t* const ids = &order().ids[static_cast<std::size_t>(order().tiles[tile].begin)];
+  for (std::size_t i = 0; i < scratch.sums.size(); ++i) {
+    if (scratch.sums[i] < scratch.thresholds[0]) continue;
+    const auto sum = static_cast<double>(scratch.sums[i] - scratch.offsets[0]);
+    const double value = sum * static_cast<double>(scratch.slopes[0]) + static_cast<double>(scratch.intercepts[0]);
+    if (candidates.push(q, value, scratch.bounds[0], ids[scratch.places[i]])) {
+      scratch.thresholds[0] = threshold(q, tile, packed, scratch.bounds[0], candidates);
     }
   }
 }

@@ -47,6 +47,10 @@ class RoundedScreen {
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;
     RefusedItems refused;
+    // Of the items of a tile that a single query may get.
+    AlignedVector<std::int32_t> query;
+    std::vector<std::uint32_t> places;
+    std::vector<std::int32_t> sums;
   };
 
   /// Units of a query, per segment: each is a multiple of the next one.
@@ -96,6 +100,8 @@ class RoundedScreen {
   std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
                          const Candidates& candidates) const;
   void mark_disallowed();
+  void scan_rows(std::size_t tile, const Packed& packed, const std::int32_t* query, const std::uint32_t* refused,
+                 Scratch& scratch, Candidates& candidates) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
                        Scratch& scratch, const Candidates& candidates) const;
 
@@ -104,6 +110,7 @@ class RoundedScreen {
   const Filters& filters_;
   const kernels::KernelTable& kernels_;
   decltype(kernels::KernelTable::screen_int8) screen_;
+  const std::int32_t* rows_ = nullptr;     // read where a single query may get few items; null elsewhere
   std::vector<std::uint32_t> disallowed_;  // a bit for every slot of a panel; empty without a list for all queries
 };
 

@@ -67,9 +67,9 @@ std::string ScreenChoice::why_float32(std::int64_t n_queries) const {
          std::to_string(kQueriesToKeep) + " in several";
 }
 
-/// Of the copy: an int8 per element, rows in whole words.
-bool ScreenChoice::may_keep() const {
-  const std::int64_t row_bytes = items_.total_dim() + 3 * items_.n_modalities();
+/// Of a copy: an int8 per element, rows in whole words.
+bool ScreenChoice::may_keep(int copies) const {
+  const std::int64_t row_bytes = copies * (items_.total_dim() + 3 * items_.n_modalities());
   return items_.n_items() <= items_.args().most_kept_bytes / row_bytes;
 }
 
@@ -102,6 +102,8 @@ ScreenChoice::Handle ScreenChoice::rounded_for(const FuseTopkArgs& args) {
   // An index that is asked once keeps nothing: its tiles are rounded as the scan reaches them.
   const bool keep = n_calls_ > 1 && may_keep();
   if (!int8_ || (keep && !int8_->kept())) int8_ = round(Format::kInt8, keep, args);
+  n_listed_ += n_queries == 1 && args.has_allow_ids ? 1 : 0;
+  if (n_listed_ >= kQueriesToKeep && int8_->kept() && items_.n_modalities() == 1 && may_keep(2)) int8_->keep_rows();
   return int8_;
 }
 

@@ -38,7 +38,7 @@ class ScreenChoice {
 
   std::string why_float32(std::int64_t n_queries) const;
   std::string why_order() const;
-  bool may_keep() const;
+  bool may_keep(int copies = 1) const;
   NormOrder order_for(const FuseTopkArgs& args) const;
   Handle round(Format format, bool keep, const FuseTopkArgs& args);
   Handle in_int16(const FuseTopkArgs& args);
@@ -51,6 +51,7 @@ class ScreenChoice {
   Handle int16_;                     // never kept: it is for many queries at a time, and they outweigh its rounding
   bool int8_is_too_coarse_ = false;  // for many queries at a time
   std::int64_t n_calls_ = 0, n_asked_ = 0;
+  std::int64_t n_listed_ = 0;  // single queries with a list of allowed items
   double scored_per_query_ = -1;
   NormOrder by_norm_;  // as the items were last rounded
   std::atomic<std::int64_t> tried_k_ = 0;

@@ -69,6 +69,8 @@ for file in tests/python/test_*.py; do
   case ${file##*/} in
     # Files, texts, tables and subprocesses: nothing compiled of ours runs in these.
     test_bench*|test_checks*|test_cli*|test_datasets*|test_demo*|test_encoder*|test_evaluation*|test_features*) continue ;;
+    # Whole programs, and what is written about them: many minutes, for calls that the other tests make.
+    test_article*|test_choosing*|test_documents*|test_examples*|test_plots*|test_quality*|test_recipes*) continue ;;
     test_memory*) continue ;;  # measures the memory of a process, of which a sanitizer takes several times as much
   esac
   begun=$SECONDS

@@ -48,6 +48,7 @@ float kth_largest_of(std::int64_t n, std::int64_t k, std::int32_t* keys, ValueAt
 }
 
 float kth_lower_end(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys) {
+  if (bounds == nullptr) return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i]; });
   return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i] - bounds[i]; });
 }
 

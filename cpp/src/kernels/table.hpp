@@ -248,7 +248,7 @@ struct KernelTable {
   unsigned (*screen_int16)(int height, const RoundedQueries& queries, const RoundedPanel& items,
                            const Segments& segments, const CandidateLists& lists);
 
-  /// The k-th largest value - bound of n, none of them a NaN. keys is room for n.
+  /// The k-th largest value - bound (bounds null: value) of n, none of them a NaN. keys is room for n.
   float (*kth_lower_end)(const float* values, const float* bounds, std::int64_t n, std::int64_t k, std::int32_t* keys);
 
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.

@@ -13,7 +13,10 @@ namespace recfuse {
 namespace {
 
 constexpr std::int64_t kBatchFloats = 1 << 17;  // of the items that are scored together: half of an L2
-constexpr double kLeastNarrowing = 4;           // of an interval, for a second screen to be worth it
+// How many of the k best a sample may hold, beyond those of its share: 5 standard deviations and a few for small
+// numbers fail one query in some 100,000.
+constexpr double kGuessDeviations = 5, kGuessMore = 3;
+constexpr double kLeastNarrowing = 4;  // of an interval, for a second screen to be worth it
 
 }  // namespace
 
@@ -30,6 +33,7 @@ Candidates::Candidates(const Queries& queries, const Filters& filters, std::int6
       counts_(static_cast<std::size_t>(max_queries)),
       admitted_(static_cast<std::size_t>(max_queries)),
       thresholds_(static_cast<std::size_t>(max_queries)),
+      guesses_(static_cast<std::size_t>(max_queries)),
       keys_(static_cast<std::size_t>(room + kernels::kSpareCandidates)) {}
 
 void Candidates::start(std::int64_t first, std::int64_t last) {
@@ -39,6 +43,8 @@ void Candidates::start(std::int64_t first, std::int64_t last) {
   std::fill_n(counts_.begin(), n, 0);
   std::fill_n(admitted_.begin(), n, 0);
   std::fill_n(thresholds_.begin(), n, -std::numeric_limits<float>::infinity());
+  std::fill_n(guesses_.begin(), n, -std::numeric_limits<float>::infinity());
+  guessed_ = false;
 }
 
 bool Candidates::crowded() const {
@@ -77,12 +83,41 @@ void Candidates::compact_all() {
   }
 }
 
+void Candidates::guess(double share) {
+  const double expected = share * static_cast<double>(queries_.args().k);
+  const auto place = static_cast<std::int64_t>(expected + kGuessDeviations * std::sqrt(expected) + kGuessMore);
+  if (place > queries_.args().k) return;
+  guessed_ = true;
+  for (std::int64_t q = first_; q < last_; ++q) {
+    drop_refused(q);
+    const std::size_t begin = first_entry(q);
+    if (counts_[row(q)] >= place) {
+      const float value = kernels_.kth_lower_end(&values_[begin], nullptr, counts_[row(q)], place, keys_.data());
+      guesses_[row(q)] = std::max(guesses_[row(q)], value);
+    }
+    drop_hopeless(q);
+  }
+}
+
+std::int64_t Candidates::retry() {
+  std::int64_t n_retried = 0;
+  for (std::size_t r = 0; r < row(last_); ++r) {
+    const bool failed = guesses_[r] > thresholds_[r];
+    n_retried += failed ? 1 : 0;
+    if (!failed) thresholds_[r] = std::numeric_limits<float>::infinity();
+    guesses_[r] = -std::numeric_limits<float>::infinity();
+    counts_[r] = admitted_[r] = 0;
+  }
+  guessed_ = false;
+  return n_retried;
+}
+
 void Candidates::score_best() {
   for (std::int64_t q = first_; q < last_; ++q) {
     catch_up(q);
     drop_refused(q);
     drop_hopeless(q);
-    await_score(q, threshold(q));
+    await_score(q, thresholds_[row(q)]);
   }
   score_pending();
   for (std::int64_t q = first_; q < last_; ++q) {
@@ -102,9 +137,14 @@ void Candidates::settle() {
   }
   // An item's row is rounded for all of its pairs: only several pay for that.
   const bool many = static_cast<std::int64_t>(pending_.size()) >= queries_.items().n_items();
-  if (!many || !PairScreen::fits(queries_)) return score_pending();
-  narrow_and_score_pending();
-  for (std::int64_t q = first_; q < last_; ++q) drop_hopeless(q);  // what was not scored goes
+  const bool narrows = many && PairScreen::fits(queries_);
+  if (narrows) {
+    narrow_and_score_pending();
+  } else {
+    score_pending();
+  }
+  if (!narrows && !guessed_) return;
+  for (std::int64_t q = first_; q < last_; ++q) drop_hopeless(q);  // what was not scored goes; guesses meet the truth
 }
 
 void Candidates::take(std::int64_t q, ExactTopk& best) const {

@@ -37,8 +37,8 @@ class SharedThresholds {
   std::vector<std::atomic<float>> thresholds_;
 };
 
-/// Candidates of the queries [first, last), with a threshold each that k scores are known to reach. No item whose
-/// upper bound is below the threshold can be among the k best.
+/// Candidates of the queries [first, last), with a threshold each that k scores are known to reach, or that a sample
+/// promises. No item whose upper bound is below the threshold can be among the k best, if the promise is kept.
 class Candidates {
  public:
   /// `room`: for so many candidates per query, more than k. `shared`: with other workers, or null.
@@ -48,9 +48,11 @@ class Candidates {
   static std::int64_t bytes_per_query(std::int64_t room) { return 12 * (room + kernels::kSpareCandidates); }
 
   void start(std::int64_t first, std::int64_t last);
+  std::int64_t first() const { return first_; }
+  std::int64_t last() const { return last_; }
 
-  /// -inf before there are k.
-  float threshold(std::int64_t q) const { return thresholds_[row(q)]; }
+  /// -inf before there are k, or a guess.
+  float threshold(std::int64_t q) const { return std::max(thresholds_[row(q)], guesses_[row(q)]); }
   /// Takes over what other workers have found.
   void catch_up(std::int64_t q) {
     if (shared_ != nullptr) raise_threshold(q, shared_->get(row(q)));
@@ -77,10 +79,21 @@ class Candidates {
   bool crowded() const;
   /// As make_room() for all queries. What must be scored is scored item by item, for the queries that share it.
   void compact_all();
+  /// Raises thresholds to what k scores will surely reach, if what was pushed so far is from a fair sample: this share
+  /// of all items. settled() tells whether they did.
+  void guess(double share);
   /// Scores the k best of the screen, of every query: where its threshold ends up.
   void score_best();
   /// Leaves, of every query, what may be among the k best, scored.
   void settle();
+  /// Whether a query, after settle(), has what it needs: not where its guess was too high, nor where it had it before
+  /// the others were retried.
+  bool settled(std::int64_t q) const {
+    return guesses_[row(q)] <= thresholds_[row(q)] && thresholds_[row(q)] < std::numeric_limits<float>::infinity();
+  }
+  /// After settle(): the queries whose guess was too high start again without one, the others no longer want anything.
+  /// Returns how many start again.
+  std::int64_t retry();
   /// Those of a settled query.
   void take(std::int64_t q, ExactTopk& best) const;
 
@@ -132,7 +145,9 @@ class Candidates {
   Room<std::int32_t> ids_;
   std::vector<std::int32_t> counts_;
   std::vector<std::int32_t> admitted_;  // the first so many passed the filters already
-  std::vector<float> thresholds_;
+  std::vector<float> thresholds_;       // proven
+  std::vector<float> guesses_;
+  bool guessed_ = false;
   std::vector<std::int32_t> keys_;
   std::vector<Pending> pending_, by_item_, uncertain_, to_score_;
   std::vector<std::size_t> batch_ends_;  // in by_item_

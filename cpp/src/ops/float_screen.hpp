@@ -41,6 +41,7 @@ class FloatScreen {
   int panel_queries() const { return kernels_.mr; }
   static std::int64_t candidates(std::int64_t k) { return 2 * k + 64; }
   std::int64_t chunk_tiles() const { return 8; }
+  static bool guesses() { return false; }
   Packed pack(std::int64_t first, std::int64_t last) const;
   bool reaches(std::size_t /*tile*/, const Packed& /*packed*/, const Candidates& /*candidates*/) const { return true; }
   void prepare(std::size_t tile, Prepared& prepared) const;

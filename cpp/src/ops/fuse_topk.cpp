@@ -29,14 +29,15 @@ void search_in_float32(const FusedItems& items, const ScanOrder& order, const Fu
 }
 
 /// Answers queries [first, last); returns how many items were scored canonically.
-std::int64_t search_rounded(const RoundedItems& items, const FuseTopkArgs& args, const std::uint32_t* allowed,
-                            std::int64_t first, std::int64_t last, const TopkOut& out,
+std::int64_t search_rounded(ScreenChoice& choice, const RoundedItems& items, const FuseTopkArgs& args,
+                            const std::uint32_t* allowed, std::int64_t first, std::int64_t last, const TopkOut& out,
                             const MatrixView<double>& parts) {
   const Queries queries(items.items(), args, items.order());
   const Filters filters{args.exclude, args.allow, allowed, args.allow_ids};
   const RoundedScreen screen(queries, items, filters);
-  Search search(screen, queries, filters);
+  Search search(screen, queries, filters, choice.may_guess());
   search.run(first, last, out, parts);
+  choice.judge_guesses(last - first, search.n_retried());
   return search.n_scored();
 }
 
@@ -100,10 +101,10 @@ void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<d
   if (rounded->format() == Format::kInt8 && !state_->screen.tried(args)) {
     // The first queries are answered in int8 and tell whether that is fine enough for the rest.
     first = std::min(n, kTrialQueries);
-    const std::int64_t n_scored = search_rounded(*rounded, args, allowed, 0, first, out, parts);
+    const std::int64_t n_scored = search_rounded(state_->screen, *rounded, args, allowed, 0, first, out, parts);
     rounded = state_->screen.learn(args, first, n_scored);
   }
-  if (first < n) search_rounded(*rounded, args, allowed, first, n, out, parts);
+  if (first < n) search_rounded(state_->screen, *rounded, args, allowed, first, n, out, parts);
 }
 
 void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,

@@ -15,6 +15,7 @@ using kernels::kPanelHeights;
 using kernels::kPanelWidth;
 
 constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
+constexpr std::size_t kManyTiles = 32;   // of which a few are a sample
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
 constexpr double kFewAllowed = 0.25;    // of the items: what one query reads item by item
 constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
@@ -60,6 +61,11 @@ std::int64_t RoundedScreen::candidates(std::int64_t k) const {
   if (items_.format() == Format::kInt16) return 2 * k + 64;
   const std::int64_t times = items_.items().total_dim() < kManyDims ? 4 : std::clamp<std::int64_t>(3072 / k, 10, 24);
   return times * k + 64;
+}
+
+bool RoundedScreen::guesses() const {
+  return items_.format() == Format::kInt8 && items_.items().total_dim() >= kManyDims && !items_.ordered_by_norm() &&
+         order().tiles.size() >= kManyTiles;
 }
 
 RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last) const {

@@ -70,6 +70,9 @@ class RoundedScreen {
   std::int64_t candidates(std::int64_t k) const;
   /// As many as stay in a third cache; fewer where the later ones may not be needed.
   std::int64_t chunk_tiles() const { return items_.ordered_by_norm() && !items_.kept() ? 4 : 32; }
+  /// Whether a sample of the tiles, which must be small, is worth a guess at the thresholds: they decide most where
+  /// bounds are wide. Where the longest items come first they are high anyway.
+  bool guesses() const;
   Packed pack(std::int64_t first, std::int64_t last) const;
   bool reaches(std::size_t tile, const Packed& packed, Candidates& candidates) const;
   void prepare(std::size_t tile, Prepared& prepared) const { prepared.tile = items_.tile(tile, prepared.room); }

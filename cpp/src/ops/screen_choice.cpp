@@ -19,6 +19,9 @@ constexpr double kRowsPerScore = 85, kDimsPerScore = 23'000;
 // Where the longest items come first, most queries score the same ones, which are in a cache then.
 constexpr double kCachedShare = 1.0 / 3;
 
+// A retry costs as much as a guess saves so many queries.
+constexpr std::int64_t kQueriesPerRetry = 16;
+
 /// Whether the scores that int8 could not avoid take longer than a scan in int16 would.
 bool too_coarse(const FusedItems& items, std::int64_t k, bool by_norm, double scored_per_query) {
   const auto dim = static_cast<double>(items.total_dim());
@@ -117,6 +120,10 @@ ScreenChoice::Handle ScreenChoice::learn(const FuseTopkArgs& args, std::int64_t 
   scored_per_query_ = static_cast<double>(n_scored) / static_cast<double>(n_queries);
   int8_is_too_coarse_ = int8_is_too_coarse_ || too_coarse(items_, args.k, by_norm_.pays, scored_per_query_);
   return int8_is_too_coarse_ ? in_int16(args) : int8_;
+}
+
+void ScreenChoice::judge_guesses(std::int64_t n_queries, std::int64_t n_retried) {
+  if (n_retried * kQueriesPerRetry > n_queries) guesses_fail_ = true;
 }
 
 std::string ScreenChoice::why_order() const {

@@ -30,6 +30,11 @@ class ScreenChoice {
   /// How many items some queries of a call scored canonically in int8; returns what the rest should use.
   Handle learn(const FuseTopkArgs& args, std::int64_t n_queries, std::int64_t n_scored);
 
+  /// Whether thresholds may be guessed from samples of the items. Those that are read from a file are read in its
+  /// order; and where the neighbours of a good item are good, samples mislead.
+  bool may_guess() const { return !guesses_fail_ && may_keep(); }
+  void judge_guesses(std::int64_t n_queries, std::int64_t n_retried);
+
   SearchPlan plan() const;
 
  private:
@@ -55,6 +60,7 @@ class ScreenChoice {
   double scored_per_query_ = -1;
   NormOrder by_norm_;  // as the items were last rounded
   std::atomic<std::int64_t> tried_k_ = 0;
+  std::atomic<bool> guesses_fail_ = false;
 };
 
 }  // namespace recfuse

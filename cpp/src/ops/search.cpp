@@ -32,6 +32,25 @@ SearchCut cut_search(std::int64_t first, std::int64_t last, int num_threads, int
   return cut;
 }
 
+std::vector<TileVisit> visit_tiles(std::span<const Tile> tiles, bool guess) {
+  const std::size_t n = tiles.size();
+  std::vector<TileVisit> visits;
+  visits.reserve(n);
+  double n_items = 0, seen = 0;
+  for (const Tile& tile : tiles) n_items += static_cast<double>(tile.end - tile.begin);
+  std::vector<char> visited(n, 0);
+  for (std::size_t step = guess ? n / 2 : 1; visits.size() < n; step = std::max<std::size_t>(1, step / 2)) {
+    for (std::size_t t = step / 2; t < n; t += step) {
+      if (visited[t] != 0) continue;
+      visited[t] = 1;
+      visits.push_back({t, 0});
+      seen += static_cast<double>(tiles[t].end - tiles[t].begin);
+    }
+    if (visits.size() < n) visits.back().sampled = seen / n_items;
+  }
+  return visits;
+}
+
 void ExactScores::consider(std::int64_t q, std::int32_t id, ExactTopk& best) const {
   if (filters_.admit(q, id)) best.push(queries_.score(kernel_table(), q, id), id);
 }

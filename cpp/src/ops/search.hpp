@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -25,6 +26,15 @@ struct SearchCut {
 
 SearchCut cut_search(std::int64_t first, std::int64_t last, int num_threads, int panel_queries, std::int64_t room,
                      bool one_chunk);
+
+/// A tile, and, where it is the last one of a sample, the share of all items that have been looked at then.
+struct TileVisit {
+  std::size_t tile;
+  double sampled;  // otherwise 0
+};
+
+/// All tiles, in their order. To guess thresholds: some that are spread over all, then twice as many, and so on.
+std::vector<TileVisit> visit_tiles(std::span<const Tile> tiles, bool guess);
 
 /// Scores without a screen: of queries that are not scanned, and of items that none can judge.
 class ExactScores {
@@ -51,6 +61,7 @@ class ExactScores {
 ///   panel_queries()                                 how many queries it looks at together
 ///   candidates(k)                                   how many candidates of a query are worth keeping before it looks
 ///   chunk_tiles()                                   how many tiles are prepared together, to stay in cache
+///   guesses()                                       whether thresholds guessed from a sample of the tiles may pay
 ///   Packed pack(first, last)                        queries as its kernels want them
 ///   reaches(tile, packed, candidates)               whether any of these queries may find something in a tile
 ///   prepare(tile, prepared)                         a tile as its kernels want it, in a Prepared
@@ -59,27 +70,41 @@ class ExactScores {
 template <class Screen>
 class Search {
  public:
-  /// Keeps views of all three.
-  Search(const Screen& screen, const Queries& queries, const Filters& filters)
+  /// Keeps views of all three. `guess`: where a screen thinks that guesses pay.
+  Search(const Screen& screen, const Queries& queries, const Filters& filters, bool guess = false)
       : screen_(screen),
         queries_(queries),
         filters_(screen.left_to_candidates()),
-        exact_(queries, screen.order(), filters) {}
+        exact_(queries, screen.order(), filters),
+        guess_(guess && screen.guesses()) {}
 
   /// Answers queries [first, last).
   void run(std::int64_t first, std::int64_t last, const TopkOut& out, const MatrixView<double>& parts);
 
   /// How many items were scored canonically so far.
   std::int64_t n_scored() const { return n_scored_; }
+  /// How many queries had to look at all items again, for their guess was too high.
+  std::int64_t n_retried() const { return n_retried_; }
 
  private:
   using Scratch = typename Screen::Scratch;
   using Prepared = typename Screen::Prepared;
   using AllCandidates = std::vector<std::unique_ptr<Candidates>>;
 
+  /// Blocks of queries that go through the items together, and the tiles that they look at together.
+  struct Blocks {
+    std::vector<TileVisit> visits;
+    std::vector<Prepared> prepared;
+    std::vector<Scratch> scratch;  // per worker
+    AllCandidates candidates;
+    std::vector<typename Screen::Packed> packed;
+    std::vector<std::size_t> at_work;
+  };
+
   void divide_queries(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
   void divide_items(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
-  void scan_tile(std::int64_t tile, const Prepared& prepared, const typename Screen::Packed& packed, Scratch& scratch,
+  void scan_all(Blocks& blocks, bool first_time, bool guess, const TopkOut& out, const MatrixView<double>& parts) const;
+  void scan_tile(std::size_t tile, const Prepared& prepared, const typename Screen::Packed& packed, Scratch& scratch,
                  Candidates& candidates) const;
   void finish(std::int64_t q, std::span<const std::unique_ptr<Candidates>> found, const TopkOut& out,
               const MatrixView<double>& parts) const;
@@ -93,8 +118,9 @@ class Search {
   const Queries& queries_;
   Filters filters_;  // of the candidates
   ExactScores exact_;
+  bool guess_;
   int num_threads_ = 0;
-  std::int64_t n_scored_ = 0;
+  std::int64_t n_scored_ = 0, n_retried_ = 0;
 };
 
 template <class Screen>
@@ -116,57 +142,82 @@ void Search<Screen>::run(std::int64_t first, std::int64_t last, const TopkOut& o
 }
 
 template <class Screen>
-void Search<Screen>::scan_tile(std::int64_t tile, const Prepared& prepared, const typename Screen::Packed& packed,
+void Search<Screen>::scan_tile(std::size_t tile, const Prepared& prepared, const typename Screen::Packed& packed,
                                Scratch& scratch, Candidates& candidates) const {
-  screen_.scan(static_cast<std::size_t>(tile), prepared, packed, scratch, candidates);
+  screen_.scan(tile, prepared, packed, scratch, candidates);
   if (candidates.crowded()) candidates.compact_all();
+}
+
+/// Blocks of queries go through the items together; then once more, those whose guesses were too high.
+template <class Screen>
+void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
+  const auto at_once = static_cast<std::size_t>(cut.blocks_at_once);
+  Blocks blocks{
+      .visits = visit_tiles(screen_.order().tiles, guess_),
+      .prepared = std::vector<Prepared>(
+          static_cast<std::size_t>(std::clamp<std::int64_t>(n_tiles(), 1, screen_.chunk_tiles()))),
+      .scratch = std::vector<Scratch>(static_cast<std::size_t>(plan_workers(cut.blocks_at_once, num_threads_))),
+      .candidates = AllCandidates(at_once),
+      .packed = std::vector<typename Screen::Packed>(at_once),
+      .at_work = {}};
+  for (std::int64_t begin = 0; begin < cut.n_blocks; begin += cut.blocks_at_once) {
+    blocks.at_work.resize(static_cast<std::size_t>(std::min(cut.blocks_at_once, cut.n_blocks - begin)));
+    std::iota(blocks.at_work.begin(), blocks.at_work.end(), std::size_t{0});
+    parallel_for(static_cast<std::int64_t>(blocks.at_work.size()), num_threads_, [&](std::int64_t b, int) {
+      const auto at = static_cast<std::size_t>(b);
+      const std::int64_t first = cut.blocks[static_cast<std::size_t>(begin + b)];
+      const std::int64_t last = cut.blocks[static_cast<std::size_t>(begin + b + 1)];
+      if (!blocks.candidates[at]) blocks.candidates[at] = make_candidates(cut.blocks[1] - cut.blocks[0], nullptr);
+      blocks.candidates[at]->start(first, last);
+      blocks.packed[at] = screen_.pack(first, last);
+    });
+    scan_all(blocks, begin == 0, guess_, out, parts);
+    if (!guess_) continue;
+    std::erase_if(blocks.at_work, [&](std::size_t b) {
+      const std::int64_t n = blocks.candidates[b]->retry();
+      n_retried_ += n;
+      return n == 0;
+    });
+    if (!blocks.at_work.empty()) scan_all(blocks, false, false, out, parts);
+  }
+  for (const auto& c : blocks.candidates) n_scored_ += c ? c->n_scored() : 0;
 }
 
 /// Tiles are prepared chunk by chunk; then every block of queries looks at them while they are in a cache.
 template <class Screen>
-void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts) {
-  const std::int64_t chunk = std::clamp<std::int64_t>(n_tiles(), 1, screen_.chunk_tiles());
-  std::vector<Prepared> prepared(static_cast<std::size_t>(chunk));
-  std::vector<Scratch> scratch(static_cast<std::size_t>(plan_workers(cut.blocks_at_once, num_threads_)));
-  AllCandidates candidates(static_cast<std::size_t>(cut.blocks_at_once));
-  std::vector<typename Screen::Packed> packed(candidates.size());
-  for (std::int64_t begin = 0; begin < cut.n_blocks; begin += cut.blocks_at_once) {
-    const std::int64_t n_blocks = std::min(cut.blocks_at_once, cut.n_blocks - begin);
-    for (std::int64_t tile = 0; tile == 0 || tile < n_tiles(); tile += chunk) {  // once even where nothing is scanned
-      const std::int64_t end = std::min(n_tiles(), tile + chunk);
-      if (begin == 0 || chunk < n_tiles()) {  // a single chunk is prepared once
-        // What nobody looks at now, nobody will: thresholds rise.
-        const auto looked_at = [&](std::int64_t t) {
-          if (tile == 0) return true;
-          for (std::size_t b = 0; b < static_cast<std::size_t>(n_blocks); ++b) {
-            if (screen_.reaches(static_cast<std::size_t>(t), packed[b], *candidates[b])) return true;
-          }
-          return false;
-        };
-        parallel_for(end - tile, num_threads_, [&](std::int64_t i, int) {
-          if (!looked_at(tile + i)) return;
-          screen_.prepare(static_cast<std::size_t>(tile + i), prepared[static_cast<std::size_t>(i)]);
-        });
-      }
-      parallel_for(n_blocks, num_threads_, [&](std::int64_t b, int worker) {
-        const auto at = static_cast<std::size_t>(b), w = static_cast<std::size_t>(worker);
-        const std::int64_t first = cut.blocks[static_cast<std::size_t>(begin + b)];
-        const std::int64_t last = cut.blocks[static_cast<std::size_t>(begin + b + 1)];
-        if (tile == 0) {
-          if (!candidates[at]) candidates[at] = make_candidates(cut.blocks[1] - cut.blocks[0], nullptr);
-          candidates[at]->start(first, last);
-          packed[at] = screen_.pack(first, last);
-        }
-        for (std::int64_t t = tile; t < end; ++t) {
-          scan_tile(t, prepared[static_cast<std::size_t>(t - tile)], packed[at], scratch[w], *candidates[at]);
-        }
-        if (end < n_tiles()) return;
-        candidates[at]->settle();
-        for (std::int64_t q = first; q < last; ++q) finish(q, std::span(&candidates[at], 1), out, parts);
+void Search<Screen>::scan_all(Blocks& blocks, bool first_time, bool guess, const TopkOut& out,
+                              const MatrixView<double>& parts) const {
+  const auto chunk = static_cast<std::int64_t>(blocks.prepared.size());
+  for (std::int64_t begin = 0; begin == 0 || begin < n_tiles(); begin += chunk) {  // once even where nothing is scanned
+    const std::int64_t end = std::min(n_tiles(), begin + chunk);
+    const std::span<const TileVisit> visits(blocks.visits.data() + begin, static_cast<std::size_t>(end - begin));
+    if (first_time || chunk < n_tiles()) {  // a single chunk is prepared once
+      // What nobody looks at now, nobody will: thresholds rise.
+      const auto looked_at = [&](std::size_t tile) {
+        return begin == 0 || std::any_of(blocks.at_work.begin(), blocks.at_work.end(), [&](std::size_t b) {
+                 return screen_.reaches(tile, blocks.packed[b], *blocks.candidates[b]);
+               });
+      };
+      parallel_for(end - begin, num_threads_, [&](std::int64_t i, int) {
+        const std::size_t tile = visits[static_cast<std::size_t>(i)].tile;
+        if (looked_at(tile)) screen_.prepare(tile, blocks.prepared[static_cast<std::size_t>(i)]);
       });
     }
+    parallel_for(static_cast<std::int64_t>(blocks.at_work.size()), num_threads_, [&](std::int64_t i, int worker) {
+      const std::size_t at = blocks.at_work[static_cast<std::size_t>(i)];
+      Candidates& candidates = *blocks.candidates[at];
+      for (std::size_t v = 0; v < visits.size(); ++v) {
+        scan_tile(visits[v].tile, blocks.prepared[v], blocks.packed[at],
+                  blocks.scratch[static_cast<std::size_t>(worker)], candidates);
+        if (guess && visits[v].sampled > 0) candidates.guess(visits[v].sampled);
+      }
+      if (end < n_tiles()) return;
+      candidates.settle();
+      for (std::int64_t q = candidates.first(); q < candidates.last(); ++q) {
+        if (candidates.settled(q)) finish(q, std::span(&blocks.candidates[at], 1), out, parts);
+      }
+    });
   }
-  for (const auto& c : candidates) n_scored_ += c ? c->n_scored() : 0;
 }
 
 template <class Screen>
@@ -197,7 +248,7 @@ void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, cons
       }
       if (!screen_.reaches(static_cast<std::size_t>(tile), packed, *candidates[w])) return;
       screen_.prepare(static_cast<std::size_t>(tile), prepared[w]);
-      scan_tile(tile, prepared[w], packed, scratch[w], *candidates[w]);
+      scan_tile(static_cast<std::size_t>(tile), prepared[w], packed, scratch[w], *candidates[w]);
     });
     // All tell one another their thresholds before they score what is left.
     for_each_worker([](Candidates& c) { c.score_best(); });

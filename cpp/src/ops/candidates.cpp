@@ -18,6 +18,11 @@ constexpr std::int64_t kBatchFloats = 1 << 17;  // of the items that are scored 
 constexpr double kGuessDeviations = 5, kGuessMore = 3;
 constexpr double kLeastNarrowing = 4;  // of an interval, for a second screen to be worth it
 
+/// Of the items that are scored together.
+std::int64_t batch_width(const FusedItems& items) {
+  return std::max<std::int64_t>(16, kBatchFloats / items.total_dim());
+}
+
 }  // namespace
 
 Candidates::Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries, std::int64_t room,
@@ -127,6 +132,18 @@ void Candidates::score_best() {
 }
 
 void Candidates::settle() {
+  find_open();
+  if (narrows()) {
+    Settling settling(queries_.items());
+    for (std::size_t b = 0; b < n_batches(); ++b) {
+      settling.choose(b);
+      settle_batch(b, settling);
+    }
+  }
+  end_settling();
+}
+
+void Candidates::find_open() {
   score_best();
   for (std::int64_t q = first_; q < last_; ++q) {
     if (shared_ != nullptr) {
@@ -137,13 +154,30 @@ void Candidates::settle() {
   }
   // An item's row is rounded for all of its pairs: only several pay for that.
   const bool many = static_cast<std::int64_t>(pending_.size()) >= queries_.items().n_items();
-  const bool narrows = many && PairScreen::fits(queries_);
-  if (narrows) {
-    narrow_and_score_pending();
-  } else {
-    score_pending();
-  }
-  if (!narrows && !guessed_) return;
+  if (!many || !PairScreen::fits(queries_)) return;
+  sort_pending(batch_width(queries_.items()));
+  std::vector<Pending>().swap(pending_);  // the screen takes less than that: the peak is no higher
+  pair_screen_ = std::make_unique<PairScreen>(queries_, first_, last_);
+}
+
+void Candidates::Settling::choose(std::size_t batch) {
+  const std::int64_t width = batch_width(items_.items());
+  items_.choose(static_cast<std::int32_t>(static_cast<std::int64_t>(batch) * width), static_cast<std::int32_t>(width));
+}
+
+/// Scores only those that the second screen leaves a chance; says so in the intervals of the others.
+void Candidates::settle_batch(std::size_t batch, Settling& settling) {
+  const std::size_t begin = batch == 0 ? 0 : batch_ends_[batch - 1];
+  if (batch_ends_[batch] == begin) return;
+  narrow(std::span<const Pending>(by_item_.data() + begin, batch_ends_[batch] - begin), settling);
+  score(settling.to_score_);
+}
+
+void Candidates::end_settling() {
+  const bool narrowed = narrows();
+  pair_screen_.reset();
+  if (!narrowed) score_pending();
+  if (!narrowed && !guessed_) return;
   for (std::int64_t q = first_; q < last_; ++q) drop_hopeless(q);  // what was not scored goes; guesses meet the truth
 }
 
@@ -252,10 +286,6 @@ void Candidates::await_score(std::int64_t q, float least) {
   }
 }
 
-std::int64_t Candidates::batch_width() const {
-  return std::max<std::int64_t>(16, kBatchFloats / queries_.items().total_dim());
-}
-
 /// By batches of `width` items: their rows are read once, and stay in cache while the queries pass in order.
 void Candidates::sort_pending(std::int64_t width) {
   batch_ends_.assign(static_cast<std::size_t>(queries_.items().n_items() / width) + 2, 0);
@@ -268,54 +298,37 @@ void Candidates::sort_pending(std::int64_t width) {
 
 void Candidates::score_pending() {
   if (pending_.empty()) return;
-  sort_pending(batch_width());
+  sort_pending(batch_width(queries_.items()));
   score(by_item_);
 }
 
-/// Scores only those that a second screen leaves a chance; says so in the intervals of the others.
-void Candidates::narrow_and_score_pending() {
-  const std::int64_t width = batch_width();
-  sort_pending(width);
-  std::vector<Pending>().swap(pending_);  // the screen takes less than that: the peak is no higher
-  PairScreen screen(queries_, first_, last_);
-  std::size_t begin = 0;
-  for (std::size_t b = 0; b + 1 < batch_ends_.size(); ++b) {
-    const std::span<const Pending> batch(by_item_.data() + begin, batch_ends_[b] - begin);
-    begin = batch_ends_[b];
-    if (batch.empty()) continue;
-    screen.choose_items(static_cast<std::int32_t>(static_cast<std::int64_t>(b) * width),
-                        static_cast<std::int32_t>(width));
-    narrow(batch, screen);
-    score(to_score_);
-  }
-}
-
-/// Leaves in to_score_ those that can still rank, and those for which the second screen is hardly finer.
-void Candidates::narrow(std::span<const Pending> batch, PairScreen& screen) {
-  pairs_.clear();
-  pair_bounds_.clear();
-  uncertain_.clear();
-  to_score_.clear();
+/// Leaves in to_score those that can still rank, and those for which the second screen is hardly finer.
+void Candidates::narrow(std::span<const Pending> batch, Settling& settling) {
+  auto& [items, uncertain, to_score, pairs, bounds, intervals] = settling;
+  pairs.clear();
+  bounds.clear();
+  uncertain.clear();
+  to_score.clear();
   for (const Pending& p : batch) {
     const std::size_t at = entry(p);
     const Queries::Pair pair{first_ + p.row, ids_[at]};
     const bool ranks = values_[at] - bounds_[at] >= threshold(pair.query);
-    const double bound = ranks ? 0 : screen.bound(pair);
+    const double bound = ranks ? 0 : pair_screen_->bound(pair, items);
     if (ranks || bound * kLeastNarrowing > bounds_[at]) {
-      to_score_.push_back(p);
+      to_score.push_back(p);
     } else {
-      pairs_.push_back(pair);
-      pair_bounds_.push_back(bound);
-      uncertain_.push_back(p);
+      pairs.push_back(pair);
+      bounds.push_back(bound);
+      uncertain.push_back(p);
     }
   }
-  intervals_.resize(pairs_.size());
-  screen.measure(pairs_, pair_bounds_, intervals_);
-  for (std::size_t i = 0; i < pairs_.size(); ++i) {
-    const std::size_t at = entry(uncertain_[i]);
-    values_[at] = intervals_[i].value;
-    bounds_[at] = intervals_[i].bound;
-    if (values_[at] + bounds_[at] >= threshold(pairs_[i].query)) to_score_.push_back(uncertain_[i]);
+  intervals.resize(pairs.size());
+  pair_screen_->measure(pairs, bounds, items, intervals);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const std::size_t at = entry(uncertain[i]);
+    values_[at] = intervals[i].value;
+    bounds_[at] = intervals[i].bound;
+    if (values_[at] + bounds_[at] >= threshold(pairs[i].query)) to_score.push_back(uncertain[i]);
   }
 }
 

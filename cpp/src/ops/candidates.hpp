@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -37,10 +38,19 @@ class SharedThresholds {
   std::vector<std::atomic<float>> thresholds_;
 };
 
+/// A candidate that is to be scored.
+struct Pending {
+  std::int32_t row;
+  std::int32_t entry;  // of the list
+};
+
 /// Candidates of the queries [first, last), with a threshold each that k scores are known to reach, or that a sample
 /// promises. No item whose upper bound is below the threshold can be among the k best, if the promise is kept.
 class Candidates {
  public:
+  /// What a worker needs for a batch of items.
+  class Settling;
+
   /// `room`: for so many candidates per query, more than k. `shared`: with other workers, or null.
   Candidates(const Queries& queries, const Filters& filters, std::int64_t max_queries, std::int64_t room,
              SharedThresholds* shared);
@@ -86,6 +96,14 @@ class Candidates {
   void score_best();
   /// Leaves, of every query, what may be among the k best, scored.
   void settle();
+  /// The same in steps, for workers that share batches of items: first, what is to be scored is found,
+  void find_open();
+  /// then, where this is so, it is looked at in int16 batch by batch, every batch by one worker,
+  bool narrows() const { return pair_screen_ != nullptr; }
+  std::size_t n_batches() const { return batch_ends_.size() - 1; }
+  void settle_batch(std::size_t batch, Settling& settling);
+  /// and last, what is left is scored.
+  void end_settling();
   /// Whether a query, after settle(), has what it needs: not where its guess was too high, nor where it had it before
   /// the others were retried.
   bool settled(std::int64_t q) const {
@@ -103,12 +121,6 @@ class Candidates {
  private:
   class Exclusions;
 
-  /// A candidate that is to be scored.
-  struct Pending {
-    std::int32_t row;
-    std::int32_t entry;  // of the list
-  };
-
   std::size_t row(std::int64_t q) const { return static_cast<std::size_t>(q - first_); }
   std::size_t first_entry(std::int64_t q) const {
     return row(q) * static_cast<std::size_t>(room_ + kernels::kSpareCandidates);
@@ -121,10 +133,8 @@ class Candidates {
   void drop_hopeless(std::int64_t q);
   void await_score(std::int64_t q, float least);
   void score_pending();
-  void narrow_and_score_pending();
-  std::int64_t batch_width() const;
   void sort_pending(std::int64_t width);
-  void narrow(std::span<const Pending> batch, PairScreen& screen);
+  void narrow(std::span<const Pending> batch, Settling& settling);
   void score(std::span<const Pending> batch);
   void keep_best_exactly(std::int64_t q);
   std::size_t entry(const Pending& p) const { return first_entry(first_ + p.row) + static_cast<std::size_t>(p.entry); }
@@ -149,12 +159,27 @@ class Candidates {
   std::vector<float> guesses_;
   bool guessed_ = false;
   std::vector<std::int32_t> keys_;
-  std::vector<Pending> pending_, by_item_, uncertain_, to_score_;
-  std::vector<std::size_t> batch_ends_;  // in by_item_
+  std::vector<Pending> pending_, by_item_;
+  std::vector<std::size_t> batch_ends_;      // in by_item_
+  std::unique_ptr<PairScreen> pair_screen_;  // while candidates are settled, if it pays
+  std::atomic<std::int64_t> n_scored_ = 0;
+};
+
+class Candidates::Settling {
+ public:
+  explicit Settling(const FusedItems& items) : items_(items) {}
+
+  /// Names a batch of items, for what follows.
+  void choose(std::size_t batch);
+
+ private:
+  friend class Candidates;
+
+  PairItems items_;
+  std::vector<Pending> uncertain_, to_score_;
   std::vector<Queries::Pair> pairs_;
-  std::vector<double> pair_bounds_;
+  std::vector<double> bounds_;
   std::vector<PairScreen::Interval> intervals_;
-  std::int64_t n_scored_ = 0;
 };
 
 }  // namespace recfuse

@@ -104,6 +104,7 @@ class Search {
   void divide_queries(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
   void divide_items(const SearchCut& cut, const TopkOut& out, const MatrixView<double>& parts);
   void scan_all(Blocks& blocks, bool first_time, bool guess, const TopkOut& out, const MatrixView<double>& parts) const;
+  void narrow(Blocks& blocks) const;
   void scan_tile(std::size_t tile, const Prepared& prepared, const typename Screen::Packed& packed, Scratch& scratch,
                  Candidates& candidates) const;
   void finish(std::int64_t q, std::span<const std::unique_ptr<Candidates>> found, const TopkOut& out,
@@ -211,13 +212,36 @@ void Search<Screen>::scan_all(Blocks& blocks, bool first_time, bool guess, const
                   blocks.scratch[static_cast<std::size_t>(worker)], candidates);
         if (guess && visits[v].sampled > 0) candidates.guess(visits[v].sampled);
       }
-      if (end < n_tiles()) return;
-      candidates.settle();
-      for (std::int64_t q = candidates.first(); q < candidates.last(); ++q) {
-        if (candidates.settled(q)) finish(q, std::span(&blocks.candidates[at], 1), out, parts);
-      }
+      if (end == n_tiles()) candidates.find_open();
     });
   }
+  narrow(blocks);
+  parallel_for(static_cast<std::int64_t>(blocks.at_work.size()), num_threads_, [&](std::int64_t i, int) {
+    const auto& candidates = blocks.candidates[blocks.at_work[static_cast<std::size_t>(i)]];
+    candidates->end_settling();
+    for (std::int64_t q = candidates->first(); q < candidates->last(); ++q) {
+      if (candidates->settled(q)) finish(q, std::span(&candidates, 1), out, parts);
+    }
+  });
+}
+
+/// What int8 leaves open: batch by batch of items, which are rounded once for all blocks.
+template <class Screen>
+void Search<Screen>::narrow(Blocks& blocks) const {
+  std::vector<Candidates*> open;
+  for (const std::size_t b : blocks.at_work) {
+    if (blocks.candidates[b]->narrows()) open.push_back(blocks.candidates[b].get());
+  }
+  if (open.empty()) return;
+  const auto n_batches = static_cast<std::int64_t>(open[0]->n_batches());
+  std::vector<std::unique_ptr<Candidates::Settling>> settling(
+      static_cast<std::size_t>(plan_workers(n_batches, num_threads_)));
+  parallel_for(n_batches, num_threads_, [&](std::int64_t batch, int worker) {
+    auto& mine = settling[static_cast<std::size_t>(worker)];
+    if (!mine) mine = std::make_unique<Candidates::Settling>(queries_.items());
+    mine->choose(static_cast<std::size_t>(batch));
+    for (Candidates* const candidates : open) candidates->settle_batch(static_cast<std::size_t>(batch), *mine);
+  });
 }
 
 template <class Screen>

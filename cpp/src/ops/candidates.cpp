@@ -16,6 +16,7 @@ constexpr std::int64_t kBatchFloats = 1 << 17;  // of the items that are scored 
 // How many of the k best a sample may hold, beyond those of its share: 5 standard deviations and a few for small
 // numbers fail one query in some 100,000.
 constexpr double kGuessDeviations = 5, kGuessMore = 3;
+constexpr std::size_t kAhead = 16;     // candidates of a batch lie in as many lists
 constexpr double kLeastNarrowing = 4;  // of an interval, for a second screen to be worth it
 
 /// Of the items that are scored together.
@@ -309,8 +310,12 @@ void Candidates::narrow(std::span<const Pending> batch, Settling& settling) {
   bounds.clear();
   uncertain.clear();
   to_score.clear();
-  for (const Pending& p : batch) {
-    const std::size_t at = entry(p);
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const Pending& p = batch[i];
+    const std::size_t at = entry(p), ahead = entry(batch[std::min(i + kAhead, batch.size() - 1)]);
+    __builtin_prefetch(&values_[ahead]);
+    __builtin_prefetch(&bounds_[ahead]);
+    __builtin_prefetch(&ids_[ahead]);
     const Queries::Pair pair{first_ + p.row, ids_[at]};
     const bool ranks = values_[at] - bounds_[at] >= threshold(pair.query);
     const double bound = ranks ? 0 : pair_screen_->bound(pair, items);

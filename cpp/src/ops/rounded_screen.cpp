@@ -18,6 +18,7 @@ constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are 
 constexpr std::size_t kManyTiles = 32;   // of which a few are a sample
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
 constexpr double kFewAllowed = 0.25;    // of the items: what one query reads item by item
+constexpr int kUnitsTried = 16;         // from one to its double
 constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
 // Relative to |v| |y|. In float32, half an ulp (2^-24) each: the score is rounded once, the screened value five times,
 // the ends of its interval once. The rest is for what float64 rounds here and there.
@@ -131,17 +132,31 @@ void RoundedScreen::choose_units(std::int64_t q, int klass, QueryUnits& chosen) 
   double smallest = std::numeric_limits<double>::infinity();
   for (const double unit : least) smallest = unit > 0 ? std::min(smallest, unit) : smallest;
   if (!(smallest < std::numeric_limits<double>::infinity())) smallest = 1;
-  for (double unit = std::max(least.back(), smallest);; unit *= 2) {
-    double largest_sum = 0, multiple = 1;
+  // Multiples leave units larger than they need to be; by how much depends on the last one.
+  const auto choose_last = [&](double unit) {
+    double largest_sum = 0, multiple = 1, lost = 0;
     for (std::size_t s = n; s-- > 0;) {
       const double step = std::max(1.0, std::ceil(least[s] / (unit * multiple)));
       multiple *= s + 1 < n ? step : 1;
       if (s + 1 < n) chosen.multiples[s] = static_cast<std::int32_t>(std::min(step, kLargestSum));
       chosen.units[s] = unit * multiple;
-      largest_sum += multiple * static_cast<double>(4 * items_.segment_steps().steps[s]) * 255 * 127;
+      const auto dims = static_cast<double>(4 * items_.segment_steps().steps[s]);
+      lost += chosen.units[s] * dims;  // of which norms are unit times root, of the item, too
+      largest_sum += multiple * dims * 255 * 127;
     }
-    if (largest_sum <= kLargestSum) return;
+    return largest_sum <= kLargestSum ? lost : std::numeric_limits<double>::infinity();
+  };
+  double unit = std::max(least.back(), smallest);
+  double least_lost = choose_last(unit);
+  while (!(least_lost < std::numeric_limits<double>::infinity())) least_lost = choose_last(unit *= 2);
+  if (n == 1) return;
+  double best = unit;
+  for (int i = 1; i < kUnitsTried; ++i) {
+    const double other = unit * std::exp2(static_cast<double>(i) / kUnitsTried), lost = choose_last(other);
+    if (lost < least_lost) best = other;
+    least_lost = std::min(least_lost, lost);
   }
+  choose_last(best);
 }
 
 void RoundedScreen::round_query(std::int64_t q, int klass, QueryUnits& units, Packed& packed) const {

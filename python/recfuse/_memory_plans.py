@@ -106,6 +106,7 @@ def _plan_search(
     list_bytes = 12 * (room + _SPARE_CANDIDATES)
     block, blocks_at_once, by_queries = _cut(q, workers, list_bytes, one_chunk=n_tiles <= chunk)
     lists = block * (blocks_at_once if by_queries else min(workers, max(n_tiles, 1)))
+    being_sorted = workers * block  # lists, of which no more is scored than bounds leave
     tiles_at_once = min(chunk if by_queries else workers, n_tiles)
     buffers = [
         Buffer("items", item_size * n * d, "input"),
@@ -116,8 +117,7 @@ def _plan_search(
         Buffer("ids and scores", 8 * q * k, "search"),
         Buffer("norms and factors of the queries", (16 * m + 10) * q, "search"),
         Buffer("candidates", lists * (list_bytes + 12), "search"),
-        # Of a block at a time per worker, and no more of a list than bounds leave.
-        Buffer("candidates to be scored", workers * block * 16 * min(2 * k, room), "search"),
+        Buffer("candidates to be scored", 8 * (lists + being_sorted) * min(2 * k, room), "search"),
     ]
     if np.dtype(dtype) != np.float32:
         buffers.append(Buffer("items in float32", 4 * n * d, "kept"))
@@ -127,7 +127,7 @@ def _plan_search(
         buffers += [
             Buffer("order of the rounded scan", 4 * n, "kept" if again else "search"),
             Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
-            Buffer("queries in int16", workers * block * (2 * 32 * _ceil(d, 32) + 8 * m), "search"),
+            Buffer("queries in int16", lists * (2 * 32 * _ceil(d, 32) + 8 * m), "search"),
             Buffer(
                 "queries, rounded", blocks_at_once * block * (4 * steps + 16 * m + 24), "search"
             ),

@@ -294,12 +294,20 @@ inline __m512d dots_of(const std::uint32_t* dots, __mmask8 lanes) {
   return _mm512_cvtepu32_pd(_mm256_maskz_loadu_epi32(lanes, dots));
 }
 inline __m512d dots_of(const double* dots, __mmask8 lanes) { return _mm512_maskz_loadu_pd(lanes, dots); }
+
+/// ranking_key() of scores of which none is a NaN.
+inline __m512i keys_of(__m256 scores, __m256i rows) {
+  const __m256i bits = _mm256_castps_si256(_mm256_add_ps(scores, _mm256_setzero_ps()));
+  const __m256i sign = _mm256_or_si256(_mm256_srai_epi32(bits, 31), _mm256_set1_epi32(INT32_MIN));
+  const __m512i high = _mm512_slli_epi64(_mm512_cvtepu32_epi64(_mm256_xor_si256(bits, sign)), 32);
+  return _mm512_or_si512(high, _mm512_cvtepu32_epi64(_mm256_xor_si256(rows, _mm256_set1_epi32(-1))));
+}
 #endif
 
 /// The scores are cosine(): the operations are the same, and each is rounded once.
 template <class T>
 void share_pairs(const PairHits<T>& hits, std::int64_t n, const PairScore& score, const float* thresholds,
-                 ScoredPairs& own, ScoredPairs& others) {
+                 KeyedPairs& own, KeyedPairs& others) {
   const T* const dots = hits.dots;
   const std::int32_t* const ids = hits.ids;
   std::int64_t n_own = 0, n_others = 0;
@@ -307,6 +315,7 @@ void share_pairs(const PairHits<T>& hits, std::int64_t n, const PairScore& score
   const __m512d unit = _mm512_set1_pd(score.unit), square = _mm512_set1_pd(score.squared);
   const __m512d shrinkage = _mm512_set1_pd(score.shrinkage);
   const __m256 threshold = _mm256_set1_ps(score.threshold);
+  const __m256i own_row = _mm256_set1_epi32(score.row);
   for (std::int64_t i = 0; i < n; i += 8) {
     const auto lanes = static_cast<__mmask8>(n - i >= 8 ? 0xFF : (1 << (n - i)) - 1);
     const __m256i id = _mm256_maskz_loadu_epi32(lanes, ids + i);
@@ -318,11 +327,11 @@ void share_pairs(const PairHits<T>& hits, std::int64_t n, const PairScore& score
     const __m256 scores = _mm512_cvtpd_ps(_mm512_maskz_div_pd(some, dot, norms));
     const __mmask8 for_others = _mm256_mask_cmp_ps_mask(lanes, scores, least, _CMP_GE_OQ);
     const __mmask8 for_own = _mm256_mask_cmp_ps_mask(lanes, scores, threshold, _CMP_GE_OQ);
-    _mm256_storeu_ps(others.scores + n_others, _mm256_maskz_compress_ps(for_others, scores));
+    _mm512_storeu_si512(others.keys + n_others, _mm512_maskz_compress_epi64(for_others, keys_of(scores, own_row)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(others.ids + n_others), _mm256_maskz_compress_epi32(for_others, id));
     n_others += __builtin_popcount(for_others);
-    _mm256_storeu_ps(own.scores + n_own, _mm256_maskz_compress_ps(for_own, scores));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(own.ids + n_own), _mm256_maskz_compress_epi32(for_own, id));
+    const __m256i rows = _mm256_mmask_i32gather_epi32(_mm256_setzero_si256(), for_own, id, score.rows, 4);
+    _mm512_storeu_si512(own.keys + n_own, _mm512_maskz_compress_epi64(for_own, keys_of(scores, rows)));
     n_own += __builtin_popcount(for_own);
   }
 #else
@@ -330,8 +339,9 @@ void share_pairs(const PairHits<T>& hits, std::int64_t n, const PairScore& score
     const std::int32_t id = ids[i];
     const float s =
         cosine(static_cast<double>(dots[i]) * score.unit, score.squared, score.squares[id], score.shrinkage);
-    others.ids[n_others] = own.ids[n_own] = id;
-    others.scores[n_others] = own.scores[n_own] = s;
+    others.ids[n_others] = id;
+    others.keys[n_others] = ranking_key(s, score.row);
+    own.keys[n_own] = ranking_key(s, score.rows[id]);
     n_others += s >= thresholds[id];
     n_own += s >= score.threshold;
   }
@@ -341,10 +351,10 @@ void share_pairs(const PairHits<T>& hits, std::int64_t n, const PairScore& score
 }
 
 void share_counts(const PairHits<std::uint32_t>& hits, std::int64_t n, const PairScore& score, const float* thresholds,
-                  ScoredPairs& own, ScoredPairs& others) {
+                  KeyedPairs& own, KeyedPairs& others) {
   share_pairs(hits, n, score, thresholds, own, others);
 }
 void share_reals(const PairHits<double>& hits, std::int64_t n, const PairScore& score, const float* thresholds,
-                 ScoredPairs& own, ScoredPairs& others) {
+                 KeyedPairs& own, KeyedPairs& others) {
   share_pairs(hits, n, score, thresholds, own, others);
 }

@@ -185,12 +185,14 @@ struct PairScore {
   double unit;
   double shrinkage;
   float threshold;
+  std::int32_t row;          // whose keys the others get,
+  const std::int32_t* rows;  // and by id those for its own
 };
 
-/// Other rows and the scores with them; kSpareHits more are there to be written to.
-struct ScoredPairs {
+/// ranking_key() of pairs, by id for the others; kSpareHits more are there to be written to.
+struct KeyedPairs {
   std::int32_t* ids;
-  float* scores;
+  std::uint64_t* keys;
   std::int64_t n;
 };
 
@@ -341,11 +343,11 @@ struct KernelTable {
                                         const PairHits<std::uint32_t>& hits);
   std::int64_t (*screen_earlier_reals)(const EarlierReals& sums, const double* norms, const float* thresholds,
                                        std::int64_t n, const PairBound<double>& bound, const PairHits<double>& hits);
-  /// The cosines of n pairs: those that reach the threshold of the row, and those that reach that of the other row.
+  /// The keys of n pairs: those whose cosine reaches the threshold of the row, and those that reach the other row's.
   void (*share_counts)(const PairHits<std::uint32_t>& hits, std::int64_t n, const PairScore& score,
-                       const float* thresholds, ScoredPairs& own, ScoredPairs& others);
+                       const float* thresholds, KeyedPairs& own, KeyedPairs& others);
   void (*share_reals)(const PairHits<double>& hits, std::int64_t n, const PairScore& score, const float* thresholds,
-                      ScoredPairs& own, ScoredPairs& others);
+                      KeyedPairs& own, KeyedPairs& others);
 
   /// Moves the largest of n different keys to the front, at least k of them; returns how many. No key up to *beyond,
   /// which is left as it is unless n > k, is among the k largest.

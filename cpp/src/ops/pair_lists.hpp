@@ -25,6 +25,7 @@ class PairLists {
   std::int64_t n_rows() const { return static_cast<std::int64_t>(order_.size()); }
   /// The row that has this number.
   std::int32_t row(std::int64_t number) const { return order_[static_cast<std::size_t>(number)]; }
+  const std::int32_t* rows() const { return order_.data(); }
   kernels::RowEntries entries(std::int64_t number) const;
 
   std::int64_t n_ranges() const { return (n_rows() + range_size_ - 1) / range_size_; }

@@ -98,9 +98,9 @@ class PairSearch::Worker {
       auto own = own_.pairs(), others = others_.pairs();
       sums_.screen(first, last, best_.threshold(slot), finds_.thresholds(), own, others);
       for (std::int64_t i = 0; i < others.n; ++i) {
-        finds_.add(static_cast<std::uint32_t>(others.ids[i]), ranking_key(others.scores[i], row(number)));
+        finds_.add(static_cast<std::uint32_t>(others.ids[i]), others.keys[i]);
       }
-      for (std::int64_t i = 0; i < own.n; ++i) best_.push(slot, ranking_key(own.scores[i], row(own.ids[i])));
+      for (std::int64_t i = 0; i < own.n; ++i) best_.push(slot, own.keys[i]);
     }
   }
 
@@ -109,8 +109,6 @@ class PairSearch::Worker {
     for (const std::uint64_t key : best_.keys(slot)) finds_.add(static_cast<std::uint32_t>(number), key);
     best_.clear(slot);
   }
-
-  std::int32_t row(std::int64_t number) const { return search_.lists_.row(number); }
 
   const PairSearch& search_;
   Sums sums_;

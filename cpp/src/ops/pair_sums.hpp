@@ -20,11 +20,10 @@ inline std::int64_t most_screened(const PairLists& lists) { return std::min(list
 /// Pairs with a row, found among so many at most.
 struct PairRoom {
   std::vector<std::int32_t> ids;
-  std::vector<float> scores;
+  std::vector<std::uint64_t> keys;
 
-  explicit PairRoom(std::int64_t most)
-      : ids(static_cast<std::size_t>(most + kernels::kSpareHits)), scores(ids.size()) {}
-  kernels::ScoredPairs pairs() { return {ids.data(), scores.data(), 0}; }
+  explicit PairRoom(std::int64_t most) : ids(static_cast<std::size_t>(most + kernels::kSpareHits)), keys(ids.size()) {}
+  kernels::KeyedPairs pairs() { return {ids.data(), keys.data(), 0}; }
 };
 
 /// What a screen finds: numbers of rows whose sum may rank for either row of the pair, and those sums.
@@ -46,13 +45,21 @@ struct MetRange {
   bool own;          // which is in the range, too
 };
 
-/// Collects the parts of the lists that a row meets.
+/// Collects the parts of the lists that the rows of a run meet.
 class RowParts {
  public:
   explicit RowParts(const PairLists& lists) : lists_(lists) {}
 
+  void begin_run(std::int64_t first, std::int64_t last) {
+    first_ = first;
+    rows_.clear();
+    for (std::int64_t number = first; number < last; ++number) rows_.push_back(lists_.entries(number));
+  }
   /// `begins`: of the lists, where they are not those of the range. Parts without entries are left out.
-  kernels::ListParts collect(const kernels::RowEntries& row, const MetRange& met, const std::uint32_t* begins) {
+  kernels::ListParts collect(std::int64_t number, const MetRange& met, const std::uint32_t* begins) {
+    const auto at = static_cast<std::size_t>(number - first_);
+    const kernels::RowEntries& row = rows_[at];
+    if (at + 1 < rows_.size()) prefetch(rows_[at + 1], begins);
     if (parts_.size() < static_cast<std::size_t>(row.n) + 1) parts_.resize(static_cast<std::size_t>(row.n) + 1);
     const std::uint32_t* const ends = lists_.begins(met.range) + 1;
     std::int64_t n = 0;
@@ -70,7 +77,17 @@ class RowParts {
   std::int64_t n_entries() const { return n_entries_; }
 
  private:
+  static constexpr std::int64_t kAhead = 64;  // columns of the next row; a long one has time to fetch its own
+
+  /// Where lists begin is all over the table.
+  static void prefetch(const kernels::RowEntries& row, const std::uint32_t* begins) {
+    const std::int64_t n = std::min(row.n, kAhead);
+    for (std::int64_t j = 0; j < n; ++j) __builtin_prefetch(begins + row.columns[j]);
+  }
+
   const PairLists& lists_;
+  std::int64_t first_ = 0;
+  std::vector<kernels::RowEntries> rows_;
   std::vector<kernels::ListPart> parts_;
   std::int64_t n_entries_ = 0;
 };
@@ -113,13 +130,15 @@ class CountPairs {
         parts_(lists),
         marks_(static_cast<std::int64_t>(sums_.size())) {}
 
-  void begin_run(std::int64_t first, std::int64_t last) { blocks_.compute(first, last); }
+  void begin_run(std::int64_t first, std::int64_t last) {
+    blocks_.compute(first, last);
+    parts_.begin_run(first, last);
+  }
   void add(std::int64_t number, const MetRange& met) {
     number_ = number;
     width_ = met.range == 0 ? blocks_.width(number) : 0;
     base_ = met.begin;
-    const kernels::ListParts parts =
-        parts_.collect(lists_.entries(number), met, met.range == 0 ? begins_ : lists_.begins(met.range));
+    const kernels::ListParts parts = parts_.collect(number, met, met.range == 0 ? begins_ : lists_.begins(met.range));
     touched_ = marks_.choose(parts_.n_entries(), met.end - met.begin - width_);
     kernels_.add_earlier_counts(parts, scale_, sums_.data(), touched_);
     if (touched_ != nullptr) marks_.wipe(width_);
@@ -127,8 +146,8 @@ class CountPairs {
   /// Ids from here up to `last` may be looked at in one go.
   std::int64_t together(std::int64_t last) const { return base_ + (last > base_ + width_ ? width_ : 0); }
   /// Finds what reaches the thresholds of either row among [first, last), kMostScreened at most.
-  void screen(std::int64_t first, std::int64_t last, float threshold, const float* thresholds,
-              kernels::ScoredPairs& own, kernels::ScoredPairs& others) {
+  void screen(std::int64_t first, std::int64_t last, float threshold, const float* thresholds, kernels::KeyedPairs& own,
+              kernels::KeyedPairs& others) {
     const std::int64_t from = first - base_;
     const auto hits = found_.hits(first);
     const bool in_blocks = from < width_;
@@ -138,8 +157,10 @@ class CountPairs {
     const std::int64_t n = kernels_.screen_earlier_counts(
         sums, &norms_[at(first)], thresholds + first, last - first,
         {norms_[at(number_)], static_cast<float>(shrinkage_ * units_), threshold, least_}, hits);
-    kernels_.share_counts(hits, n, {squared_[at(number_)], squared_.data(), 1 / units_, shrinkage_, threshold},
-                          thresholds, own, others);
+    kernels_.share_counts(
+        hits, n,
+        {squared_[at(number_)], squared_.data(), 1 / units_, shrinkage_, threshold, lists_.row(number_), lists_.rows()},
+        thresholds, own, others);
   }
 
  private:
@@ -182,25 +203,26 @@ class RealPairs {
         parts_(lists),
         marks_(static_cast<std::int64_t>(sums_.size())) {}
 
-  void begin_run(std::int64_t, std::int64_t) {}
+  void begin_run(std::int64_t first, std::int64_t last) { parts_.begin_run(first, last); }
   void add(std::int64_t number, const MetRange& met) {
     number_ = number;
     base_ = met.begin;
-    const kernels::ListParts parts = parts_.collect(lists_.entries(number), met, lists_.begins(met.range));
+    const kernels::ListParts parts = parts_.collect(number, met, lists_.begins(met.range));
     touched_ = marks_.choose(parts_.n_entries(), met.end - met.begin);
     kernels_.add_earlier_reals(parts, sums_.data(), support_.empty() ? nullptr : support_.data(), touched_);
   }
   std::int64_t together(std::int64_t) const { return base_; }
-  void screen(std::int64_t first, std::int64_t last, float threshold, const float* thresholds,
-              kernels::ScoredPairs& own, kernels::ScoredPairs& others) {
+  void screen(std::int64_t first, std::int64_t last, float threshold, const float* thresholds, kernels::KeyedPairs& own,
+              kernels::KeyedPairs& others) {
     const std::int64_t from = first - base_;
     const auto hits = found_.hits(first);
     const kernels::EarlierReals sums{&sums_[at(from)], support_.empty() ? nullptr : &support_[at(from)],
                                      touched_ == nullptr ? nullptr : touched_ + from / kernels::kTouchedIds};
     const std::int64_t n = kernels_.screen_earlier_reals(sums, &norms_[at(first)], thresholds + first, last - first,
                                                          {norms_[at(number_)], shrinkage_, threshold, least_}, hits);
-    kernels_.share_reals(hits, n, {squared_[at(number_)], squared_.data(), 1, shrinkage_, threshold}, thresholds, own,
-                         others);
+    kernels_.share_reals(
+        hits, n, {squared_[at(number_)], squared_.data(), 1, shrinkage_, threshold, lists_.row(number_), lists_.rows()},
+        thresholds, own, others);
   }
 
  private:

@@ -33,7 +33,14 @@ class TopkRows {
     return true;
   }
   void prefetch_state(std::size_t row) const { __builtin_prefetch(&states_[row], 1); }
-  void prefetch_end(std::size_t row) const { __builtin_prefetch(&keys_[row * room_ + states_[row].n], 1); }
+  /// Where the next key goes, or all of them if it makes the row shrink.
+  void prefetch_end(std::size_t row) const {
+    const std::uint64_t n = states_[row].n;
+    const std::uint64_t* const keys = &keys_[row * room_];
+    __builtin_prefetch(keys + n, 1);
+    if (n + 1 != room_ && n + 1 != k_) return;
+    for (std::size_t key = 0; key < n; key += 8) __builtin_prefetch(keys + key, 1);
+  }
 
   /// Keys of a row are at most so many.
   std::size_t room() const { return room_; }

@@ -76,6 +76,8 @@ const KernelTable table{
     .share_counts = share_counts,
     .share_reals = share_reals,
     .keep_largest = keep_largest,
+    .rank_keys = rank_keys,
+    .most_ranked = kMostRanked,
     .add_blocks = add_blocks,
     .block_slot = block_slot,
     .block_cost = kBlockCost,

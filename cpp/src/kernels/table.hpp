@@ -352,6 +352,9 @@ struct KernelTable {
   /// Moves the largest of n different keys to the front, at least k of them; returns how many. No key up to *beyond,
   /// which is left as it is unless n > k, is among the k largest.
   std::int64_t (*keep_largest)(std::uint64_t* keys, std::int64_t n, std::int64_t k, std::uint64_t* beyond);
+  /// n different keys, the largest first. most_ranked: of so many it is faster than a sort.
+  void (*rank_keys)(const std::uint64_t* keys, std::int64_t n, std::uint64_t* sorted);
+  std::int64_t most_ranked;
 
   /// out[i] = sum_j weights[j] * block which[j] of kBlockIds bytes, none above 127 like the weights; the byte of id i
   /// lies at block_slot(i). block_cost: how many scattered additions take as long.

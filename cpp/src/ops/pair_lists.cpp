@@ -142,6 +142,14 @@ kernels::RowEntries PairLists::entries(std::int64_t number) const {
           matrix_.row_size(r)};
 }
 
+void PairLists::forget_entries() {
+  begins_ = std::vector<std::uint32_t>();  // braces alone would keep the room
+  places_ = {};
+  narrow_ = {};
+  words_ = {};
+  wide_ = {};
+}
+
 const void* PairLists::words() const {
   if (narrow_.data() != nullptr) return narrow_.data();
   return words_.data() != nullptr ? static_cast<const void*>(words_.data()) : wide_.data();

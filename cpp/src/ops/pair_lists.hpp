@@ -28,6 +28,9 @@ class PairLists {
   const std::int32_t* rows() const { return order_.data(); }
   kernels::RowEntries entries(std::int64_t number) const;
 
+  /// Frees all but what row() needs.
+  void forget_entries();
+
   std::int64_t n_ranges() const { return (n_rows() + range_size_ - 1) / range_size_; }
   std::int64_t range_size() const { return range_size_; }
   kernels::EntryKind kind() const { return kind_; }

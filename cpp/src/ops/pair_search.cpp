@@ -120,47 +120,53 @@ class PairSearch::Worker {
 
 /// Rows in the order of their numbers, so that those before a row, or nearly all of them, know their thresholds.
 template <class MakeSums>
-void PairSearch::run_with(const MakeSums& make_sums, std::int64_t run_length, const TopkOut& out) const {
+SharedTopk PairSearch::find_with(const MakeSums& make_sums, std::int64_t run_length) const {
   using Own = Worker<decltype(make_sums())>;
   const std::int64_t n_rows = lists_.n_rows();
-  SharedTopk shared(n_rows, out.ids.cols, kernels_);
+  SharedTopk shared(n_rows, args_.k, kernels_);
   const std::int64_t n_runs = (n_rows + run_length - 1) / run_length;
   std::vector<std::unique_ptr<Own>> workers(at(plan_workers(n_runs, args_.num_threads)));
   parallel_for(n_runs, args_.num_threads, [&](std::int64_t run, int worker) {
     auto& own = workers[at(worker)];
-    if (!own) own = std::make_unique<Own>(*this, make_sums(), shared, out.ids.cols, run_length);
+    if (!own) own = std::make_unique<Own>(*this, make_sums(), shared, args_.k, run_length);
     own->run(run * run_length, std::min(n_rows, (run + 1) * run_length), shared);
   });
-  parallel_for(n_runs, args_.num_threads, [&](std::int64_t run, int) {
-    const std::int64_t first = run * run_length, last = std::min(n_rows, first + run_length);
-    for (std::int64_t number = first; number < last; ++number) shared.write(number, lists_.row(number), out);
-  });
+  return shared;
 }
 
-void PairSearch::run_counts(const TopkOut& out) const {
+SharedTopk PairSearch::find_counts() const {
   const ByteBlocks blocks(lists_, args_.matrix.cols, kernels_, args_.num_threads);
   std::vector<float> norms;
   norms.reserve(squared_.size());
   for (const double squared : squared_) norms.push_back(static_cast<float>(std::sqrt(squared) * traits_.scale));
-  run_with(
+  return find_with(
       [&] {
         return CountPairs(kernels_, lists_, blocks, norms, squared_, traits_.scale, args_.shrinkage, args_.min_support);
       },
-      run_length(lists_, blocks.depth()), out);
+      run_length(lists_, blocks.depth()));
 }
 
-void PairSearch::run_reals(const TopkOut& out) const {
+SharedTopk PairSearch::find_reals() const {
   std::vector<double> norms;
   norms.reserve(squared_.size());
   for (const double squared : squared_) norms.push_back(std::sqrt(squared));
   const bool support = !traits_.positive || args_.min_support > 1;
-  run_with([&] { return RealPairs(kernels_, lists_, norms, squared_, args_.shrinkage, support, args_.min_support); },
-           run_length(lists_, 0), out);
+  return find_with(
+      [&] { return RealPairs(kernels_, lists_, norms, squared_, args_.shrinkage, support, args_.min_support); },
+      run_length(lists_, 0));
 }
 
-void PairSearch::run(const TopkOut& out) const {
-  if (counting_) return run_counts(out);
-  run_reals(out);
+void PairSearch::run(const TopkOut& out) {
+  SharedTopk found = counting_ ? find_counts() : find_reals();
+  // The result is written to for the first time: into pages that the lists had, not into ones that the system must
+  // find.
+  lists_.forget_entries();
+  const std::int64_t n_runs = (lists_.n_rows() + kLongestRun - 1) / kLongestRun;
+  parallel_for(n_runs, args_.num_threads, [&](std::int64_t run, int) {
+    std::vector<std::uint64_t> keys;
+    const std::int64_t first = run * kLongestRun, last = std::min(lists_.n_rows(), first + kLongestRun);
+    for (std::int64_t number = first; number < last; ++number) found.write(number, lists_.row(number), keys, out);
+  });
 }
 
 }  // namespace recfuse

@@ -7,6 +7,7 @@
 #include "kernels/table.hpp"
 #include "ops/pair_lists.hpp"
 #include "ops/postings.hpp"
+#include "ops/shared_topk.hpp"
 #include "recfuse/cosine_knn.hpp"
 
 namespace recfuse {
@@ -17,16 +18,17 @@ class PairSearch {
   /// `counting`: inner products are sums of whole numbers below 2^31. `squared`: |row|^2.
   PairSearch(const CosineKnnArgs& args, const ValueTraits& traits, const std::vector<double>& squared, bool counting);
 
-  void run(const TopkOut& out) const;
+  /// Once.
+  void run(const TopkOut& out);
 
  private:
   template <class Sums>
   class Worker;
 
   template <class MakeSums>
-  void run_with(const MakeSums& make_sums, std::int64_t run_length, const TopkOut& out) const;
-  void run_counts(const TopkOut& out) const;
-  void run_reals(const TopkOut& out) const;
+  SharedTopk find_with(const MakeSums& make_sums, std::int64_t run_length) const;
+  SharedTopk find_counts() const;
+  SharedTopk find_reals() const;
 
   const CosineKnnArgs& args_;
   const kernels::KernelTable& kernels_;

@@ -54,14 +54,16 @@ void SharedTopk::share_group(Finds& finds, std::size_t group) {
   for (std::size_t row = first; row < last; ++row) finds.thresholds_[row] = thresholds_[row];
 }
 
-void SharedTopk::write(std::int64_t number, std::int64_t row, const TopkOut& out) {
-  const auto keys = rows_.sorted(static_cast<std::size_t>(number));
-  for (std::int64_t i = 0; i < out.ids.cols; ++i) {
-    const bool filled = i < static_cast<std::int64_t>(keys.size());
-    out.ids.row(row)[i] = filled ? key_id(keys[static_cast<std::size_t>(i)]) : -1;
-    out.scores.row(row)[i] =
-        filled ? key_score(keys[static_cast<std::size_t>(i)]) : -std::numeric_limits<float>::infinity();
+void SharedTopk::write(std::int64_t number, std::int64_t row, std::vector<std::uint64_t>& keys, const TopkOut& out) {
+  rows_.sort(static_cast<std::size_t>(number), keys);
+  std::int32_t* const ids = out.ids.row(row);
+  float* const scores = out.scores.row(row);
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    ids[i] = key_id(keys[i]);
+    scores[i] = key_score(keys[i]);
   }
+  std::fill(ids + keys.size(), ids + out.ids.cols, -1);
+  std::fill(scores + keys.size(), scores + out.ids.cols, -std::numeric_limits<float>::infinity());
 }
 
 }  // namespace recfuse

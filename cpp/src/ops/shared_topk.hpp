@@ -50,8 +50,8 @@ class SharedTopk {
   void share(Finds& finds);
   /// The same for groups of rows with so many finds that they would take much memory: to be called after every row.
   void share_many(Finds& finds);
-  /// Row `number`, best first, as row `row` of the result.
-  void write(std::int64_t number, std::int64_t row, const TopkOut& out);
+  /// Row `number`, best first, as row `row` of the result; `keys` is room.
+  void write(std::int64_t number, std::int64_t row, std::vector<std::uint64_t>& keys, const TopkOut& out);
 
  private:
   void share_group(Finds& finds, std::size_t group);

@@ -41,11 +41,18 @@ void TopkRows::shrink(std::size_t row) {
       kernels_.keep_largest(keys, static_cast<std::int64_t>(state.n), static_cast<std::int64_t>(k_), &state.beyond));
 }
 
-std::span<const std::uint64_t> TopkRows::sorted(std::size_t row) {
+void TopkRows::sort(std::size_t row, std::vector<std::uint64_t>& sorted) {
   shrink(row);
-  std::uint64_t* const keys = keys_.data() + row * room_;
-  std::sort(keys, keys + states_[row].n, std::greater<>());
-  return {keys, std::min<std::size_t>(states_[row].n, k_)};
+  const std::uint64_t* const keys = keys_.data() + row * room_;
+  const std::size_t n = states_[row].n;
+  sorted.resize(n);
+  if (static_cast<std::int64_t>(n) <= kernels_.most_ranked) {
+    kernels_.rank_keys(keys, static_cast<std::int64_t>(n), sorted.data());
+  } else {
+    std::copy_n(keys, n, sorted.data());
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  }
+  sorted.resize(std::min(n, k_));
 }
 
 }  // namespace recfuse

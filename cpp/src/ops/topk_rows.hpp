@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "aligned.hpp"
 #include "kernels/table.hpp"
@@ -48,7 +49,7 @@ class TopkRows {
   /// Among these are the k largest.
   std::span<const std::uint64_t> keys(std::size_t row) const { return {keys_.data() + row * room_, states_[row].n}; }
   /// The k largest, in order.
-  std::span<const std::uint64_t> sorted(std::size_t row);
+  void sort(std::size_t row, std::vector<std::uint64_t>& sorted);
   void shrink(std::size_t row);
   void clear(std::size_t row) { states_[row] = {}; }
 

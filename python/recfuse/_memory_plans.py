@@ -189,12 +189,14 @@ def _plan_cosine_knn(
     _check_name(norm, ("full", "corated"), "norm")
     workers = _workers(num_threads)
     by_pairs = norm == "full" and k <= rows // _PAIRS_LEAST_ROWS and e < 1 << 32
+    # Of pairs, nothing is written before all are met, and what only the search needs is free.
+    lists_in = ("write", "result") if by_pairs else ("kept",)
     buffers = [
         Buffer("matrix", 8 * e + 4 * (rows + 1), "input"),
         Buffer("indptr in int64", 8 * (rows + 1), "kept"),
         Buffer("norms of the rows", 8 * rows, "search"),
         *(_of_pairs if by_pairs else _of_rows)(rows, cols, e, k, values, norm, workers),
-        Buffer("ids and scores, padded", 8 * rows * k, "kept"),
+        *(Buffer("ids and scores, padded", 8 * rows * k, phase) for phase in lists_in),
         Buffer("ids and scores as CSR", 9 * rows * k + 12 * rows, "result"),
     ]
     return buffers, {"workers": workers}
@@ -223,6 +225,8 @@ def _of_pairs(
         Buffer("lists of the columns", word * e + 4 * max(ranges, 1) * (cols + 1), "search"),
         Buffer("counts of the columns", 4 * max(parts, 2 * counting) * cols, "search"),
         Buffer("best of every row", rows * (kept + 4), "search"),
+        Buffer("best of every row", rows * (kept + 4), "write"),
+        Buffer("order of the rows, their norms twice", 20 * rows, "write"),
         Buffer("sums", workers * (sum_size * reach + reach // _TOUCHED_IDS), "search"),
         Buffer("rows found", workers * (20 + sum_size) * (found + _SPARE_HITS), "search"),
         Buffer("finds to be shared, thresholds", workers * (finds + 4 * rows), "search"),

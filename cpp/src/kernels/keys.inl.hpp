@@ -2,14 +2,14 @@
 
 inline std::int64_t count_from(const std::uint64_t* keys, std::int64_t n, std::uint64_t least) {
 #if defined(__AVX512F__)
-  std::int64_t count = 0;
-  for (std::int64_t i = 0; i < n; i += 8) {
-    const auto lanes = static_cast<__mmask8>(n - i >= 8 ? 0xFF : (1 << (n - i)) - 1);
-    const __m512i key = _mm512_maskz_loadu_epi64(lanes, keys + i);
-    count +=
-        __builtin_popcount(_mm512_mask_cmpge_epu64_mask(lanes, key, _mm512_set1_epi64(static_cast<long long>(least))));
+  const __m512i bound = _mm512_set1_epi64(static_cast<long long>(least));
+  std::int64_t count = 0, i = 0;
+  for (; i + 8 <= n; i += 8) {
+    count += __builtin_popcount(_mm512_cmpge_epu64_mask(_mm512_loadu_si512(keys + i), bound));
   }
-  return count;
+  const auto lanes = static_cast<__mmask8>((1 << (n - i)) - 1);
+  const __m512i rest = _mm512_maskz_loadu_epi64(lanes, keys + i);
+  return count + __builtin_popcount(_mm512_mask_cmpge_epu64_mask(lanes, rest, bound));
 #else
   std::int64_t count = 0;
   for (std::int64_t i = 0; i < n; ++i) count += keys[i] >= least;

@@ -61,6 +61,7 @@ class FusedIndex:
     Attributes
     ----------
     modalities : list of str
+    dims : dict of str to int
     n_items : int
 
     Examples
@@ -149,6 +150,11 @@ class FusedIndex:
     def modalities(self) -> list[str]:
         """Names, in the order of ``parts``."""
         return list(self._items)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """How long the vectors of every modality are."""
+        return {name: matrix.shape[1] for name, matrix in self._items.items()}
 
     @property
     def n_items(self) -> int:

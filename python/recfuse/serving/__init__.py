@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from recfuse.serving.encoder import OnnxEncoder
 from recfuse.serving.export import export_onnx
+from recfuse.serving.pipeline import Pipeline, Timings
 from recfuse.serving.ranker import OnnxRanker
 
-__all__ = ["OnnxEncoder", "OnnxRanker", "export_onnx"]
+__all__ = ["OnnxEncoder", "OnnxRanker", "Pipeline", "Timings", "export_onnx"]

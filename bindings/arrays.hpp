@@ -85,4 +85,27 @@ Array<T> new_matrix(std::int64_t rows, std::int64_t cols) {
   return Array<T>(std::vector<py::ssize_t>{rows, cols});
 }
 
+/// Lists of a search in NumPy arrays; with `n_parts` terms of every score, if there are any to be returned.
+class HostLists {
+ public:
+  HostLists(std::int64_t n, std::int64_t k, std::int64_t n_parts)
+      : n_parts_(n_parts),
+        ids_(new_matrix<std::int32_t>(n, k)),
+        scores_(new_matrix<float>(n, k)),
+        parts_(new_matrix<double>(n_parts > 0 ? n : 0, k * n_parts)) {}
+
+  TopkOut lists() { return {mutable_view(ids_), mutable_view(scores_)}; }
+  MatrixView<double> parts() { return n_parts_ > 0 ? mutable_view(parts_) : MatrixView<double>{}; }
+  py::tuple result() {
+    if (n_parts_ == 0) return py::make_tuple(ids_, scores_);
+    return py::make_tuple(ids_, scores_, parts_.reshape({ids_.shape(0), ids_.shape(1), n_parts_}));
+  }
+
+ private:
+  std::int64_t n_parts_;
+  Array<std::int32_t> ids_;
+  Array<float> scores_;
+  Array<double> parts_;
+};
+
 }  // namespace recfuse::bindings

@@ -1,3 +1,4 @@
+#include "device_arrays.hpp"
 #include "errors.hpp"
 #include "ops/fuse_topk.hpp"
 #include "recfuse/cuda/fuse_topk.hpp"
@@ -6,6 +7,12 @@ namespace {
 
 struct Cuda {
   using FusedIndex = recfuse::cuda::FusedIndex;
+  using Matrix = recfuse::bindings::PlacedMatrix;
+  using Lists = recfuse::bindings::DeviceLists<Cuda>;
+  using Memory = recfuse::cuda::Memory;
+  static constexpr int kDlpackType = 2;
+  static constexpr auto read_rows = recfuse::cuda::read_rows;
+  static constexpr auto memory_info = recfuse::cuda::memory_info;
 };
 
 }  // namespace
@@ -13,6 +20,7 @@ struct Cuda {
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The ops on an NVIDIA GPU, those that there are.";
   recfuse::bindings::translate_device_errors();
+  recfuse::bindings::bind_device_arrays<Cuda>(m);
   recfuse::bindings::bind_fuse_topk<Cuda>(m);
   m.def("unusable_reason", &recfuse::cuda::unusable_reason);
 }

@@ -1,6 +1,9 @@
 // The functions of _cuda on the emulator: for tests on machines without a GPU, never part of a wheel.
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+
+#include "device_arrays.hpp"
 #include "emulator.hpp"
 #include "errors.hpp"
 #include "fused_search.cuh"
@@ -8,29 +11,53 @@
 
 namespace {
 
-recfuse::cuda::SearchLimits limits;
+namespace cuda = recfuse::cuda;
+
+cuda::SearchLimits limits;
 
 class FusedIndex {
  public:
-  explicit FusedIndex(const recfuse::FusedItemsArgs& args) : search_(device_, args, limits) {}
+  FusedIndex(const recfuse::FusedItemsArgs& args, const cuda::Placement& placement)
+      : search_(device_, args, limits, placement.on_device) {}
 
   std::int64_t n_modalities() const { return search_.n_modalities(); }
   recfuse::SearchPlan plan() const { return search_.plan(); }
-  void topk(const recfuse::FuseTopkArgs& args, const recfuse::TopkOut& out, recfuse::MatrixView<double> parts) const {
-    search_.topk(args, out, parts);
+  void topk(const recfuse::FuseTopkArgs& args, const recfuse::TopkOut& out, recfuse::MatrixView<double> parts,
+            const cuda::Placement& placement) const {
+    search_.topk(args, out, parts, placement.on_device);
   }
   void score_pairs(const recfuse::FuseTopkArgs& args, const recfuse::CsrView& pairs, std::span<float> out,
-                   recfuse::MatrixView<double> parts) const {
-    search_.score_pairs(args, pairs, out, parts);
+                   recfuse::MatrixView<double> parts, const cuda::Placement& placement) const {
+    search_.score_pairs(args, pairs, out, parts, placement.on_device);
   }
 
  private:
-  recfuse::cuda::Emulator device_;
-  recfuse::cuda::FusedSearch<recfuse::cuda::Emulator> search_;
+  cuda::Emulator device_;
+  cuda::FusedSearch<cuda::Emulator> search_;
 };
 
+/// Its memory is the host's, and says so to DLPack: NumPy reads results without a copy.
 struct Emulated {
+  class Memory {
+   public:
+    explicit Memory(std::size_t bytes) : bytes_(bytes) {}
+    void* data() { return bytes_.data(); }
+    void read(void* to) const { std::copy(bytes_.begin(), bytes_.end(), static_cast<char*>(to)); }
+    void write(const void* from) { std::copy_n(static_cast<const char*>(from), bytes_.size(), bytes_.begin()); }
+
+   private:
+    std::vector<char> bytes_;
+  };
   using FusedIndex = ::FusedIndex;
+  using Matrix = recfuse::bindings::PlacedMatrix;
+  using Lists = recfuse::bindings::DeviceLists<Emulated>;
+  static constexpr int kDlpackType = 1;
+
+  static void read_rows(float* to, const float* from, std::int64_t rows, std::int64_t cols, std::int64_t stride,
+                        std::uintptr_t) {
+    for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, to + i * cols);
+  }
+  static cuda::MemoryInfo memory_info() { return {}; }
 };
 
 }  // namespace
@@ -39,6 +66,7 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   using namespace pybind11::literals;
   m.doc() = "The ops of the GPU on an emulator.";
   recfuse::bindings::translate_device_errors();
+  recfuse::bindings::bind_device_arrays<Emulated>(m);
   recfuse::bindings::bind_fuse_topk<Emulated>(m);
   m.def("unusable_reason", [] { return ""; });
   // Small ones make every search overflow; for indexes made from now on.

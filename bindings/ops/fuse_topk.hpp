@@ -2,6 +2,8 @@
 
 #include <memory>
 #include <string>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "arrays.hpp"
@@ -9,11 +11,14 @@
 
 namespace recfuse::bindings {
 
-/// The index and the arrays that it has views of.
+/// The index and the arrays that it has views of. A matrix is an array of NumPy; on a device, it may lie there.
 template <class Backend>
 class BoundFusedIndex {
+  using Matrix = typename Backend::Matrix;
+  static constexpr bool kOnDevice = !std::is_same_v<Matrix, FloatMatrix>;
+
  public:
-  BoundFusedIndex(std::vector<FloatMatrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
+  BoundFusedIndex(std::vector<Matrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
                   const std::vector<std::string>& names, const std::string& op, std::int64_t most_kept_bytes,
                   int num_threads)
       : items_(std::move(items)) {
@@ -25,20 +30,18 @@ class BoundFusedIndex {
                         .op = op,
                         .most_kept_bytes = most_kept_bytes};
     if (present) args.present = view(*present);
+    const auto where = where_are(items_);
     const py::gil_scoped_release nogil;
-    index_ = std::make_unique<typename Backend::FusedIndex>(args);
+    index_ = std::apply(
+        [&](const auto&... placement) { return std::make_unique<typename Backend::FusedIndex>(args, placement...); },
+        where);
   }
 
-  py::tuple topk(const std::vector<FloatMatrix>& queries, const DoubleMatrix& weights, std::int64_t k,
+  py::tuple topk(const std::vector<Matrix>& queries, const DoubleMatrix& weights, std::int64_t k,
                  const std::string& fusion, const std::string& missing, const std::optional<CsrParts>& exclude,
                  const std::optional<CsrParts>& allow, const std::optional<Array<std::int32_t>>& allow_ids,
                  bool contributions, int num_threads) const {
-    const auto q = views(queries);
-    const std::int64_t n_queries = q.empty() ? 0 : q[0].rows, width = std::max<std::int64_t>(k, 0);
-    auto ids = new_matrix<std::int32_t>(n_queries, width);
-    auto scores = new_matrix<float>(n_queries, width);
-    auto parts = new_matrix<double>(contributions ? n_queries : 0, width * index_->n_modalities());
-    FuseTopkArgs args{.queries = q,
+    FuseTopkArgs args{.queries = {},
                       .weights = view(weights),
                       .k = k,
                       .fusion = fusion_named(fusion),
@@ -48,17 +51,13 @@ class BoundFusedIndex {
                       .has_allow_ids = allow_ids.has_value(),
                       .num_threads = num_threads};
     if (allow_ids) args.allow_ids = span_of(*allow_ids);
-    const TopkOut out{mutable_view(ids), mutable_view(scores)};
-    const auto parts_view = contributions ? mutable_view(parts) : MatrixView<double>{};
-    {
-      const py::gil_scoped_release nogil;
-      index_->topk(args, out, parts_view);
+    if constexpr (kOnDevice) {  // results are where the queries are
+      if (all_on_device(queries)) return search<typename Backend::Lists>(queries, args, contributions);
     }
-    if (!contributions) return py::make_tuple(ids, scores);
-    return py::make_tuple(ids, scores, parts.reshape({n_queries, width, index_->n_modalities()}));
+    return search<HostLists>(queries, args, contributions);
   }
 
-  py::tuple score_pairs(const std::vector<FloatMatrix>& queries, const DoubleMatrix& weights, const CsrParts& pairs,
+  py::tuple score_pairs(const std::vector<Matrix>& queries, const DoubleMatrix& weights, const CsrParts& pairs,
                         const std::string& fusion, const std::string& missing, int num_threads) const {
     const auto q = views(queries);
     const auto pattern = view(pairs);
@@ -71,9 +70,11 @@ class BoundFusedIndex {
                             .num_threads = num_threads};
     const std::span<float> out(scores.mutable_data(), static_cast<std::size_t>(scores.size()));
     const auto parts_view = mutable_view(parts);
+    const auto where = where_are(queries);
     {
       const py::gil_scoped_release nogil;
-      index_->score_pairs(args, pattern, out, parts_view);
+      std::apply([&](const auto&... placement) { index_->score_pairs(args, pattern, out, parts_view, placement...); },
+                 where);
     }
     return py::make_tuple(scores, parts);
   }
@@ -90,7 +91,32 @@ class BoundFusedIndex {
   }
 
  private:
-  std::vector<FloatMatrix> items_;
+  template <class Lists>
+  py::tuple search(const std::vector<Matrix>& queries, FuseTopkArgs args, bool contributions) const {
+    const auto q = views(queries);
+    args.queries = q;
+    const std::int64_t n_queries = q.empty() ? 0 : q[0].rows;
+    Lists lists(n_queries, std::max<std::int64_t>(args.k, 0), contributions ? index_->n_modalities() : 0);
+    const TopkOut out = lists.lists();
+    const auto parts = lists.parts();
+    const auto where = where_are(queries);
+    {
+      const py::gil_scoped_release nogil;
+      std::apply([&](const auto&... placement) { index_->topk(args, out, parts, placement...); }, where);
+    }
+    return lists.result();
+  }
+
+  /// What a device has to know of matrices beside their views.
+  static auto where_are(const std::vector<Matrix>& matrices) {
+    if constexpr (kOnDevice) {
+      return std::make_tuple(placement_of(matrices));
+    } else {
+      return std::tuple<>();
+    }
+  }
+
+  std::vector<Matrix> items_;
   std::unique_ptr<typename Backend::FusedIndex> index_;
 };
 
@@ -99,7 +125,7 @@ void bind_fuse_topk(py::module_& m) {
   using Index = BoundFusedIndex<Backend>;
   using namespace py::literals;
   py::class_<Index>(m, "FusedIndex")
-      .def(py::init<std::vector<FloatMatrix>, std::optional<Array<std::uint8_t>>, const std::string&,
+      .def(py::init<std::vector<typename Backend::Matrix>, std::optional<Array<std::uint8_t>>, const std::string&,
                     const std::vector<std::string>&, const std::string&, std::int64_t, int>(),
            "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "most_kept_bytes"_a,
            "num_threads"_a)

@@ -11,11 +11,14 @@
 #include <vector>
 
 #include "block.cuh"
+#include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
+#include "recfuse/views.hpp"
 
 namespace recfuse::cuda {
 
-/// Throws what a status means. An error that another library left behind is not ours: call clear_last_error() first.
+/// Throws what the status of one of our calls means. What other libraries left behind stays for them: nothing here asks
+/// for the last error, but to clear one of ours.
 void check(cudaError_t status, const char* call);
 /// Out of memory says how much was asked for and how much there is.
 void check_allocation(cudaError_t status, std::size_t bytes);
@@ -26,10 +29,25 @@ __global__ void __launch_bounds__(Body::kThreads, 1) run(const __grid_constant__
   body(block);
 }
 
+/// Makes a device the calling thread's until the end of the scope: others count on the one that they have chosen.
+class Entered {
+ public:
+  explicit Entered(int index);
+  ~Entered();
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 class Gpu {
  public:
-  /// Device `index`, with a stream of its own. Throws DeviceError where there is none.
-  explicit Gpu(int index);
+  static constexpr int kIndex = 0;  // of the device that searches use
+
+  /// The device, which the calling thread has entered, with a stream of its own. Throws DeviceError where there is
+  /// none.
+  Gpu();
   ~Gpu();
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
@@ -61,17 +79,18 @@ class Gpu {
     void clear() {
       if (size_ > 0) check(cudaMemsetAsync(data_, 0, bytes(), stream_), "cudaMemsetAsync");
     }
+    /// From the host or the device.
     void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
       if (rows == 0 || cols == 0) return;
       const std::size_t width = static_cast<std::size_t>(cols) * sizeof(T);
       check(cudaMemcpy2DAsync(data_, width, from, static_cast<std::size_t>(stride) * sizeof(T), width,
-                              static_cast<std::size_t>(rows), cudaMemcpyHostToDevice, stream_),
+                              static_cast<std::size_t>(rows), cudaMemcpyDefault, stream_),
             "cudaMemcpy2DAsync");
     }
-    /// Waits.
+    /// To the host or the device; waits.
     void read(std::span<T> to) const {
       if (to.empty()) return;
-      check(cudaMemcpyAsync(to.data(), data_, to.size_bytes(), cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+      check(cudaMemcpyAsync(to.data(), data_, to.size_bytes(), cudaMemcpyDefault, stream_), "cudaMemcpyAsync");
       check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     }
     std::vector<T> all() const {
@@ -103,20 +122,23 @@ class Gpu {
           cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
           "cudaFuncSetAttribute");
     }
-    run<Body>
-        <<<dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y)), Body::kThreads, shared_bytes, stream_>>>(
-            body);
-    check(cudaGetLastError(), "cudaLaunchKernel");
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y));
+    config.blockDim = dim3(Body::kThreads);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = stream_;
+    check(cudaLaunchKernelEx(&config, run<Body>, body), "cudaLaunchKernel");
   }
+
+  /// Takes matrices that are on the device already: work that follows waits for the streams that write them. Throws
+  /// std::invalid_argument for memory of another device.
+  Gpu& receive(std::span<const MatrixView<const float>> matrices, const Placement& placement);
 
   int multiprocessors() const { return multiprocessors_; }
   std::size_t most_shared_bytes() const { return most_shared_bytes_; }
   const std::string& name() const { return name_; }
-  /// Makes this device the calling thread's.
-  void enter() const;
 
  private:
-  int index_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   std::size_t most_shared_bytes_ = 0;

@@ -47,7 +47,9 @@ class FusedSearch {
   using Array = typename Device::template Array<T>;
 
  public:
-  FusedSearch(Device& device, const FusedItemsArgs& args, const SearchLimits& limits = {})
+  /// `on_device`: per modality, whether its items are in the memory of the device; they are then used in place.
+  FusedSearch(Device& device, const FusedItemsArgs& args, const SearchLimits& limits = {},
+              const std::vector<char>& on_device = {})
       : device_(device),
         limits_(limits),
         args_(args),
@@ -56,7 +58,7 @@ class FusedSearch {
     args_.items = shapes_;
     args_.names = names_;
     validate(args_);
-    upload_items();
+    upload_items(on_device);
     measure_items();
     order_items();
     pack_items();
@@ -77,8 +79,9 @@ class FusedSearch {
     return plan;
   }
 
-  /// Says how the queries were answered.
-  SearchCounts topk(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts) const {
+  /// Says how the queries were answered. `on_device`: as for the items. The results may be anywhere, too.
+  SearchCounts topk(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts,
+                    const std::vector<char>& on_device = {}) const {
     validate(args, args_, out, parts);
     const std::int64_t n = args.queries[0].rows, per_query = capacity_for(args.k) * kCandidateBytes;
     const std::int64_t batch =
@@ -86,16 +89,16 @@ class FusedSearch {
     const Array<std::uint32_t> allowed = allowed_bits(args);
     SearchCounts counts;
     for (std::int64_t first = 0; first < n; first += batch) {
-      search(args, first, std::min(n, first + batch), allowed, counts, out, parts);
+      search(args, first, std::min(n, first + batch), on_device, allowed, counts, out, parts);
     }
     return counts;
   }
 
   void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
-                   const MatrixView<double>& parts) const {
+                   const MatrixView<double>& parts, const std::vector<char>& on_device = {}) const {
     validate_pairs(args, args_, pairs);
     if (pairs.nnz() == 0) return;
-    Batch batch(*this, args, 0, pairs.rows);
+    Batch batch(*this, args, 0, pairs.rows, on_device);
     prepare(batch, nullptr, 1);
     std::vector<std::int64_t> rows;
     for (std::int64_t q = 0; q < pairs.rows; ++q)
@@ -113,24 +116,30 @@ class FusedSearch {
  private:
   static constexpr std::int64_t kCandidateBytes = 2 * sizeof(float) + sizeof(std::int32_t);
 
-  /// A matrix per modality in the device's memory.
+  /// A matrix per modality in the device's memory: a copy of what is elsewhere.
   struct DeviceMatrices {
-    std::vector<Array<float>> matrices;
+    std::vector<Array<float>> copies;
     Array<const float*> pointers;
     Array<std::int64_t> cols;
 
-    Matrices view() const { return {pointers.data(), cols.data(), static_cast<int>(matrices.size())}; }
+    Matrices view() const { return {pointers.data(), cols.data(), static_cast<int>(cols.size())}; }
   };
 
-  DeviceMatrices upload(std::span<const MatrixView<const float>> views, std::int64_t first, std::int64_t last) const {
+  DeviceMatrices upload(std::span<const MatrixView<const float>> views, std::int64_t first, std::int64_t last,
+                        const std::vector<char>& on_device) const {
     DeviceMatrices result;
     std::vector<const float*> pointers;
     std::vector<std::int64_t> cols;
-    for (const auto& view : views) {
-      result.matrices.emplace_back(device_, static_cast<std::size_t>((last - first) * view.cols));
-      result.matrices.back().write_rows(view.row(first), last - first, view.cols, view.stride);
-      pointers.push_back(result.matrices.back().data());
+    for (std::size_t m = 0; m < views.size(); ++m) {
+      const auto& view = views[m];
       cols.push_back(view.cols);
+      if (m < on_device.size() && on_device[m] != 0 && view.stride == view.cols) {
+        pointers.push_back(view.row(first));
+        continue;
+      }
+      result.copies.emplace_back(device_, static_cast<std::size_t>((last - first) * view.cols));
+      result.copies.back().write_rows(view.row(first), last - first, view.cols, view.stride);
+      pointers.push_back(result.copies.back().data());
     }
     result.pointers = Array<const float*>(device_, std::span<const float* const>(pointers));
     result.cols = Array<std::int64_t>(device_, std::span<const std::int64_t>(cols));
@@ -139,10 +148,11 @@ class FusedSearch {
 
   /// Queries of one call, and what is known of them on the device.
   struct Batch {
-    Batch(const FusedSearch& search, const FuseTopkArgs& args, std::int64_t first, std::int64_t last)
+    Batch(const FusedSearch& search, const FuseTopkArgs& args, std::int64_t first, std::int64_t last,
+          const std::vector<char>& on_device)
         : n(last - first),
           n_weights(args.weights.rows == 1 ? 1 : n),
-          matrices(search.upload(args.queries, first, last)),
+          matrices(search.upload(args.queries, first, last, on_device)),
           weights(search.device_, std::span(args.weights.row(args.weights.rows == 1 ? 0 : first),
                                             static_cast<std::size_t>(n_weights * args.weights.cols))),
           inverse_norms(search.device_, static_cast<std::size_t>(n) * search.shapes_.size()),
@@ -188,8 +198,8 @@ class FusedSearch {
     int capacity;
   };
 
-  void upload_items() {
-    items_ = upload(args_.items, 0, n_items());
+  void upload_items(const std::vector<char>& on_device) {
+    items_ = upload(args_.items, 0, n_items(), on_device);
     PresenceGroups groups = presence_groups(args_.present, n_items(), shapes_.size());
     groups_ = std::move(groups.groups);
     group_of_ = std::move(groups.group_of);
@@ -288,9 +298,10 @@ class FusedSearch {
     Array<std::int32_t> indices;
   };
 
-  void search(const FuseTopkArgs& args, std::int64_t first, std::int64_t last, const Array<std::uint32_t>& allowed,
-              SearchCounts& counts, const TopkOut& out, const MatrixView<double>& parts) const {
-    Batch batch(*this, args, first, last);
+  void search(const FuseTopkArgs& args, std::int64_t first, std::int64_t last, const std::vector<char>& on_device,
+              const Array<std::uint32_t>& allowed, SearchCounts& counts, const TopkOut& out,
+              const MatrixView<double>& parts) const {
+    Batch batch(*this, args, first, last, on_device);
     const DeviceCsr exclude(device_, args.exclude, first, last), allow(device_, args.allow, first, last);
     const cuda::Filters filters{exclude.indptr.data(), exclude.indices.data(), allow.indptr.data(),
                                 allow.indices.data(), allowed.data()};

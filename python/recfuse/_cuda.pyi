@@ -1,5 +1,39 @@
-# The ops that the GPU has: same signatures as _core, written down once, there.
+# The ops that the GPU has. Those of _core have its signatures, written down once, there; but a
+# matrix may be a _DeviceMatrix, and where all queries are, results are each a DeviceArray.
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recfuse._core import FusedIndex as FusedIndex
 
+# address, rows, columns, elements from row to row, stream or 0, and what keeps the memory
+_DeviceMatrix = tuple[int, int, int, int, int, Any]
+
+class DeviceArray:
+    def __init__(self, array: NDArray[Any]) -> None: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+    def __len__(self) -> int: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: Any = None,
+        dl_device: Any = None,
+        copy: Any = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+def capsule_parts(
+    capsule: Any,
+) -> tuple[int, tuple[int, ...], tuple[int, ...] | None, str, int]: ...
+def to_host(matrix: _DeviceMatrix) -> NDArray[np.float32]: ...
+def memory_info() -> tuple[int, int]: ...  # bytes free, and in all
 def unusable_reason() -> str: ...  # why the GPU cannot be used; empty where it can

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
+from recfuse._device_arrays import is_on_gpu, on_gpu, read_in_place
 from recfuse._named import named
 from recfuse.backend import resolve_backend
 from recfuse.interactions import Interactions
@@ -39,13 +40,17 @@ _BLOCK_ELEMENTS = 1 << 20  # converted at a time
 _UNASKED_BYTES = 64 << 20  # a copy of so many is made without a look at what is available
 
 
-def as_matrix(x: Any, name: str) -> Float32:
+def as_matrix(x: Any, name: str, device: str = "cpu") -> Float32:
     """Return `x` as a C-contiguous float32 matrix; no copy where it is one already.
 
-    Raises TypeError for anything that is not numeric and ValueError unless it has two dimensions.
+    An array in the memory of a GPU stays there: it becomes a `DeviceMatrix`, which ops on `device`
+    take. Raises TypeError for anything that is not numeric, or is where `device` cannot read it,
+    and ValueError unless it has two dimensions.
     """
     if sp.issparse(x):
         raise TypeError(f"{name} must be a dense array; got {type(x).__name__}")
+    if is_on_gpu(x):
+        return cast(Float32, on_gpu(x, name, device))
     array = _as_array(x, name)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
@@ -90,21 +95,26 @@ def _as_array(x: Any, name: str) -> NDArray[Any]:
     if np.ma.isMaskedArray(x):
         raise TypeError(f"{name} must not be masked; got {type(x).__name__}. Fill it first.")
     try:
-        return np.asarray(x)
+        return np.asarray(read_in_place(x, name))
     except ValueError as error:  # lists of several lengths
         raise ValueError(f"{name} must have rows of one length; got {type(x).__name__}") from error
 
 
 @named("fuse_topk")
-def as_modalities(x: Any, name: str, expected: Sequence[str] | None = None) -> dict[str, Float32]:
-    """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given."""
+def as_modalities(
+    x: Any, name: str, expected: Sequence[str] | None = None, device: str = "cpu"
+) -> dict[str, Float32]:
+    """Return a mapping modality -> float32 matrix, in the order of `expected` if that is given.
+
+    Arrays on a GPU as in `as_matrix`.
+    """
     if not isinstance(x, Mapping):
         raise TypeError(f"{name} must be a mapping modality -> array; got {type(x).__name__}")
     for key in x:
         if not isinstance(key, str):
             raise TypeError(f"{name} must have names of modalities as keys; got {key!r}")
     check_keys(x, name, expected)
-    return {key: as_matrix(x[key], f"{name}[{key!r}]") for key in expected or x}
+    return {key: as_matrix(x[key], f"{name}[{key!r}]", device) for key in expected or x}
 
 
 def check_keys(x: Mapping[str, Any], name: str, expected: Sequence[str] | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
+from recfuse._device_arrays import is_on_gpu, to_gpu
 from recfuse._inputs import (
     as_csr,
     as_filters,
@@ -30,7 +31,7 @@ from recfuse._modalities import (
 from recfuse._named import named
 from recfuse._normalised import normalised_topk
 from recfuse._rank_fusion import rank_fusion
-from recfuse.backend import resolve_op
+from recfuse.backend import resolve_backend, resolve_op
 
 __all__ = ["FusedIndex"]
 
@@ -63,6 +64,18 @@ class FusedIndex:
     modalities : list of str
     dims : dict of str to int
     n_items : int
+    device : {'cpu', 'cuda'}
+
+    Notes
+    -----
+    With ``device='cuda'``, items and queries may be float32 arrays in the memory of the GPU, of any
+    library that speaks DLPack or the CUDA array interface (PyTorch, CuPy, JAX, the OrtValue of ONNX
+    Runtime). They are used in place; where all queries are there, so are the results: arrays with
+    ``__dlpack__`` and ``__cuda_array_interface__`` (``torch.from_dlpack(ids)``). Nobody has to
+    synchronise: a search waits, on the GPU, for what the library's stream still has to do, and when
+    it returns its results are complete for every stream. `add`, `update`, `remove` and pickling
+    copy the items to the host; 'rrf' and `normalise` the queries. On the CPU, arrays of these
+    libraries in host memory are used in place, too, and results are NumPy's.
 
     Examples
     --------
@@ -84,7 +97,7 @@ class FusedIndex:
         device: str = "auto",
         num_threads: int = 0,
     ) -> None:
-        matrices = as_modalities(items, "items")
+        matrices = as_modalities(items, "items", device=device)
         mask = presence_flags(present, matrices)
         self._build(matrices, mask, metric, device, num_threads)
 
@@ -150,6 +163,11 @@ class FusedIndex:
     def modalities(self) -> list[str]:
         """Names, in the order of ``parts``."""
         return list(self._items)
+
+    @property
+    def device(self) -> str:
+        """Where searches run: 'cpu' or 'cuda'."""
+        return resolve_backend(self._device).device
 
     @property
     def dims(self) -> dict[str, int]:
@@ -247,7 +265,7 @@ class FusedIndex:
         .. [2] G. V. Cormack, C. L. A. Clarke, S. Büttcher, "Reciprocal Rank Fusion outperforms
            Condorcet and individual rank learning methods", SIGIR 2009.
         """
-        matrices = as_modalities(queries, "queries", self.modalities)
+        matrices = as_modalities(queries, "queries", self.modalities, self._device)
         of_queries = weight_rows(weights, self.modalities, len(first_of(matrices)))
         filters = {"exclude": exclude, "allow": allow}
         if normalise is None and fusion != "rrf":
@@ -261,6 +279,8 @@ class FusedIndex:
                 **filters,
             )
         check_shapes(matrices, self._items)
+        on_gpu = all(is_on_gpu(matrix) for matrix in matrices.values())
+        matrices = {name: np.asarray(matrix) for name, matrix in matrices.items()}
         if normalise is None:
             check_name(missing, "missing")
             lists = rank_fusion(
@@ -269,7 +289,8 @@ class FusedIndex:
         else:
             rule = {"normalise": normalise, "fusion": fusion, "missing": missing}
             lists = normalised_topk(self, matrices, of_queries, k, **rule, **filters)
-        return lists if contributions else lists[:2]
+        lists = lists if contributions else lists[:2]
+        return tuple(map(to_gpu, lists)) if on_gpu else lists
 
     def _search(
         self,
@@ -290,7 +311,7 @@ class FusedIndex:
             raise ValueError(f"k must be at most 2147483647; got {k}")
         num_threads = as_num_threads(self._num_threads)
         result: tuple[Any, ...] = (handle or self._handle).topk(
-            list(queries),
+            _as_compiled(queries),
             weights,
             as_int(k, "k"),
             fusion=fusion,
@@ -332,10 +353,10 @@ class FusedIndex:
         TypeError, ValueError
             As `topk`.
         """
-        matrices = as_modalities(queries, "queries", self.modalities)
+        matrices = as_modalities(queries, "queries", self.modalities, self._device)
         n_queries = len(first_of(matrices))
         result = self._handle.score_pairs(
-            list(matrices.values()),
+            _as_compiled(matrices.values()),
             weight_rows(weights, self.modalities, n_queries),
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
@@ -375,7 +396,7 @@ class FusedIndex:
         self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
     ) -> None:
         """Append items; their ids continue those of the index."""
-        new = as_modalities(items, "items", self.modalities)
+        new = as_modalities(items, "items", self.modalities, self._device)
         check_widths(new, self._items)
         joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
         self._rebuild(
@@ -392,7 +413,7 @@ class FusedIndex:
     ) -> None:
         """Replace the items `ids`, row i of `items` becoming item ``ids[i]``."""
         rows = self._known_ids(ids)
-        new = as_modalities(items, "items", self.modalities)
+        new = as_modalities(items, "items", self.modalities, self._device)
         if len(first_of(new)) != len(rows):
             raise ValueError(
                 f"update: items must have one row per id ({len(rows)}); got {len(first_of(new))}"
@@ -401,7 +422,7 @@ class FusedIndex:
             values, counts = np.unique(rows, return_counts=True)
             raise ValueError(f"update: ids must not repeat; got {values[counts > 1][0]} twice")
         check_widths(new, self._items)
-        replaced = {name: matrix.copy() for name, matrix in self._items.items()}
+        replaced = {name: np.array(matrix) for name, matrix in self._items.items()}
         for name, matrix in new.items():
             replaced[name][rows] = matrix
         mask = presence_flags(present, new)
@@ -448,6 +469,11 @@ def most_kept_bytes(item_bytes: int) -> int:
     return item_bytes if item_bytes <= _SMALL_BYTES else available_bytes() // 4
 
 
+def _as_compiled(matrices: Iterable[Any]) -> list[Any]:
+    """Return matrices as the compiled module takes them: those on a GPU in parts."""
+    return [getattr(matrix, "parts", matrix) for matrix in matrices]
+
+
 def _compiled(
     items: dict[str, Scores],
     present: NDArray[np.uint8] | None,
@@ -457,7 +483,7 @@ def _compiled(
     op: str = "fuse_topk",
 ) -> Any:
     return resolve_op("FusedIndex", device)(
-        list(items.values()),
+        _as_compiled(items.values()),
         present,
         metric=metric,
         names=list(items) if op == "fuse_topk" else [],

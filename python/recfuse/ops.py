@@ -51,7 +51,7 @@ def topk(
     Parameters
     ----------
     queries : array-like of shape (n_queries, dim)
-        Any real dtype; converted to float32.
+        Any real dtype; converted to float32. On a GPU as `FusedIndex` takes them.
     items : array-like of shape (n_items, dim)
         C-contiguous float32 is used in place, memory-mapped or not, so a file may be larger than
         memory; anything else is converted, and what is mapped a block at a time.
@@ -97,10 +97,10 @@ def topk(
 
     def search(block: Mapping[str, Any], _: None, **filters: Any) -> tuple[Ids, Scores]:
         index = FusedIndex.__new__(FusedIndex)
-        matrix = as_matrix(block[""], "items")
+        matrix = as_matrix(block[""], "items", device)
         index._build({"": matrix}, None, metric, device, num_threads, op="topk")
         ids, scores = index._search(
-            [as_matrix(queries, "queries")],
+            [as_matrix(queries, "queries", device)],
             np.ones((1, 1)),
             k,
             fusion="sum",

@@ -44,11 +44,27 @@ INCLUDES = [
     ("cuda/src/*", ["*.cuh", "recfuse/*"]),
     (
         "bindings/emulated_module.cpp",
-        ["recfuse/*", "errors.hpp", "ops/*", "emulator.hpp", "fused_search.cuh"],
+        [
+            "recfuse/*",
+            "device_arrays.hpp",
+            "errors.hpp",
+            "ops/*",
+            "emulator.hpp",
+            "fused_search.cuh",
+        ],
     ),
     (
         "bindings/*",
-        ["recfuse/*", "arrays.hpp", "backends.hpp", "bind_all.hpp", "errors.hpp", "ops/*"],
+        [
+            "recfuse/*",
+            "arrays.hpp",
+            "backends.hpp",
+            "bind_all.hpp",
+            "device_arrays.hpp",
+            "dlpack.hpp",
+            "errors.hpp",
+            "ops/*",
+        ],
     ),
     ("tests/cpp/*", ["*"]),
 ]

@@ -5,15 +5,20 @@
 #include <span>
 
 #include "recfuse/cuda/device.hpp"
+#include "recfuse/cuda/memory.hpp"
 #include "recfuse/fuse_topk.hpp"
 
 namespace recfuse::cuda {
 
 /// recfuse::FusedIndex with its items in the memory of a device.
+///
+/// Items and queries may be there already: a Placement says which are. Results may be, too: `out` and `parts` are host
+/// or device memory alike. The index works on a stream of its own, which waits for those of the Placement; when a call
+/// returns its results are complete for every stream.
 /// Throws what that throws, DeviceError and DeviceOutOfMemory.
 class FusedIndex {
  public:
-  explicit FusedIndex(const FusedItemsArgs& args);
+  explicit FusedIndex(const FusedItemsArgs& args, const Placement& placement = {});
   ~FusedIndex();
   FusedIndex(FusedIndex&&) noexcept;
   FusedIndex& operator=(FusedIndex&&) noexcept;
@@ -21,9 +26,10 @@ class FusedIndex {
   std::int64_t n_items() const;
   std::int64_t n_modalities() const;
   SearchPlan plan() const;
-  void topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts = {}) const;
-  void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
-                   MatrixView<double> parts = {}) const;
+  void topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts = {},
+            const Placement& placement = {}) const;
+  void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out, MatrixView<double> parts = {},
+                   const Placement& placement = {}) const;
 
  private:
   struct State;

@@ -92,7 +92,7 @@ def on_gpu(x: Any, name: str, device: str) -> DeviceMatrix:
         # The library makes the legacy stream wait for its own; ours waits for that one.
         capsule = x.__dlpack__(stream=_LEGACY_STREAM)
         address, shape, strides, dtype, index = backend.ops.capsule_parts(capsule)
-        stream, owner = _LEGACY_STREAM, capsule
+        stream, owner = _LEGACY_STREAM, (capsule, x)  # ONNX Runtime wants its value kept, too
     else:
         facts = x.__cuda_array_interface__
         address, shape, index = facts["data"][0], tuple(facts["shape"]), _DEVICE

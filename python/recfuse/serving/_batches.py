@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recfuse.serving._tokens import Tokens
 
-__all__ = ["ArrayBatches", "Batch", "TensorSpec", "TextBatches", "tensor_specs"]
+__all__ = ["ArrayBatches", "Batch", "TensorSpec", "TextBatches", "static_rows", "tensor_specs"]
 
 MASK = "attention_mask"
 
@@ -165,10 +165,19 @@ class ArrayBatches:
 
 
 class TextBatches:
-    """Texts as padded tokens, longest first: batches pad little and the first needs most memory."""
+    """Texts as padded tokens, longest first: batches pad little and the first needs most memory.
+
+    With `in_order`, every batch is a slice of the texts instead.
+    """
 
     def __init__(
-        self, texts: Any, tokens: Tokens, specs: Sequence[TensorSpec], batch_size: int
+        self,
+        texts: Any,
+        tokens: Tokens,
+        specs: Sequence[TensorSpec],
+        batch_size: int,
+        *,
+        in_order: bool = False,
     ) -> None:
         self._texts = _as_texts(texts)
         self._tokens = tokens
@@ -177,7 +186,7 @@ class TextBatches:
         self.n_rows = len(self._texts)
         self._encoded = tokens.encode(self._texts)
         lengths = self._encoded.lengths
-        order = np.argsort(-lengths, kind="stable")
+        order = np.arange(len(lengths)) if in_order else np.argsort(-lengths, kind="stable")
         # Without a mask the model sees padding as text, so only equal lengths share a batch.
         masked = tokens.static_length is not None or any(spec.name == MASK for spec in specs)
         size = self._static or batch_size

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from recfuse._device_arrays import is_on_gpu, read_in_place
 from recfuse._inputs import as_matrix
 
 __all__ = ["EncodedRequests", "as_encoder", "encode_requests"]
@@ -55,9 +56,18 @@ def encode_requests(
     encoders: Mapping[str, Any],
     dims: Mapping[str, int],
     present: Mapping[str, ArrayLike] | None,
+    device: str = "cpu",
 ) -> EncodedRequests:
-    """Encode what is there of every modality; `dims` are the lengths of rows that are not."""
+    """Encode what is there of every modality; `dims` are the lengths of rows that are not.
+
+    Vectors that are on a GPU already, or can stay there, do not come to the host where `device` is
+    'cuda' and no row lacks them.
+    """
     _check_names(inputs, "inputs", modalities)
+    inputs = {
+        name: value if name in encoders else _array(value, f"inputs[{name!r}]", device)
+        for name, value in inputs.items()
+    }
     n_rows = _n_rows(inputs)
     flags = _presence(inputs, modalities, n_rows, present)
     vectors, seconds = {}, {}
@@ -67,7 +77,9 @@ def encode_requests(
         if len(rows) == 0:
             vectors[name] = np.zeros((n_rows, dims.get(name, 1)), np.float32)
         elif len(rows) == n_rows:
-            vectors[name] = _vectors(inputs[name], encoders.get(name), n_rows, dims.get(name), name)
+            vectors[name] = _vectors(
+                inputs[name], encoders.get(name), n_rows, dims.get(name), name, device
+            )
         else:
             some = _vectors(
                 _take(inputs[name], rows), encoders.get(name), len(rows), dims.get(name), name
@@ -78,18 +90,28 @@ def encode_requests(
     return EncodedRequests(vectors, flags, seconds)
 
 
-def _vectors(inputs: Any, encoder: Any, n_rows: int, dim: int | None, name: str) -> Any:
+def _array(value: Any, label: str, device: str) -> Any:
+    """Return vectors that another library has as what has a length and rows."""
+    return as_matrix(value, label, device) if is_on_gpu(value) else read_in_place(value, label)
+
+
+def _vectors(
+    inputs: Any, encoder: Any, n_rows: int, dim: int | None, name: str, device: str = "cpu"
+) -> Any:
     """Return one vector per input, as long as those of the items."""
     if encoder is None:
-        vectors, label, verb = as_matrix(inputs, f"inputs[{name!r}]"), f"inputs[{name!r}]", "have"
+        label, verb = f"inputs[{name!r}]", "have"
+        vectors = as_matrix(inputs, label, device)
     else:
-        encoded = as_encoder(encoder, name)(inputs)
+        stays = device == "cuda" and getattr(encoder, "keeps_on_device", False)
+        encode = encoder.encode_on_device if stays else as_encoder(encoder, name)
+        encoded = encode(inputs)
         # Encoders of images say what they could not read beside the vectors; here all are read.
         encoded = getattr(encoded, "vectors", encoded)
         label, verb = f"encoders[{name!r}]", "give"
         if sp.issparse(encoded):
             raise TypeError(f"{label} must give dense vectors; got {type(encoded).__name__}")
-        vectors = as_matrix(encoded, label)
+        vectors = as_matrix(encoded, label, device)
         if len(vectors) != n_rows:
             raise ValueError(
                 f"{label} must give one vector per input ({n_rows}); got shape {vectors.shape}"

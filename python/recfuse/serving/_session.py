@@ -9,7 +9,7 @@ import io
 import mmap
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ CPU = "CPUExecutionProvider"
 # How protobuf spells the first entry of an initializer that lives in another file:
 # StringStringEntryProto(key="location", value=...), a value of up to 127 or 16383 bytes.
 _EXTERNAL_DATA = re.compile(rb"\n\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])")
+_CUDA_FAILURE = re.compile(r"(CUDA|CUDNN|CUBLAS) failure \d+: [^;]*")
 
 
 def load_runtime(module: str = "onnxruntime") -> Any:
@@ -191,21 +192,32 @@ def _session(ort: Any, model: str | bytes, providers: list[str], num_threads: in
 
 def run(session: Any, output: str, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Run one batch and return its output in host memory; errors are those of `encode`."""
-    state = load_runtime().capi.onnxruntime_pybind11_state
-    on_cuda = session.get_providers()[0] == CUDA
-    try:
-        if on_cuda:
+    with _told(session, feeds):
+        if device_of(session) == "cuda":
             return run_bound(session, output, feeds, "cuda")
         return np.asarray(session.run([output], dict(feeds))[0])
+
+
+def device_of(session: Any) -> str:
+    """Return where a session runs: 'cuda' or 'cpu'."""
+    return "cuda" if session.get_providers()[0] == CUDA else "cpu"
+
+
+@contextlib.contextmanager
+def _told(session: Any, feeds: Mapping[str, Any]) -> Iterator[None]:
+    """Turn errors of ONNX Runtime into those of `encode`."""
+    state = load_runtime().capi.onnxruntime_pybind11_state
+    try:
+        yield
     except state.InvalidArgument as error:
         raise ValueError(_rejected(feeds, error)) from error
-    except _runtime_errors(state) as error:
+    except (*_runtime_errors(state), RuntimeError) as error:  # RuntimeError: with bound inputs
         if "allocate memory" in str(error) or "bad_alloc" in str(error):
             raise MemoryError(
                 f"encode: a batch of {_n_rows(feeds)} rows does not fit: {_detail(error)}. "
                 "Lower batch_size."
             ) from error
-        if on_cuda:
+        if _CUDA_FAILURE.search(str(error)):
             raise DeviceError(f"encode: {_detail(error)}") from error
         raise ValueError(_rejected(feeds, error)) from error
 
@@ -213,18 +225,45 @@ def run(session: Any, output: str, feeds: Mapping[str, NDArray[Any]]) -> NDArray
 def run_bound(
     session: Any, output: str, feeds: Mapping[str, NDArray[Any]], device: str
 ) -> NDArray[Any]:
-    """Run one batch with the output bound on `device`, and copy that one output to the host.
+    """Run one batch with the output bound on `device`, and copy that one output to the host."""
+    return np.asarray(_run_bound(session, output, feeds, device).copy_outputs_to_cpu()[0])
+
+
+def run_in_place(session: Any, output: str, feeds: Mapping[str, Any]) -> Any:
+    """Run one batch and return its output as an OrtValue where the session runs, ready to be read.
+
+    What is fed may be an OrtValue there, too.
+    """
+    with _told(session, feeds):
+        binding = _run_bound(session, output, feeds, device_of(session))
+        return binding.get_outputs()[0]
+
+
+def run_into(
+    session: Any, output: str, feeds: Mapping[str, Any], shape: tuple[int, int], address: int
+) -> None:
+    """Run one batch whose output, float32 of this shape, goes to memory where the session runs."""
+    with _told(session, feeds):
+        where = (device_of(session), 0, np.float32, list(shape), address)
+        _run_bound(session, output, feeds, *where)
+
+
+def _run_bound(session: Any, output: str, feeds: Mapping[str, Any], *where: Any) -> Any:
+    """Run one batch with bound inputs and output; return the binding when the output is complete.
 
     Inputs are bound as host arrays: ONNX Runtime copies them on the stream that it computes on,
     so no stream has to be waited for here. Other outputs of the model are never copied.
     """
     binding = session.io_binding()
     for name, array in feeds.items():
-        binding.bind_cpu_input(name, array)
-    binding.bind_output(output, device)
+        if isinstance(array, np.ndarray):
+            binding.bind_cpu_input(name, array)
+        else:
+            binding.bind_ortvalue_input(name, array)
+    binding.bind_output(output, *where)
     session.run_with_iobinding(binding)
     binding.synchronize_outputs()
-    return np.asarray(binding.copy_outputs_to_cpu()[0])
+    return binding
 
 
 def _runtime_errors(state: Any) -> tuple[type[Exception], ...]:
@@ -233,19 +272,21 @@ def _runtime_errors(state: Any) -> tuple[type[Exception], ...]:
     return tuple(getattr(state, name) for name in names + more)
 
 
-def _rejected(feeds: Mapping[str, NDArray[Any]], error: Exception) -> str:
-    shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+def _rejected(feeds: Mapping[str, Any], error: Exception) -> str:
+    arrays = {name: array for name, array in feeds.items() if isinstance(array, np.ndarray)}
+    shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     return f"encode: inputs must suit the model; got a batch of {shapes}: {_detail(error)}"
 
 
-def _n_rows(feeds: Mapping[str, NDArray[Any]]) -> int:
-    return max((len(array) for array in feeds.values() if array.ndim), default=0)
+def _n_rows(feeds: Mapping[str, Any]) -> int:
+    arrays = (array for array in feeds.values() if isinstance(array, np.ndarray))
+    return max((len(array) for array in arrays if array.ndim), default=0)
 
 
 def _detail(error: Exception) -> str:
     """Return the sentence inside an error of ONNX Runtime, without its source paths."""
     text = str(error)
-    cuda = re.search(r"(CUDA|CUDNN|CUBLAS) failure \d+: [^;]*", text)
+    cuda = _CUDA_FAILURE.search(text)
     if cuda:
         return cuda.group().strip()
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)

@@ -11,10 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recfuse._progress import progress
-from recfuse.serving._batches import ArrayBatches, Batch, TensorSpec, TextBatches, tensor_specs
+from recfuse.serving._batches import (
+    ArrayBatches,
+    Batch,
+    TextBatches,
+    static_rows,
+    tensor_specs,
+)
 from recfuse.serving._cache import VectorCache
+from recfuse.serving._on_device import Placed
+from recfuse.serving._options import (
+    Pooling,
+    check_choice,
+    check_count,
+    choose_output,
+    is_texts,
+    resolve_device,
+    stated_dim,
+)
 from recfuse.serving._pooling import normalised, pooled
 from recfuse.serving._session import (
+    device_of,
     external_data,
     load_runtime,
     model_source,
@@ -24,8 +41,6 @@ from recfuse.serving._session import (
 from recfuse.serving._tokens import NAMES, Tokens
 
 __all__ = ["OnnxEncoder"]
-
-Pooling = Literal["mean", "max", "cls"]
 
 
 class OnnxEncoder:
@@ -136,13 +151,13 @@ class OnnxEncoder:
         num_threads: int = 0,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        _check_choice("pooling", pooling, ("mean", "max", "cls", None))
-        _check_choice("dtype", dtype, ("float32", "float16"))
-        _check_choice("nan_policy", nan_policy, ("raise", "propagate"))
-        _check_count("batch_size", batch_size, 1)
-        _check_count("num_threads", num_threads, 0)
+        check_choice("pooling", pooling, ("mean", "max", "cls", None))
+        check_choice("dtype", dtype, ("float32", "float16"))
+        check_choice("nan_policy", nan_policy, ("raise", "propagate"))
+        check_count("batch_size", batch_size, 1)
+        check_count("num_threads", num_threads, 0)
         if max_length is not None:
-            _check_count("max_length", max_length, 1)
+            check_count("max_length", max_length, 1)
         self._model = model_source(path_or_bytes)
         self._batch_size = int(batch_size)
         self._max_length = max_length
@@ -151,10 +166,11 @@ class OnnxEncoder:
         self._dtype = np.dtype(dtype)
         self._nan_policy = nan_policy
         self._num_threads = int(num_threads)
-        self._wanted = _resolve_device(device)
+        self._wanted = resolve_device(device)
         self._session = open_session(self._model, self._wanted, self._num_threads)
+        self._placed = Placed(self._session, self._num_threads)
         self._inputs = tensor_specs(self._session.get_inputs())
-        self._output = _choose_output(tensor_specs(self._session.get_outputs()), output)
+        self._output = choose_output(tensor_specs(self._session.get_outputs()), output)
         if not self._inputs:
             raise ValueError("OnnxEncoder: path_or_bytes must be a model with an input; got none")
         for spec in [*self._inputs, self._output]:
@@ -163,7 +179,7 @@ class OnnxEncoder:
                     f"OnnxEncoder: path_or_bytes must have tensors that NumPy can hold; "
                     f"got {spec.name!r} of type {spec.type}"
                 )
-        self._dim = self._stated_dim = _stated_dim(self._output, pooling)
+        self._dim = self._stated_dim = stated_dim(self._output, pooling)
         self._tokens = None if tokenizer is None else self._text_input(tokenizer)
         self._cache = None if cache is None else VectorCache(cache, self._parts("cache"))
 
@@ -181,7 +197,13 @@ class OnnxEncoder:
 
     @property
     def device(self) -> str:
-        return "cuda" if self.providers[0] == "CUDAExecutionProvider" else "cpu"
+        return device_of(self._session)
+
+    @property
+    def keeps_on_device(self) -> bool:
+        """Whether `encode_on_device` leaves vectors on a GPU, whatever the number of rows."""
+        plain = self._cache is None and self._dtype == np.float32
+        return self.device == "cuda" and plain and static_rows(self._inputs) is None
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -198,11 +220,13 @@ class OnnxEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the session out: it is opened anew where the encoder is loaded."""
-        return {key: value for key, value in vars(self).items() if key != "_session"}
+        opened = ("_session", "_placed")
+        return {key: value for key, value in vars(self).items() if key not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._session = open_session(self._model, self._wanted, self._num_threads)
+        self._placed = Placed(self._session, self._num_threads)
 
     def encode(self, inputs: Any, *, show_progress: bool = False) -> NDArray[Any]:
         """Run the model over the inputs in batches.
@@ -249,6 +273,41 @@ class OnnxEncoder:
                 self._cache.store(path, vectors)
         self._dim = vectors.shape[1]
         return vectors
+
+    def encode_on_device(self, inputs: Any) -> Any:
+        """Run the model over the inputs, and leave the vectors where the session runs.
+
+        With ``device='cuda'`` they never come to the host: `FusedIndex` takes them as they are, as
+        does whatever speaks DLPack (``torch.from_dlpack``). Pooling and `normalise` are a graph of
+        ONNX of their own there; it adds up float32 in another order than `encode` does.
+
+        Parameters
+        ----------
+        inputs
+            As in `encode`.
+
+        Returns
+        -------
+        onnxruntime.OrtValue of shape (n, dim), float32
+            Complete: there is no stream to be waited for. What is not finite stays: a search does
+            not rank it.
+
+        Raises
+        ------
+        ValueError, TypeError, MemoryError, DeviceError
+            As `encode`; ValueError, too, if the encoder has a `cache` or another `dtype`, or if the
+            rows do not fill the batches of a model that has a batch size of its own.
+        """
+        if self._cache is not None or self._dtype != np.float32:
+            option = "dtype must be 'float32'" if self._cache is None else "cache must be None"
+            raise ValueError(
+                f"encode_on_device: {option} for vectors that stay where they are; "
+                f"got {self._dtype if self._cache is None else 'a folder'}"
+            )
+        batches = self._batches(inputs, in_order=True)
+        if batches.n_rows == 0:
+            return self._placed.put(self._encode(batches, False))
+        return self._placed.vectors(batches, self._output, self._pooling, self._normalise)
 
     def _encode(self, batches: ArrayBatches | TextBatches, show_progress: bool) -> NDArray[Any]:
         vectors = None
@@ -297,17 +356,17 @@ class OnnxEncoder:
             )
         return vectors
 
-    def _batches(self, inputs: Any) -> ArrayBatches | TextBatches:
+    def _batches(self, inputs: Any, *, in_order: bool = False) -> ArrayBatches | TextBatches:
         numbers = isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "OUT"
         if self._tokens is None or isinstance(inputs, Mapping) or numbers:
-            if self._tokens is None and _is_texts(inputs) and self._inputs[0].dtype != object:
+            if self._tokens is None and is_texts(inputs) and self._inputs[0].dtype != object:
                 raise TypeError(
                     "encode: inputs must be arrays for an encoder without a tokenizer; "
                     "got texts. Pass tokenizer= to OnnxEncoder."
                 )
             masked = self._pooling is not None
             return ArrayBatches(inputs, self._inputs, self._batch_size, masked=masked)
-        return TextBatches(inputs, self._tokens, self._inputs, self._batch_size)
+        return TextBatches(inputs, self._tokens, self._inputs, self._batch_size, in_order=in_order)
 
     def _text_input(self, tokenizer: Any) -> Tokens:
         names = list(self.input_names)
@@ -344,64 +403,3 @@ class OnnxEncoder:
         )
         tokens = b"" if self._tokens is None else self._tokens.to_bytes()
         return [model, repr(options).encode(), tokens]
-
-
-def _resolve_device(device: Any) -> str:
-    """Return the device to ask for: the argument, or RECFUSE_DEVICE in the place of 'auto'."""
-    _check_choice("device", device, ("auto", "cpu", "cuda"))
-    if device == "auto":
-        device = os.environ.get("RECFUSE_DEVICE") or "auto"
-        _check_choice("RECFUSE_DEVICE", device, ("auto", "cpu", "cuda"))
-    return str(device)
-
-
-def _choose_output(specs: list[TensorSpec], name: str | None) -> TensorSpec:
-    names = [spec.name for spec in specs]
-    if name is None and len(specs) == 1:
-        return specs[0]
-    if name not in names:
-        raise ValueError(f"OnnxEncoder: output must be one of {names}; got {name!r}")
-    return specs[names.index(name)]
-
-
-def _stated_dim(spec: TensorSpec, pooling: Pooling | None) -> int | None:
-    """Return the length of the vectors, if the model states it; check `pooling` against it."""
-    if spec.dtype is not None and spec.dtype.kind not in "fiub":
-        raise TypeError(
-            f"OnnxEncoder: output must hold real numbers; got {spec.name!r} of {spec.dtype}"
-        )
-    if spec.shape is None:
-        return None
-    if pooling is not None:
-        if len(spec.shape) != 3:
-            raise ValueError(
-                f"OnnxEncoder: pooling must be None for output {spec.name!r} of shape {spec}; "
-                f"got {pooling!r}"
-            )
-        return spec.shape[2]
-    axes = [axis for axis in spec.shape[1:] if axis != 1]
-    if len(axes) > 1:
-        raise ValueError(
-            "OnnxEncoder: pooling must be 'mean', 'max' or 'cls' for output "
-            f"{spec.name!r} of shape {spec}; got None"
-        )
-    return axes[0] if axes else 1
-
-
-def _is_texts(inputs: Any) -> bool:
-    if isinstance(inputs, (list, tuple)):
-        return bool(inputs) and isinstance(inputs[0], str)
-    return isinstance(inputs, str) or (isinstance(inputs, np.ndarray) and inputs.dtype.kind in "UT")
-
-
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    if not any(value is choice or value == choice for choice in choices):
-        words = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"OnnxEncoder: {name} must be one of {words}; got {value!r}")
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"OnnxEncoder: {name} must be an integer; got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"OnnxEncoder: {name} must be at least {least}; got {value}")

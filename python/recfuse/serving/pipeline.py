@@ -50,6 +50,9 @@ class Pipeline:
 
     Several threads may use a pipeline at once, if its encoders allow that: those of recfuse do.
 
+    Where index and encoder both run on CUDA, the vectors of a modality that every request of a call
+    has go from one to the other without coming to the host; so do vectors that are given on a GPU.
+
     Parameters
     ----------
     index : FusedIndex or mapping modality -> array-like of shape (n_items, dim_m)
@@ -232,7 +235,14 @@ class Pipeline:
         EncodedRequests
             ``vectors`` and ``present`` by modality, and the ``seconds`` that each took.
         """
-        return encode_requests(inputs, self.modalities, self._encoders, self._index.dims, present)
+        return encode_requests(
+            inputs,
+            self.modalities,
+            self._encoders,
+            self._index.dims,
+            present,
+            self._index.device,
+        )
 
     @named("topk")
     def topk(
@@ -304,6 +314,7 @@ class Pipeline:
             contributions=contributions,
             **{name: self._defaults[name] for name in ("fusion", "normalise", "missing")},
         )
+        result = tuple(map(np.asarray, result))  # those of vectors on a GPU are there, too
         if unserved.any():
             for array, padding in zip(result, (-1, -np.inf, 0.0), strict=False):
                 array[unserved] = padding

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "device_arrays.hpp"
 #include "emulator.hpp"
@@ -57,7 +58,10 @@ struct Emulated {
                         std::uintptr_t) {
     for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, to + i * cols);
   }
-  static cuda::MemoryInfo memory_info() { return {}; }
+  static cuda::MemoryInfo memory_info() {
+    const std::size_t total = cuda::Emulator::memory.total;
+    return {total - std::min<std::size_t>(cuda::Emulator::memory.used, total), total};
+  }
 };
 
 }  // namespace
@@ -76,4 +80,13 @@ PYBIND11_MODULE(_cuda_emulated, m) {
          std::int64_t keys_bytes) { limits = {capacity, first_items, growth, batch_bytes, keys_bytes}; },
       "capacity"_a = 4096, "first_items"_a = 2048, "growth"_a = 4, "batch_bytes"_a = 256 << 20,
       "keys_bytes"_a = 256 << 20);
+  // How much memory there is from now on; the most that was in use since the last call.
+  m.def(
+      "set_memory",
+      [](std::size_t total) {
+        auto& memory = cuda::Emulator::memory;
+        memory.total = total;
+        return memory.peak.exchange(memory.used);
+      },
+      "total"_a = std::numeric_limits<std::size_t>::max());
 }

@@ -1,6 +1,5 @@
-#include <iomanip>
-#include <sstream>
 #include <stdexcept>
+#include <string>
 
 #include "device.cuh"
 #include "recfuse/cuda/device.hpp"
@@ -8,12 +7,6 @@
 
 namespace recfuse::cuda {
 namespace {
-
-std::string gibibytes(std::size_t bytes) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(1) << static_cast<double>(bytes) / (1 << 30) << " GiB";
-  return text.str();
-}
 
 /// 13000 is 13.0.
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
@@ -55,10 +48,9 @@ void check(cudaError_t status, const char* call) {
 void check_allocation(cudaError_t status, std::size_t bytes) {
   if (status != cudaErrorMemoryAllocation) return check(status, "cudaMallocAsync");
   cudaGetLastError();
-  std::size_t free = 0, total = 0;
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  throw DeviceOutOfMemory("fuse_topk: " + gibibytes(bytes) + " asked on cuda, " + gibibytes(free) + " of " +
-                          gibibytes(total) + " free");
+  MemoryInfo info;
+  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
+  throw DeviceOutOfMemory(out_of_memory_text(bytes, info));
 }
 
 Entered::Entered(int index) {

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <span>
@@ -13,17 +15,36 @@
 #include <vector>
 
 #include "block.cuh"
+#include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
 
 namespace recfuse::cuda {
 
+/// The memory of the device, which all emulators of a process share as they would share a GPU.
+struct EmulatedMemory {
+  std::atomic<std::size_t> total{std::numeric_limits<std::size_t>::max()}, used{0}, peak{0};
+
+  void take(std::size_t bytes) {
+    const std::size_t before = used.fetch_add(bytes);
+    if (bytes > total || before > total - bytes) {
+      used -= bytes;
+      throw DeviceOutOfMemory(out_of_memory_text(bytes, {total - std::min(before, total.load()), total}));
+    }
+    std::size_t most = peak;
+    while (most < before + bytes && !peak.compare_exchange_weak(most, before + bytes)) continue;
+  }
+  void give_back(std::size_t bytes) { used -= bytes; }
+};
+
 class Emulator {
  public:
+  inline static EmulatedMemory memory;
+
   template <class T>
   class Array {
    public:
     Array() = default;
-    Array(Emulator&, std::size_t size) : size_(size), data_(new T[std::max<std::size_t>(size, 1)]) {
+    Array(Emulator&, std::size_t size) : size_(size), data_(allocated(size), Deleter{size * sizeof(T)}) {
       std::memset(static_cast<void*>(data_.get()), kPoison, size * sizeof(T));
     }
     Array(Emulator& device, std::span<const T> values) : Array(device, values.size()) {
@@ -41,8 +62,20 @@ class Emulator {
     std::vector<T> all() const { return {data(), data() + size_}; }
 
    private:
+    struct Deleter {
+      std::size_t bytes = 0;
+      void operator()(T* data) const {
+        delete[] data;
+        memory.give_back(bytes);
+      }
+    };
+    static T* allocated(std::size_t size) {
+      memory.take(size * sizeof(T));
+      return new T[std::max<std::size_t>(size, 1)];
+    }
+
     std::size_t size_ = 0;
-    std::unique_ptr<T[]> data_;
+    std::unique_ptr<T[], Deleter> data_;
   };
 
   template <class Body>

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from recfuse._buffers import Buffer, Plan
+from recfuse._device_plans import plan_on_gpu
 from recfuse._inputs import as_int, as_num_threads
 from recfuse._streamed import BLOCK_BYTES
 from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex, most_kept_bytes
 
-__all__ = ["PLANS", "Buffer"]
+__all__ = ["PLANS", "planned_device"]
 
-
-@dataclass(frozen=True)
-class Buffer:
-    """Something that lies in memory while an op runs.
-
-    Attributes
-    ----------
-    name : str
-    n_bytes : int
-        All threads together.
-    phase : str
-        'input' for what the caller has, 'kept' for what lasts from the first phase to the last (and
-        of a handle between calls), otherwise the phase of the op that needs it and frees it.
-    """
-
-    name: str
-    n_bytes: int
-    phase: str
-
-
-Plan = tuple[list[Buffer], dict[str, int]]
 
 # Of cpp/src/ops: search, candidates, float_screen, rounded_items, rounded_reach, screen_choice.
 _BLOCK_QUERIES, _SHARED_QUERIES, _PANEL_QUERIES, _BLOCKS_PER_WORKER = 512, 64, 14, 4
@@ -65,8 +46,11 @@ def _plan_topk(
     k: int,
     dtype: Any = "float32",
     mapped: bool = False,
+    device: str = "auto",
     num_threads: int = 0,
 ) -> Plan:
+    if planned_device(device) == "cuda":
+        return _plan_on_gpu(n_queries, n_items, dims, k)
     n, d = _size(n_items, "n_items"), sum(_dims(dims))
     if not mapped or np.dtype(dtype) == np.float32 or 4 * n * d <= BLOCK_BYTES:
         return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=False)
@@ -79,9 +63,32 @@ def _plan_topk(
 
 
 def _plan_index(
-    *, n_queries: int, n_items: int, dims: Any, k: int, dtype: Any = "float32", num_threads: int = 0
+    *,
+    n_queries: int,
+    n_items: int,
+    dims: Any,
+    k: int,
+    dtype: Any = "float32",
+    device: str = "auto",
+    num_threads: int = 0,
 ) -> Plan:
+    if planned_device(device) == "cuda":
+        return _plan_on_gpu(n_queries, n_items, dims, k)
     return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=True)
+
+
+def _plan_on_gpu(n_queries: Any, n_items: Any, dims: Any, k: Any) -> Plan:
+    q, n = _size(n_queries, "n_queries"), _size(n_items, "n_items")
+    return plan_on_gpu(q, n, _dims(dims), _size(k, "k", least=1))
+
+
+def planned_device(device: str) -> str:
+    """Return 'cpu' or 'cuda', with or without a GPU here: a plan may be for another machine."""
+    if device == "auto":
+        device = os.environ.get("RECFUSE_DEVICE") or "cpu"
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"plan_memory: device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
+    return device
 
 
 def _plan_search(

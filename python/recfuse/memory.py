@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recfuse._available import available_bytes
-from recfuse._memory_plans import PLANS, Buffer
+from recfuse._buffers import Buffer
+from recfuse._memory_plans import PLANS, planned_device
+from recfuse.backend import resolve_backend
 
 __all__ = ["Buffer", "MemoryPlan", "plan_memory"]
 
@@ -23,11 +25,14 @@ class MemoryPlan:
         Without those of no bytes.
     blocks : dict of str to int
         How the op cuts its work: workers, queries and items that are looked at together.
+    device : {'cpu', 'cuda'}
+        Where the buffers are.
     """
 
     op: str
     buffers: tuple[Buffer, ...]
     blocks: dict[str, int] = field(default_factory=dict)
+    device: str = "cpu"
 
     def bytes_of(self, phase: str) -> int:
         """Return the bytes of all buffers of a phase."""
@@ -51,14 +56,21 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether this process can allocate `peak_bytes` now (limits and cgroups counted)."""
+        """Whether this process can allocate `peak_bytes` now (limits and cgroups counted).
+
+        On a GPU, what is free there; DeviceError where there is none.
+        """
+        if self.device == "cuda":
+            free: int = resolve_backend("cuda").ops.memory_info()[0]
+            return self.peak_bytes <= free
         return self.peak_bytes <= available_bytes()
 
     def __repr__(self) -> str:
         rows = [(b.phase, b.name, f"{b.n_bytes:,}") for b in self.buffers]
         rows.append(("", "peak, beyond the inputs", f"{self.peak_bytes:,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [f"MemoryPlan({self.op}), bytes"]
+        where = "" if self.device == "cpu" else f" on {self.device}"
+        lines = [f"MemoryPlan({self.op}), bytes{where}"]
         lines += [
             f"  {phase:<{widths[0]}}  {name:<{widths[1]}}  {n_bytes:>{widths[2]}}"
             for phase, name, n_bytes in rows
@@ -79,7 +91,8 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             ``n_queries``, ``n_items``, ``dims`` (an int, a sequence, or a mapping modality -> int),
             ``k``; ``dtype`` of queries and items, 'float32' by default; but for 'FusedIndex',
             ``mapped``: whether the items lie in a file, so that another type is converted in
-            blocks.
+            blocks. ``device``: with 'cuda' the plan is that of the GPU, for matrices that come from
+            the host; those that are on it already are used in place.
         'cosine_knn'
             ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (multiples of 1 / 16
             below 16) or 'real' (default); ``norm`` as in `cosine_knn`.
@@ -124,4 +137,5 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
         if parameter.default is parameter.empty and name not in sizes:
             raise TypeError(f"plan_memory: {op!r} must be given {name}; got {list(sizes)}")
     buffers, blocks = make(**sizes)
-    return MemoryPlan(op, tuple(b for b in buffers if b.n_bytes > 0), blocks)
+    device = planned_device(sizes.get("device", "cpu" if "device" not in known else "auto"))
+    return MemoryPlan(op, tuple(b for b in buffers if b.n_bytes > 0), blocks, device)

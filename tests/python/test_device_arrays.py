@@ -84,7 +84,7 @@ def test_host_memory_is_used_in_place(rng, make):
     else:
         library = pytest.importorskip("onnxruntime")
         x = library.OrtValue.ortvalue_from_numpy(array)
-        array = np.from_dlpack(x)  # ONNX Runtime has copied it
+        array = np.from_dlpack(x)  # its own memory, whether or not that is the array's
     assert np.shares_memory(as_matrix(x, "x"), array)
     assert as_matrix(x, "x").ctypes.data == array.ctypes.data
     expected = recfuse.topk(array[:5], array, 3)

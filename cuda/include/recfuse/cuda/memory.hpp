@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace recfuse::cuda {
@@ -17,6 +18,12 @@ struct Placement {
 struct MemoryInfo {
   std::size_t free = 0, total = 0;  // bytes
 };
+
+/// What is said where memory does not suffice: both numbers, and how to know before.
+inline std::string out_of_memory_text(std::size_t asked, const MemoryInfo& info) {
+  return "fuse_topk: " + std::to_string(asked) + " bytes asked on cuda, " + std::to_string(info.free) + " of " +
+         std::to_string(info.total) + " free. plan_memory(..., device='cuda') says beforehand what is needed.";
+}
 
 /// Of the device that searches use.
 MemoryInfo memory_info();

@@ -1,0 +1,123 @@
+"""The memory of a GPU: plans against what the emulator counts, and what happens where it ends."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import recfuse
+from conftest import CUDA_MODULES, run_on_cuda
+from helpers import assert_same_bytes, normal, random_modalities
+from recfuse import FusedIndex, backend
+from recfuse.errors import DeviceError
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    """Return the emulator's module; its memory has no end, before and after."""
+    for _ in run_on_cuda(CUDA_MODULES["emulator"], monkeypatch):
+        module = backend.resolve_backend("cuda").ops
+        module.set_memory()
+        yield module
+        module.set_memory()
+
+
+def used(module):
+    free, total = module.memory_info()
+    return total - free
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["screened", "every item scored"])
+@pytest.mark.parametrize(
+    ("n_queries", "n_items", "dims", "k"),
+    [(1, 3000, (16,), 10), (70, 2000, (5, 8), 30), (300, 500, (64, 20), 7), (9, 1500, (8,), 1100)],
+)
+def test_a_plan_is_what_is_taken(rng, emulated, alike, n_queries, n_items, dims, k):
+    queries, items, _ = random_modalities(rng, dims, n_queries, n_items)
+    if alike:  # ties: more candidates than there is room for
+        items = {name: np.ones_like(x) for name, x in items.items()}
+        n_items = 6000
+        items = {name: np.resize(x, (n_items, x.shape[1])) for name, x in items.items()}
+    sizes = {"n_queries": n_queries, "n_items": n_items, "dims": dims, "k": k}
+    plan = recfuse.plan_memory("FusedIndex", **sizes, device="cuda")
+    assert plan.device == "cuda"
+    before = used(emulated)
+    emulated.set_memory()
+    index = FusedIndex(items, device="cuda")
+    kept, built = used(emulated) - before, emulated.set_memory() - before
+    small = 4096  # pointers, units, presence
+    assert plan.kept_bytes - small <= kept <= plan.kept_bytes + small
+    built_by_plan = plan.kept_bytes + plan.bytes_of("build")
+    assert built <= built_by_plan + small
+    index.topk(queries, k)
+    taken = emulated.set_memory() - before
+    phase = "scoring of every item" if alike or k > 1024 else "screen"
+    planned = plan.kept_bytes + plan.bytes_of(phase)
+    assert taken <= planned + small
+    if not alike:  # one row of weights stands for all
+        assert taken >= planned - small - 8 * len(dims) * n_queries
+    assert taken <= plan.peak_bytes + small
+    del index
+    assert used(emulated) == before
+
+
+def test_many_queries_are_cut(rng, emulated):
+    plan = recfuse.plan_memory(
+        "topk", n_queries=10**6, n_items=10**6, dims=128, k=100, device="cuda"
+    )
+    assert plan.blocks["queries"] == (256 << 20) // (4096 * 12)
+    assert "on cuda" in repr(plan)
+    assert plan.input_bytes == 0
+    more = recfuse.plan_memory(
+        "topk", n_queries=10**7, n_items=10**6, dims=128, k=100, device="cuda"
+    )
+    assert more.peak_bytes == plan.peak_bytes
+
+
+def test_whether_a_plan_fits_is_asked_of_the_device(emulated):
+    plan = recfuse.plan_memory("topk", n_queries=1, n_items=1000, dims=8, k=1, device="cuda")
+    emulated.set_memory(used(emulated) + plan.peak_bytes)
+    assert plan.fits
+    emulated.set_memory(used(emulated) + plan.peak_bytes - 1)
+    assert not plan.fits
+
+
+def test_a_plan_needs_no_device(monkeypatch):
+    sizes = {"n_queries": 1, "n_items": 1000, "dims": 8, "k": 1}
+    plan = recfuse.plan_memory("fuse_topk", **sizes, device="cuda")
+    monkeypatch.setenv("RECFUSE_DEVICE", "cuda")
+    assert recfuse.plan_memory("fuse_topk", **sizes) == plan
+    with pytest.raises(ValueError, match="plan_memory: device must be 'auto', 'cpu' or 'cuda'"):
+        recfuse.plan_memory("topk", **sizes, device="tpu")
+    monkeypatch.setitem(backend._MODULES, "cuda", "recfuse._no_such_module")
+    backend._load.cache_clear()
+    with pytest.raises(DeviceError, match="has no CUDA module"):
+        assert plan.fits
+    backend._load.cache_clear()
+
+
+def test_the_end_of_the_memory_is_told_in_numbers_and_survived(rng, emulated):
+    x, y = normal(rng, 4, 8), normal(rng, 5000, 8)
+    index = FusedIndex({"a": y}, device="cuda")
+    expected = index.topk({"a": x}, 5)
+    kept = used(emulated)
+    emulated.set_memory(kept + 100_000)
+    message = r"fuse_topk: (\d+) bytes asked on cuda, (\d+) of (\d+) free\. plan_memory"
+    for refused in (
+        lambda: index.topk({"a": x}, 5),
+        lambda: index.add({"a": normal(rng, 100_000, 8)}),
+        lambda: index.update([0], {"a": normal(rng, 1, 8)}),
+        lambda: recfuse.topk(x, normal(rng, 50_000, 8), 5, device="cuda"),
+    ):
+        with pytest.raises(MemoryError, match=message) as raised:
+            refused()
+        asked, free, total = map(int, re.match(message, str(raised.value)).groups())
+        assert asked > free
+        assert free <= 100_000
+        assert total == kept + 100_000
+        assert used(emulated) == kept  # nothing is lost
+    emulated.set_memory()
+    assert index.n_items == 5000
+    assert_same_bytes(index.topk({"a": x}, 5), expected)

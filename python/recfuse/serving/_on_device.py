@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recfuse.serving._batches import ArrayBatches, Batch, TensorSpec, TextBatches
+from recfuse.serving._captured import Captured
 from recfuse.serving._options import Pooling
 from recfuse.serving._session import (
     device_of,
@@ -20,12 +23,14 @@ from recfuse.serving._tail import tail_model
 
 __all__ = ["Placed"]
 
+_FLOAT = "tensor(float)"
+
 
 class Placed:
     """A session whose results are OrtValues in its own memory."""
 
-    def __init__(self, session: Any, num_threads: int) -> None:
-        self._session, self._num_threads = session, num_threads
+    def __init__(self, session: Any, num_threads: int, captured: Captured | None = None) -> None:
+        self._session, self._num_threads, self._captured = session, num_threads, captured
         self._tails: dict[tuple[Any, ...], Any] = {}
 
     def put(self, array: NDArray[Any]) -> Any:
@@ -41,29 +46,38 @@ class Placed:
         normalise: bool,
     ) -> Any:
         """Return one vector per row, (n, dim) in float32; batches must be slices in their order."""
-        whole, start, dim = None, 0, 0
+        whole, start = None, 0
         for batch in batches:
-            hidden = run_in_place(self._session, output.name, batch.feeds)
-            shape = tuple(hidden.shape())
-            _check(shape, batch, pooling, output.name)
-            plain = pooling is None and not normalise and hidden.data_type() == "tensor(float)"
-            if plain and len(shape) == 2 and batch.n_rows == batches.n_rows:
-                return hidden
-            if whole is None:
-                dim = shape[2] if pooling else int(np.prod(shape[1:]))
-                whole = load_runtime().OrtValue.ortvalue_from_shape_and_type(
-                    [batches.n_rows, dim], np.float32, device_of(self._session), 0
-                )
-            feeds = {"hidden": hidden}
-            if pooling is not None:
-                mask = np.ones(shape[:2], np.bool_) if batch.mask is None else batch.mask
-                feeds["mask"] = np.ascontiguousarray(mask)
-            tail = self._tail(hidden.data_type(), len(shape), pooling, normalise)
-            run_into(
-                tail, "vectors", feeds, (batch.n_rows, dim), whole.data_ptr() + 4 * dim * start
-            )
+            with self._run(batch, output.name) as hidden:
+                shape = tuple(hidden.shape())
+                _check(shape, batch, pooling, output.name)
+                plain = pooling is None and not normalise and hidden.data_type() == _FLOAT
+                # But the buffer of a graph is the next run's, too.
+                own = self._captured is None and batch.n_rows == batches.n_rows
+                if plain and len(shape) == 2 and own:
+                    return hidden
+                if whole is None:
+                    dim = shape[2] if pooling else int(np.prod(shape[1:]))
+                    whole = load_runtime().OrtValue.ortvalue_from_shape_and_type(
+                        [batches.n_rows, dim], np.float32, device_of(self._session), 0
+                    )
+                feeds = {"hidden": hidden}
+                if pooling is not None:
+                    mask = np.ones(shape[:2], np.bool_) if batch.mask is None else batch.mask
+                    feeds["mask"] = np.ascontiguousarray(mask)
+                tail = self._tail(hidden.data_type(), len(shape), pooling, normalise)
+                place = whole.data_ptr() + 4 * dim * start
+                run_into(tail, "vectors", feeds, (batch.n_rows, dim), place)
             start += batch.n_rows
         return whole
+
+    @contextlib.contextmanager
+    def _run(self, batch: Batch, output: str) -> Iterator[Any]:
+        if self._captured is None:
+            yield run_in_place(self._session, output, batch.feeds)
+        else:
+            with self._captured.run(batch.feeds) as hidden:
+                yield hidden
 
     def _tail(self, element: str, rank: int, pooling: Pooling | None, normalise: bool) -> Any:
         """Return the session of what follows the model, opened when it is needed first."""

@@ -18,7 +18,20 @@ from numpy.typing import NDArray
 
 from recfuse.errors import DeviceError, FormatError
 
-__all__ = ["cuda_obstacle", "load_runtime", "model_source", "open_session", "run", "thread_count"]
+__all__ = [
+    "cuda_obstacle",
+    "device_of",
+    "external_data",
+    "load_runtime",
+    "model_source",
+    "open_session",
+    "run",
+    "run_bound",
+    "run_in_place",
+    "run_into",
+    "thread_count",
+    "told",
+]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -134,8 +147,12 @@ def _load_error(library: Path) -> str | None:
     return None
 
 
-def open_session(model: str | bytes, device: str, num_threads: int) -> Any:
+def open_session(
+    model: str | bytes, device: str, num_threads: int, *, cuda_graph: bool = False
+) -> Any:
     """Open a session whose first provider is the one of `device`; 'auto' takes CUDA if it works.
+
+    With `cuda_graph`, a session on CUDA captures its runs.
 
     Raises DeviceError where 'cuda' cannot be had and FormatError where the model cannot be loaded.
     """
@@ -145,7 +162,8 @@ def open_session(model: str | bytes, device: str, num_threads: int) -> Any:
     reason = cuda_obstacle(ort)
     if reason is None:
         try:
-            session = _session(ort, model, [CUDA, CPU], num_threads)
+            first = (CUDA, {"enable_cuda_graph": "1"}) if cuda_graph else CUDA
+            session = _session(ort, model, [first, CPU], num_threads)
         except DeviceError as error:
             reason = str(error)
         else:
@@ -168,7 +186,7 @@ def _remedy(reason: str) -> str:
     return "Install the CUDA libraries: pip install 'onnxruntime-gpu[cuda,cudnn]'."
 
 
-def _session(ort: Any, model: str | bytes, providers: list[str], num_threads: int) -> Any:
+def _session(ort: Any, model: str | bytes, providers: list[Any], num_threads: int) -> Any:
     options = ort.SessionOptions()
     # The default of 0 would pin threads to cores, also to cores outside this process's mask.
     options.intra_op_num_threads = thread_count(num_threads)
@@ -192,7 +210,7 @@ def _session(ort: Any, model: str | bytes, providers: list[str], num_threads: in
 
 def run(session: Any, output: str, feeds: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Run one batch and return its output in host memory; errors are those of `encode`."""
-    with _told(session, feeds):
+    with told(session, feeds):
         if device_of(session) == "cuda":
             return run_bound(session, output, feeds, "cuda")
         return np.asarray(session.run([output], dict(feeds))[0])
@@ -204,14 +222,16 @@ def device_of(session: Any) -> str:
 
 
 @contextlib.contextmanager
-def _told(session: Any, feeds: Mapping[str, Any]) -> Iterator[None]:
+def told(session: Any, feeds: Mapping[str, Any]) -> Iterator[None]:
     """Turn errors of ONNX Runtime into those of `encode`."""
     state = load_runtime().capi.onnxruntime_pybind11_state
+    # RuntimeError: with bound inputs.
+    failures: tuple[type[Exception], ...] = (*_runtime_errors(state), RuntimeError)
     try:
         yield
     except state.InvalidArgument as error:
         raise ValueError(_rejected(feeds, error)) from error
-    except (*_runtime_errors(state), RuntimeError) as error:  # RuntimeError: with bound inputs
+    except failures as error:
         if "allocate memory" in str(error) or "bad_alloc" in str(error):
             raise MemoryError(
                 f"encode: a batch of {_n_rows(feeds)} rows does not fit: {_detail(error)}. "
@@ -229,13 +249,13 @@ def run_bound(
     return np.asarray(_run_bound(session, output, feeds, device).copy_outputs_to_cpu()[0])
 
 
-def run_in_place(session: Any, output: str, feeds: Mapping[str, Any]) -> Any:
+def run_in_place(session: Any, output: str, feeds: Mapping[str, Any], options: Any = None) -> Any:
     """Run one batch and return its output as an OrtValue where the session runs, ready to be read.
 
     What is fed may be an OrtValue there, too.
     """
-    with _told(session, feeds):
-        binding = _run_bound(session, output, feeds, device_of(session))
+    with told(session, feeds):
+        binding = _run_bound(session, output, feeds, device_of(session), options=options)
         return binding.get_outputs()[0]
 
 
@@ -243,12 +263,14 @@ def run_into(
     session: Any, output: str, feeds: Mapping[str, Any], shape: tuple[int, int], address: int
 ) -> None:
     """Run one batch whose output, float32 of this shape, goes to memory where the session runs."""
-    with _told(session, feeds):
+    with told(session, feeds):
         where = (device_of(session), 0, np.float32, list(shape), address)
         _run_bound(session, output, feeds, *where)
 
 
-def _run_bound(session: Any, output: str, feeds: Mapping[str, Any], *where: Any) -> Any:
+def _run_bound(
+    session: Any, output: str, feeds: Mapping[str, Any], *where: Any, options: Any = None
+) -> Any:
     """Run one batch with bound inputs and output; return the binding when the output is complete.
 
     Inputs are bound as host arrays: ONNX Runtime copies them on the stream that it computes on,
@@ -261,7 +283,7 @@ def _run_bound(session: Any, output: str, feeds: Mapping[str, Any], *where: Any)
         else:
             binding.bind_ortvalue_input(name, array)
     binding.bind_output(output, *where)
-    session.run_with_iobinding(binding)
+    session.run_with_iobinding(binding, options)
     binding.synchronize_outputs()
     return binding
 

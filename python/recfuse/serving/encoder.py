@@ -19,6 +19,7 @@ from recfuse.serving._batches import (
     tensor_specs,
 )
 from recfuse.serving._cache import VectorCache
+from recfuse.serving._captured import Captured
 from recfuse.serving._on_device import Placed
 from recfuse.serving._options import (
     Pooling,
@@ -81,6 +82,10 @@ class OnnxEncoder:
     num_threads : int, default=0
         Threads of the session, ONNX Runtime's ``intra_op_num_threads``. 0 is RECFUSE_NUM_THREADS,
         else the CPUs that this process may use. Idle threads sleep.
+    cuda_graph : bool, default=False
+        On CUDA, run the model as a CUDA graph, captured anew for each of the first 64 shapes of its
+        inputs: for small batches, whose kernels take longer to launch than to run. All of the model
+        must run on CUDA, without control flow; calls wait for one another.
     cache : str or path-like, optional
         A folder that keeps results: the same model, options and inputs are then read, not computed.
 
@@ -149,6 +154,7 @@ class OnnxEncoder:
         dtype: Literal["float32", "float16"] = "float32",
         nan_policy: Literal["raise", "propagate"] = "raise",
         num_threads: int = 0,
+        cuda_graph: bool = False,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
         check_choice("pooling", pooling, ("mean", "max", "cls", None))
@@ -167,10 +173,10 @@ class OnnxEncoder:
         self._nan_policy = nan_policy
         self._num_threads = int(num_threads)
         self._wanted = resolve_device(device)
-        self._session = open_session(self._model, self._wanted, self._num_threads)
-        self._placed = Placed(self._session, self._num_threads)
+        self._cuda_graph = bool(cuda_graph)
+        self._wanted_output = output
+        self._open()
         self._inputs = tensor_specs(self._session.get_inputs())
-        self._output = choose_output(tensor_specs(self._session.get_outputs()), output)
         if not self._inputs:
             raise ValueError("OnnxEncoder: path_or_bytes must be a model with an input; got none")
         for spec in [*self._inputs, self._output]:
@@ -220,13 +226,25 @@ class OnnxEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the session out: it is opened anew where the encoder is loaded."""
-        opened = ("_session", "_placed")
+        opened = ("_session", "_placed", "_graphs")
         return {key: value for key, value in vars(self).items() if key not in opened}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._session = open_session(self._model, self._wanted, self._num_threads)
-        self._placed = Placed(self._session, self._num_threads)
+        self._open()
+
+    def _open(self) -> None:
+        """Open the session, and what belongs to it alone."""
+        options = {"cuda_graph": self._cuda_graph}
+        self._session = open_session(self._model, self._wanted, self._num_threads, **options)
+        if self._cuda_graph and self.device != "cuda":
+            raise ValueError(
+                f"OnnxEncoder: cuda_graph must be False on device {self.device!r}; got True"
+            )
+        self._output = choose_output(tensor_specs(self._session.get_outputs()), self._wanted_output)
+        graphs = Captured(self._session, self._output.name) if self._cuda_graph else None
+        self._graphs = graphs
+        self._placed = Placed(self._session, self._num_threads, graphs)
 
     def encode(self, inputs: Any, *, show_progress: bool = False) -> NDArray[Any]:
         """Run the model over the inputs in batches.
@@ -332,7 +350,7 @@ class OnnxEncoder:
 
     def _vectors(self, batch: Batch) -> NDArray[Any]:
         """Run one batch: pooled, normalised, in the result's dtype."""
-        hidden = run(self._session, self._output.name, batch.feeds)
+        hidden = self._run(batch)
         expected = len(next(iter(batch.feeds.values())))
         if hidden.ndim == 0 or len(hidden) != expected:
             raise ValueError(
@@ -344,6 +362,12 @@ class OnnxEncoder:
             vectors = normalised(vectors)
         with np.errstate(over="ignore"):  # `_finite` tells about what float16 cannot hold
             return vectors.astype(self._dtype, copy=False)
+
+    def _run(self, batch: Batch) -> NDArray[Any]:
+        if self._graphs is None:
+            return run(self._session, self._output.name, batch.feeds)
+        with self._graphs.run(batch.feeds) as value:
+            return np.asarray(value.numpy())
 
     def _finite(self, vectors: NDArray[Any], batch: Batch) -> NDArray[Any]:
         if self._nan_policy == "raise" and not np.isfinite(vectors).all():

@@ -17,7 +17,7 @@ from recfuse._inputs import check_structure
 from recfuse._label_codec import label_from_text, label_to_text
 from recfuse.errors import FormatError, NotFittedError
 
-__all__ = ["load", "save"]
+__all__ = ["decoded", "encoded", "load", "save"]
 
 _KIND = "estimator"
 
@@ -73,7 +73,7 @@ def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
             f"save: {type(estimator).__name__} must be fitted; got an unfitted one"
         )
     arrays: dict[str, Any] = {}
-    root = _encode(estimator, type(estimator).__name__, arrays)
+    root = encoded(estimator, type(estimator).__name__, arrays)
     storage.write(path, arrays, {"estimator": root}, kind=_KIND)
 
 
@@ -98,7 +98,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     arrays, metadata = storage.read(path, kind=_KIND)
     try:
-        estimator = _decode(metadata["estimator"], arrays)
+        estimator = decoded(metadata["estimator"], arrays)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise FormatError(
             f"load: {os.fspath(path)!r} must describe an estimator; {error}"
@@ -110,7 +110,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     return estimator
 
 
-def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
+def encoded(value: Any, name: str, arrays: dict[str, Any]) -> Any:
     """Return `value` as JSON; its arrays go to `arrays` under `name`."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -129,20 +129,20 @@ def _encode(value: Any, name: str, arrays: dict[str, Any]) -> Any:
             arrays[f"{name}.{part}"] = getattr(csr, part)
         return {"csr": name, "shape": list(csr.shape)}
     if isinstance(value, (list, tuple)):
-        return {"list": [_encode(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
+        return {"list": [encoded(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             keys = np.fromiter(value, object, len(value))
             values = list(value.values())
             return {
                 "keys": _labels(keys, f"{name}.keys", arrays),
-                "values": _encode(values, f"{name}.values", arrays),
+                "values": encoded(values, f"{name}.values", arrays),
             }
-        return {"dict": {k: _encode(v, f"{name}.{k}", arrays) for k, v in value.items()}}
+        return {"dict": {k: encoded(v, f"{name}.{k}", arrays) for k, v in value.items()}}
     if type(value).__name__ in _MODULES and type(value) is _class_named(type(value).__name__):
         return {
             "object": type(value).__name__,
-            "state": {k: _encode(v, f"{name}.{k}", arrays) for k, v in _state(value).items()},
+            "state": {k: encoded(v, f"{name}.{k}", arrays) for k, v in _state(value).items()},
         }
     raise TypeError(f"save: {name} must be data; got {type(value).__name__}")
 
@@ -162,7 +162,7 @@ def _state(value: Any) -> dict[str, Any]:
     return {**value.get_params(deep=False), **learned}
 
 
-def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
+def decoded(value: Any, arrays: Mapping[str, Any]) -> Any:
     if not isinstance(value, dict):
         return value
     if "float" in value:
@@ -176,16 +176,16 @@ def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
         check_structure(csr, name)
         return csr
     if "labels" in value:
-        return _decoded_labels(arrays[value["labels"]])
+        return _labels_of(arrays[value["labels"]])
     if "keys" in value:
-        keys = _decoded_labels(arrays[value["keys"]])
-        return dict(zip(keys, _decode(value["values"], arrays), strict=True))
+        keys = _labels_of(arrays[value["keys"]])
+        return dict(zip(keys, decoded(value["values"], arrays), strict=True))
     if "list" in value:
-        return [_decode(v, arrays) for v in value["list"]]
+        return [decoded(v, arrays) for v in value["list"]]
     if "dict" in value:
-        return {k: _decode(v, arrays) for k, v in value["dict"].items()}
+        return {k: decoded(v, arrays) for k, v in value["dict"].items()}
     cls = _class_named(value["object"])
-    state = {k: _decode(v, arrays) for k, v in value["state"].items()}
+    state = {k: decoded(v, arrays) for k, v in value["state"].items()}
     if not issubclass(cls, Estimator):
         return cls.from_state(state)
     parameters = cls._parameter_names()
@@ -198,6 +198,6 @@ def _decode(value: Any, arrays: Mapping[str, Any]) -> Any:
     return estimator
 
 
-def _decoded_labels(texts: Any) -> Any:
+def _labels_of(texts: Any) -> Any:
     labels = [label_from_text(text) for text in texts]
     return np.fromiter(labels, object, len(labels))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from recfuse.serving._batches import TensorSpec
+from recfuse.serving._tokens import NAMES, Tokens
 
 __all__ = [
     "Pooling",
@@ -17,6 +19,7 @@ __all__ = [
     "is_texts",
     "resolve_device",
     "stated_dim",
+    "text_input",
 ]
 
 Pooling = Literal["mean", "max", "cls"]
@@ -81,3 +84,21 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise TypeError(f"OnnxEncoder: {name} must be an integer; got {type(value).__name__}")
     if value < least:
         raise ValueError(f"OnnxEncoder: {name} must be at least {least}; got {value}")
+
+
+def text_input(tokenizer: Any, inputs: Sequence[TensorSpec], max_length: int | None) -> Tokens:
+    """Return the tokenizer as it suits the inputs of a model."""
+    names = [spec.name for spec in inputs]
+    if len(names) > 1 and not set(names) <= set(NAMES):
+        raise ValueError(
+            f"OnnxEncoder: tokenizer must be None for a model with the inputs {names}; "
+            f"it gives only {list(NAMES)}"
+        )
+    for spec in inputs:
+        if spec.shape is not None and len(spec.shape) != 2:
+            raise ValueError(
+                "OnnxEncoder: tokenizer must be None for a model whose input "
+                f"{spec.name!r} is not (n, tokens); got {spec}"
+            )
+    static = next((s.shape[1] for s in inputs if s.shape and s.shape[1]), None)
+    return Tokens(tokenizer, max_length=max_length, static_length=static)

@@ -47,6 +47,12 @@ class Tokens:
         """Everything that decides the tokens."""
         return str(self._tokenizer.to_str()).encode()
 
+    def to_file(self) -> bytes:
+        """Return a ``tokenizer.json`` that makes the same tokens and padding."""
+        whole = load_runtime("tokenizers").Tokenizer.from_str(self._tokenizer.to_str())
+        whole.enable_padding(pad_id=self._pad_id, pad_type_id=self._pad_type)
+        return str(whole.to_str()).encode()
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Tokenise; one text at a time, since the library's own threads do not survive a fork."""
         ids: list[int] = []

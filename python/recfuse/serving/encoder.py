@@ -29,6 +29,7 @@ from recfuse.serving._options import (
     is_texts,
     resolve_device,
     stated_dim,
+    text_input,
 )
 from recfuse.serving._pooling import normalised, pooled
 from recfuse.serving._session import (
@@ -39,7 +40,6 @@ from recfuse.serving._session import (
     open_session,
     run,
 )
-from recfuse.serving._tokens import NAMES, Tokens
 
 __all__ = ["OnnxEncoder"]
 
@@ -186,7 +186,9 @@ class OnnxEncoder:
                     f"got {spec.name!r} of type {spec.type}"
                 )
         self._dim = self._stated_dim = stated_dim(self._output, pooling)
-        self._tokens = None if tokenizer is None else self._text_input(tokenizer)
+        self._tokens = (
+            None if tokenizer is None else text_input(tokenizer, self._inputs, max_length)
+        )
         self._cache = None if cache is None else VectorCache(cache, self._parts("cache"))
 
     @property
@@ -392,30 +394,9 @@ class OnnxEncoder:
             return ArrayBatches(inputs, self._inputs, self._batch_size, masked=masked)
         return TextBatches(inputs, self._tokens, self._inputs, self._batch_size, in_order=in_order)
 
-    def _text_input(self, tokenizer: Any) -> Tokens:
-        names = list(self.input_names)
-        if len(names) > 1 and not set(names) <= set(NAMES):
-            raise ValueError(
-                f"OnnxEncoder: tokenizer must be None for a model with the inputs {names}; "
-                f"it gives only {list(NAMES)}"
-            )
-        for spec in self._inputs:
-            if spec.shape is not None and len(spec.shape) != 2:
-                raise ValueError(
-                    "OnnxEncoder: tokenizer must be None for a model whose input "
-                    f"{spec.name!r} is not (n, tokens); got {spec}"
-                )
-        static = next((s.shape[1] for s in self._inputs if s.shape and s.shape[1]), None)
-        return Tokens(tokenizer, max_length=self._max_length, static_length=static)
-
     def _parts(self, purpose: str) -> list[bytes]:
         """Return what decides the vectors."""
-        model = self._model if isinstance(self._model, bytes) else Path(self._model).read_bytes()
-        if external_data(model):
-            raise ValueError(
-                f"OnnxEncoder: {purpose} must be None for a model with external data; "
-                "got one whose weights are in a second file"
-            )
+        model = self._whole_model(f"{purpose} must be None")
         options = (
             load_runtime().__version__,
             self.device,
@@ -427,3 +408,26 @@ class OnnxEncoder:
         )
         tokens = b"" if self._tokens is None else self._tokens.to_bytes()
         return [model, repr(options).encode(), tokens]
+
+    def _file_parts(self) -> tuple[bytes, bytes | None, dict[str, Any]]:
+        """Return model, tokenizer and options for a file; device and threads are the reader's."""
+        options = {
+            "batch_size": self._batch_size,
+            "output": self.output_name,
+            "max_length": self._max_length,
+            "pooling": self._pooling,
+            "normalise": self._normalise,
+            "dtype": self._dtype.name,
+            "nan_policy": self._nan_policy,
+        }
+        tokenizer = None if self._tokens is None else self._tokens.to_file()
+        return self._whole_model("encoders must be left to load"), tokenizer, options
+
+    def _whole_model(self, rule: str) -> bytes:
+        model = self._model if isinstance(self._model, bytes) else Path(self._model).read_bytes()
+        if external_data(model):
+            raise ValueError(
+                f"OnnxEncoder: {rule} for a model with external data; "
+                "got one whose weights are in a second file"
+            )
+        return model

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from recfuse._inputs import as_csr, as_ids, as_int, check_ids, is_sparse
+from recfuse._inputs import as_int
 from recfuse._modalities import weight_rows
 from recfuse._named import named
 from recfuse.index import FusedIndex
 from recfuse.serving._requests import EncodedRequests, as_encoder, encode_requests
+from recfuse.serving._rules import known_ids, left_out, request_weights
+from recfuse.serving._saved import read, write
 
 __all__ = ["Pipeline", "Timings"]
-
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Pipeline:
             "missing": missing,
         }
         weight_rows(self._defaults["weights"], self.modalities, 1)  # for its checks
-        self._exclude = None if exclude is None else self._known(exclude, "exclude")
+        self._exclude = None if exclude is None else known_ids(exclude, self._index.n_items)
 
     @classmethod
     @named("Pipeline")
@@ -303,16 +303,18 @@ class Pipeline:
         encoded = self.encode(inputs, present=present)
         n_rows = len(next(iter(encoded.present.values())))
         given = self._defaults["weights"] if weights is None else weights
-        of_requests, unserved = self._weights(given, encoded.present, n_rows)
+        rule = {name: self._defaults[name] for name in ("fusion", "missing")}
+        of_requests, unserved = request_weights(given, encoded.present, n_rows, **rule)
         before = time.perf_counter()
         result = self._index.topk(
             encoded.vectors,
             k,
             weights=of_requests,
-            exclude=self._left_out(exclude, n_rows),
+            exclude=left_out(self._exclude, exclude, (n_rows, self._index.n_items)),
             allow=allow,
             contributions=contributions,
-            **{name: self._defaults[name] for name in ("fusion", "normalise", "missing")},
+            normalise=self._defaults["normalise"],
+            **rule,
         )
         result = tuple(map(np.asarray, result))  # those of vectors on a GPU are there, too
         if unserved.any():
@@ -348,55 +350,79 @@ class Pipeline:
         options["return_timings"] = True
         return [self.topk(inputs, **options)[-1] for _ in range(runs)]
 
-    def _weights(
-        self, given: Any, present: Mapping[str, NDArray[np.bool_]], n_rows: int
-    ) -> tuple[Any, NDArray[np.bool_]]:
-        """Return the weights of every request, and which of them have nothing to go by."""
-        unserved = np.zeros(n_rows, np.bool_)
-        zero = self._defaults["missing"] == "zero" and self._defaults["fusion"] != "rrf"
-        if zero or all(flags.all() for flags in present.values()):
-            return given, unserved
-        rows = np.array(
-            np.broadcast_to(
-                weight_rows(given, self.modalities, n_rows), (n_rows, len(self.modalities))
-            )
-        )
-        left = rows * np.stack([present[name] for name in self.modalities], axis=1)
-        total, remaining = np.abs(rows).sum(axis=1), np.abs(left).sum(axis=1)
-        served = remaining > 0
-        if self._defaults["fusion"] == "sum":
-            left[served] *= (total[served] / remaining[served])[:, None]
-        # The rest is searched as it stands, so that weights are checked, and then forgotten.
-        rows[served] = left[served]
-        return {name: rows[:, m] for m, name in enumerate(self.modalities)}, ~served
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write items, options and encoders to one file, in one step; `load` reads it.
 
-    def _left_out(self, exclude: Any, n_rows: int) -> Any:
-        """Return the rows of `exclude` and what no request gets as one matrix."""
-        ids = self._exclude
-        if exclude is not None and not is_sparse(exclude):
-            also = self._known(exclude, "exclude")
-            ids, exclude = (also if ids is None else np.union1d(ids, also)), None
-        if ids is None:
-            return exclude
-        shape = (n_rows, self._index.n_items)
-        for_all = sp.csr_array(
-            (
-                np.ones(n_rows * len(ids), np.float32),
-                np.tile(ids, n_rows),
-                np.arange(n_rows + 1) * len(ids),
-            ),
-            shape=shape,
-        )
-        if exclude is None:
-            return for_all
-        rows = as_csr(exclude, "exclude")
-        if rows.shape != shape:
-            raise ValueError(f"exclude must have shape {shape} (requests, items); got {rows.shape}")
-        # Ones: entries count, whatever their value, and a sum of values may vanish.
-        return for_all + sp.csr_array((np.ones_like(rows.data), rows.indices, rows.indptr), shape)
+        `OnnxEncoder` and the estimators of recfuse are in the file, as data. Functions and encoders
+        of other libraries are not: `load` takes them. Device, threads and caches are no part of it.
 
-    def _known(self, ids: ArrayLike, name: str) -> NDArray[np.int64]:
-        return np.unique(check_ids(as_ids(ids, name), self._index.n_items, name))
+        Parameters
+        ----------
+        path : str or path-like
+            An existing file is replaced only when the new one is complete.
+
+        Raises
+        ------
+        ValueError
+            If the model of an encoder has its weights in a second file.
+        """
+        present = {
+            name: self._index._presence_of(name)
+            for name in self.modalities
+            if self._index._present is not None
+        }
+        write(
+            path,
+            {
+                "items": {name: np.asarray(x) for name, x in self._index._items.items()},
+                "present": present or None,
+                "metric": self._index._metric,
+                "encoders": self._encoders,
+                "options": {**self._defaults, "exclude": self._exclude},
+            },
+        )
+
+    @classmethod
+    @named("load")
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        encoders: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> Pipeline:
+        """Read a pipeline that `save` wrote; its items stay memory-mapped.
+
+        Parameters
+        ----------
+        path : str or path-like
+        encoders : mapping modality -> encoder, optional
+            Those that are not in the file; others take the place of those that are.
+        device, num_threads
+            Of the index and of `OnnxEncoder`.
+
+        Returns
+        -------
+        Pipeline
+            That answers with the same bytes, on the same device.
+
+        Raises
+        ------
+        FormatError
+            If the file is damaged, is newer than this library, or is no pipeline.
+        ValueError
+            If an encoder is neither in the file nor in `encoders`.
+        """
+        parts = read(path, encoders, device, num_threads)
+        index = FusedIndex(
+            parts["items"],
+            metric=parts["metric"],
+            present=parts["present"],
+            device=device,
+            num_threads=num_threads,
+        )
+        return cls(index, parts["encoders"], **parts["options"])
 
 
 def _checked_k(k: Any) -> int:

@@ -43,6 +43,12 @@ device_tests() {
     tests/python/test_fusion_rules.py tests/python/test_norm_order.py
 }
 
+# Arrays that are on the device before and after; those of networks where ONNX Runtime for CUDA is installed.
+array_tests() {
+  run_python -m pytest -q -p no:cacheprovider tests/python/test_device_arrays.py tests/python/test_device_memory.py \
+    tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
+}
+
 small_searches() {
   compute-sanitizer --tool "$1" --error-exitcode 7 --require-cuda-init=no python3 benchmarks/gpu_small.py
 }
@@ -54,6 +60,7 @@ if $host_only; then
 else
   nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
   step tests device_tests
+  step arrays array_tests
   export PYTHONPATH=$build/python:$build/python/recfuse
   for tool in memcheck racecheck initcheck synccheck; do step "$tool" small_searches "$tool"; done
   step benchmark run_python benchmarks/gpu.py "$out/gpu.json"

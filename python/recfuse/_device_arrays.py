@@ -90,11 +90,18 @@ def on_gpu(x: Any, name: str, device: str) -> DeviceMatrix:
         return x
     if hasattr(x, "__dlpack__"):
         # The library makes the legacy stream wait for its own; ours waits for that one.
-        capsule = x.__dlpack__(stream=_LEGACY_STREAM)
+        try:
+            capsule = x.__dlpack__(stream=_LEGACY_STREAM)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(
+                f"{name} must be an array that DLPack can pass on; got {kind}: {error}"
+            ) from error
         address, shape, strides, dtype, index = backend.ops.capsule_parts(capsule)
         stream, owner = _LEGACY_STREAM, (capsule, x)  # ONNX Runtime wants its value kept, too
     else:
         facts = x.__cuda_array_interface__
+        if facts.get("mask") is not None:
+            raise TypeError(f"{name} must not be masked; got {kind}. Fill it first.")
         address, shape, index = facts["data"][0], tuple(facts["shape"]), _DEVICE
         dtype, stream, owner = np.dtype(facts["typestr"]), facts.get("stream") or 0, x
         in_bytes = facts.get("strides")

@@ -29,6 +29,8 @@ class SpeaksDlpack:
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         self.streams.append(stream)
+        if self.array is None:
+            raise BufferError("no")
         return self.array.__dlpack__()
 
 
@@ -308,6 +310,13 @@ def test_wrong_arrays_on_the_gpu(rng, emulated):
     ):
         with pytest.raises(error, match=f"topk: queries must {message}"):
             recfuse.topk(wrong, y, 1, device="cuda")
+    masked, refusing = SpeaksCuda(y), SpeaksDlpack(y, (2, 0))
+    masked.__cuda_array_interface__["mask"] = SpeaksCuda(y > 0)
+    with pytest.raises(TypeError, match="topk: queries must not be masked; got SpeaksCuda"):
+        recfuse.topk(masked, y, 1, device="cuda")
+    refusing.array = None  # as PyTorch refuses what wants a gradient
+    with pytest.raises(TypeError, match="topk: items must be an array that DLPack can pass on"):
+        recfuse.topk(y, refusing, 1, device="cuda")
     with pytest.raises(ValueError, match="topk: queries must have 3 columns like items; got 2"):
         recfuse.topk(SpeaksCuda(y[:, :2].copy()), SpeaksCuda(y), 1, device="cuda")
 
@@ -354,6 +363,17 @@ def test_two_streams(rng, torch):
         with torch.cuda.stream(reader):
             got = torch.from_dlpack(ids).cpu().numpy(), torch.from_dlpack(scores).cpu().numpy()
         assert_same_bytes(got, expected)
+
+
+def test_arrays_of_cupy(rng, monkeypatch):
+    cupy = pytest.importorskip("cupy")
+    for _ in run_on_cuda(CUDA_MODULES["cuda"], monkeypatch):
+        x, y = normal(rng, 20, 8), normal(rng, 3000, 8)
+        stream = cupy.cuda.Stream(non_blocking=True)
+        with stream:
+            got = recfuse.topk(cupy.asarray(x) + 0, cupy.asarray(y) + 0, 5, device="cuda")
+            got = tuple(cupy.asnumpy(cupy.asarray(array)) for array in got)
+        assert_same_bytes(got, recfuse.topk(x, y, 5, device="cpu"))
 
 
 def test_the_device_of_the_caller_stays(rng, torch):

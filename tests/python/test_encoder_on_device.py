@@ -130,6 +130,10 @@ def test_a_pipeline_hands_vectors_over_on_the_gpu(rng, monkeypatch):
         assert encoder.calls == ["there", "there"]
         alone = Pipeline({"a": items["a"]}, {"a": encoder}, k=5, device="cuda").topk({"a": x})
         assert all(type(array) is np.ndarray for array in alone)
+        made = Pipeline.from_inputs({"a": list(x), "b": x}, {"a": encoder}, k=5, device="cuda")
+        assert encoder.calls[-1] == "there"
+        of_items = FusedIndex({"a": x @ LINEAR, "b": x}, device="cpu")
+        assert_same_bytes(made.topk(inputs), of_items.topk({"a": x @ LINEAR, "b": x}, 5))
         # Rows that are missing are put between the others on the host.
         some = pipeline.topk({"a": [None, *x[1:]], "b": x})
         assert encoder.calls[-1] == "here"

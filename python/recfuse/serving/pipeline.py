@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from recfuse._inputs import as_int
 from recfuse._modalities import weight_rows
 from recfuse._named import named
+from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
 from recfuse.serving._requests import EncodedRequests, as_encoder, encode_requests
 from recfuse.serving._rules import known_ids, left_out, request_weights
@@ -190,7 +191,9 @@ class Pipeline:
         array([[ 0,  1, -1]], dtype=int32)
         """
         names = list(items) if isinstance(items, Mapping) else []
-        made = encode_requests(items, names, _checked_encoders(encoders, names), {}, None)
+        where = resolve_backend(device).device
+        known = _checked_encoders(encoders, names)
+        made = encode_requests(items, names, known, {}, None, where)
         index = FusedIndex(
             made.vectors,
             metric=metric,

@@ -302,3 +302,50 @@ TEST(few_candidates_are_left_where_scores_lie_apart) {
   CHECK(counts.candidates < 20 * 14);
   CHECK(counts.candidates >= 20 * 10);
 }
+
+TEST(matrices_on_the_device_are_used_in_place_and_those_with_gaps_copied) {
+  constexpr std::int64_t kItems = 700, kQueries = 90, kDim = 33, kK = 6, kWide = 40;
+  const std::vector<float> items = gaussian(kItems * kWide, 3), queries = gaussian(kQueries * kWide, 4);
+  const double weight = 1;
+  std::vector<Search::Answer> answers;
+  for (const std::int64_t stride : {kDim, kWide}) {
+    const std::vector<MatrixView<const float>> x{{items.data(), kItems, kDim, stride}};
+    const std::vector<MatrixView<const float>> q{{queries.data(), kQueries, kDim, stride}};
+    const recfuse::FuseTopkArgs asked{.queries = q, .weights = {&weight, 1, 1}, .k = kK};
+    std::vector<std::size_t> taken;
+    for (const char there : {char{0}, char{1}}) {
+      Emulator device;
+      const std::size_t before = Emulator::memory.used;
+      const cuda::FusedSearch<Emulator> index(device, {.items = x, .metric = recfuse::Metric::kDot},
+                                              {.batch_bytes = 1 << 20}, {there});
+      taken.push_back(Emulator::memory.used - before);
+      Search::Answer answer{std::vector<std::int32_t>(kQueries * kK), std::vector<float>(kQueries * kK)};
+      index.topk(asked, {{answer.ids.data(), kQueries, kK}, {answer.scores.data(), kQueries, kK}}, {}, {there});
+      answers.push_back(std::move(answer));
+    }
+    CHECK(answers[answers.size() - 2] == answers.back());
+    CHECK(taken[0] - taken[1] == (stride == kDim ? kItems * kDim * sizeof(float) : 0));
+  }
+  CHECK(!(answers.front() == answers.back()));
+}
+
+TEST(a_search_that_does_not_fit_gives_everything_back) {
+  const Search search = gaussian_search(3'000, 10, 64, 10);
+  const std::vector<MatrixView<const float>> x{{search.items.data(), search.n_items, search.dim}};
+  Emulator device;
+  const std::size_t before = Emulator::memory.used;
+  std::size_t refused = 0;
+  for (std::size_t bytes = 0; bytes < (4 << 20); bytes += 40'000) {
+    Emulator::memory.total = before + bytes;
+    try {
+      const cuda::FusedSearch<Emulator> index(device, {.items = x, .metric = recfuse::Metric::kDot});
+      search.ask(index);
+    } catch (const recfuse::DeviceOutOfMemory&) {
+      ++refused;
+    }
+    CHECK(Emulator::memory.used == before);
+  }
+  Emulator::memory.total = std::numeric_limits<std::size_t>::max();
+  CHECK(refused > 20 && refused < 100);
+  CHECK(search.agree());
+}

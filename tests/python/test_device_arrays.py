@@ -210,6 +210,18 @@ def test_items_on_the_gpu_are_kept_and_queries_let_go(rng, gpu):
     assert kept() is None
 
 
+def test_who_made_a_capsule_is_kept_with_it(rng, monkeypatch):
+    """ONNX Runtime's values must live as long as their capsules."""
+    for _ in run_on_cuda(CUDA_MODULES["emulator"], monkeypatch):
+        items = SpeaksDlpack(normal(rng, 40, 3), (2, 0))
+        kept = weakref.ref(items)
+        index = FusedIndex({"a": items}, device="cuda")
+        del items
+        gc.collect()
+        assert kept() is not None
+        assert index.n_items == 40
+
+
 def test_an_index_on_the_gpu_changes_and_travels(rng, gpu):
     x, y = normal(rng, 30, 3), normal(rng, 4, 3)
     index = FusedIndex({"a": gpu(x)}, device="cuda")

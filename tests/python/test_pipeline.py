@@ -151,9 +151,13 @@ def test_what_either_side_lacks_is_left_out(rng, fusion, missing, per_request):
         assert (parts[0] == 0).all()
 
 
-@pytest.mark.parametrize("fusion", ["product", "max", "min", "rrf"])
-def test_other_rules_see_only_what_a_request_has(items, requests, fusion):
-    pipeline = Pipeline(items, {"text": by_letters}, fusion=fusion, metric="dot", k=5)
+@pytest.mark.parametrize(
+    ("fusion", "missing"),
+    [(rule, "renormalise") for rule in ("product", "max", "min", "rrf")] + [("rrf", "zero")],
+)
+def test_other_rules_see_only_what_a_request_has(items, requests, fusion, missing):
+    options = {"fusion": fusion, "missing": missing}
+    pipeline = Pipeline(items, {"text": by_letters}, metric="dot", k=5, **options)
     texts = [None, *requests["text"][1:]]
     got = pipeline.topk({"text": texts, "place": requests["place"]})
     whole = pipeline.topk(requests)
@@ -246,9 +250,9 @@ def test_any_pattern_of_what_is_there(pattern):
 
 def test_items_that_nobody_gets(items, requests, rng):
     index = FusedIndex(items)
-    pipeline = Pipeline(index, {"text": by_letters}, k=10, exclude=[4, 8, 4])
+    pipeline = Pipeline(index, {"text": by_letters}, k=N, exclude=[4, 8, 4])
     rows, dense = random_pattern(rng, 7, N, 0.2)
-    rows.data[::2] = -1  # entries count, not values
+    rows.data[:] = -1  # entries count, not values
     vectors = vectors_of(requests)
     for filter_, also in ((None, []), ([1, 2], [1, 2]), (rows, dense)):
         wanted = np.zeros((7, N), bool)
@@ -257,10 +261,10 @@ def test_items_that_nobody_gets(items, requests, rng):
             wanted |= also
         else:
             wanted[:, also] = True
-        expected = index.topk(vectors, 10, exclude=sp.csr_array(wanted.astype(np.float32)))
+        expected = index.topk(vectors, N, exclude=sp.csr_array(wanted.astype(np.float32)))
         assert_same_bytes(pipeline.topk(requests, exclude=filter_), expected)
-    plain = Pipeline(index, {"text": by_letters}, k=10)
-    assert_same_bytes(plain.topk(requests, exclude=rows), index.topk(vectors, 10, exclude=rows))
+    plain = Pipeline(index, {"text": by_letters}, k=N)
+    assert_same_bytes(plain.topk(requests, exclude=rows), index.topk(vectors, N, exclude=rows))
 
 
 # From inputs, to an index.

@@ -30,6 +30,7 @@ __all__ = [
     "check_name",
     "csr_parts",
     "in_place",
+    "is_canonical",
     "is_sparse",
 ]
 
@@ -156,7 +157,7 @@ def as_csr(x: Any, name: str, num_threads: int = 1) -> sp.csr_array:
         raise ValueError(f"{name} must have 2 dimensions; got shape {x.shape}")
     if x.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {x.dtype}")
-    csr = x if _is_canonical(x, num_threads) else _made_canonical(x, name)
+    csr = x if is_canonical(x, num_threads) else _made_canonical(x, name)
     if not isinstance(csr, sp.csr_array):
         csr = sp.csr_array(csr)
     values = _as_float32(csr.data, name)
@@ -165,7 +166,7 @@ def as_csr(x: Any, name: str, num_threads: int = 1) -> sp.csr_array:
     return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
 
 
-def _is_canonical(x: Any, num_threads: int) -> bool:
+def is_canonical(x: Any, num_threads: int = 1) -> bool:
     """Whether `x` is CSR that needs neither a change nor an error, told in one pass."""
     if x.format != "csr" or len(x.indices) != len(x.data):
         return False

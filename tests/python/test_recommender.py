@@ -403,6 +403,52 @@ def test_merging_lists_keeps_the_total_order():
     assert merged[0].tolist() == [[2.0, 0.0], [1.0, 0.0], [0.5, 0.5]]
 
 
+@pytest.mark.parametrize("n_pairs", [0, 3, 400])
+def test_merging_lists_is_sorting_everything(rng, n_pairs):
+    """Scores of few values, so that most are equal; infinite ones, and ones that are no number."""
+    n, k, n_items = 7, 5, 300
+    values = np.array([-np.inf, -1.5, -0.0, 0.0, 0.25, 3.0, np.inf, np.nan])
+    items = np.array([rng.permutation(n_items) for _ in range(n)])
+    ids = np.where(rng.random((n, k)) < 0.8, items[:, :k], -1).astype(np.int32)
+    parts = np.where((ids < 0)[..., None], 0, rng.choice(values[1:6], (n, k, 2)))
+    rest = rng.permutation(np.argwhere(np.ones((n, n_items - k), bool)))[:n_pairs]
+    columns = items[rest[:, 0], k + rest[:, 1]]
+    pairs = pattern(sp.csr_array((np.ones(len(rest)), (rest[:, 0], columns)), shape=(n, n_items)))
+    pair_parts = np.column_stack([rng.choice(values, n_pairs), rng.choice([0.0, 1.0], n_pairs)])
+
+    got, scores, merged = merge_lists(ids, parts, pairs, pair_parts)
+    for row in range(n):
+        here = slice(pairs.indptr[row], pairs.indptr[row + 1])
+        entries = [
+            *zip(ids[row].tolist(), parts[row].tolist(), strict=True),
+            *zip(pairs.indices[here].tolist(), pair_parts[here].tolist(), strict=True),
+        ]
+        ranked = sorted(
+            (-sum(terms), item, terms)
+            for item, terms in entries
+            if item >= 0 and not np.isnan(sum(terms))
+        )[:k]
+        n_found = len(ranked)
+        assert got[row].tolist() == [item for _, item, _ in ranked] + [-1] * (k - n_found)
+        assert scores[row].tolist() == [-s for s, _, _ in ranked] + [-np.inf] * (k - n_found)
+        assert merged[row, :n_found].tolist() == [terms for _, _, terms in ranked]
+        assert (merged[row, n_found:] == 0).all()
+
+
+def test_a_modality_without_weight_is_not_asked(likes, content, monkeypatch):
+    model = new_model(weights=WEIGHTS).fit(likes, content)
+    before = model.recommend(np.arange(20), weights={"als": 1.0}, contributions=True)
+    for name in ("neighbours", "text", "image"):
+        monkeypatch.setattr(model._index.blocks[name], "queries", _not_asked)
+    assert_same_bytes(
+        model.recommend(np.arange(20), weights={"als": 1.0}, contributions=True), before
+    )
+
+
+def _not_asked(*_):
+    raise AssertionError("a modality of weight 0 was asked")
+
+
 def cached(scores, relevant, present=None):
     n_users, n_items, n_modalities = scores.shape
     return CachedScores(

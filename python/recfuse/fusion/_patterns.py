@@ -8,6 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recfuse._inputs import is_canonical
+from recfuse._merge import best_of
+
 __all__ = [
     "intersection",
     "merge_lists",
@@ -18,44 +21,46 @@ __all__ = [
     "without",
 ]
 
+_NO_ENTRY = np.iinfo(np.int64).max
+
 
 def pattern(matrix: Any) -> sp.csr_array:
-    """Return the entries of a sparse matrix, stored zeros included, each with the value 1."""
-    csr = sp.csr_array(matrix)
-    ones = sp.csr_array(
-        (np.ones(len(csr.indices), np.float32), csr.indices.copy(), csr.indptr.copy()),
-        shape=csr.shape,
-    )
-    ones.sum_duplicates()
-    ones.data[:] = 1
-    return ones
+    """Return the entries of a sparse matrix, stored zeros included, each with the value 1.
+
+    It shares its structure with the matrix and is not to be changed in place.
+    """
+    csr = _canonical(matrix)
+    ones = np.ones(len(csr.indices), np.float32)
+    return sp.csr_array((ones, csr.indices, csr.indptr), shape=csr.shape)
 
 
 def union(first: sp.csr_array, second: sp.csr_array | None) -> sp.csr_array:
     """Return the pairs that are in either."""
-    return pattern(first) if second is None else pattern(pattern(first) + pattern(second))
+    if second is None:
+        return pattern(first)
+    keys = np.concatenate([_keys(_canonical(first)), _keys(_canonical(second))])
+    keys.sort(kind="stable")  # merges two ascending runs
+    new = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    return _pattern_of_keys(keys[new], first.shape)
 
 
 def without(pairs: sp.csr_array, removed: sp.csr_array | None) -> sp.csr_array:
     """Return the pairs that are not in `removed`."""
     if removed is None:
-        return pairs
-    kept = pattern(pairs) - pattern(pairs).multiply(pattern(removed))
-    kept = sp.csr_array(kept)
-    kept.eliminate_zeros()
-    return pattern(kept)
+        return pattern(pairs)
+    pairs = _canonical(pairs)
+    return _some_of(pairs, _found(_keys(pairs), _keys(_canonical(removed))) < 0)
 
 
 def intersection(pairs: sp.csr_array, allow: Any) -> sp.csr_array:
     """Return the pairs that `allow` admits: a list of items for all queries, or a pattern."""
+    pairs = _canonical(pairs)
     if sp.issparse(allow):
-        return pattern(sp.csr_array(pattern(pairs).multiply(pattern(allow))))
-    admitted = np.zeros(pairs.shape[1], np.float32)
-    admitted[np.asarray(allow, np.int64)] = 1
-    kept = pattern(pairs)
-    kept.data[:] = admitted[kept.indices]
-    kept.eliminate_zeros()
-    return kept
+        return _some_of(pairs, _found(_keys(pairs), _keys(_canonical(allow))) >= 0)
+    admitted = np.zeros(pairs.shape[1], bool)
+    admitted[np.asarray(allow, np.int64)] = True
+    return _some_of(pairs, admitted[pairs.indices])
 
 
 def pattern_of_lists(ids: NDArray[np.int32], n_items: int) -> sp.csr_array:
@@ -67,19 +72,53 @@ def pattern_of_lists(ids: NDArray[np.int32], n_items: int) -> sp.csr_array:
 
 def values_at(matrix: sp.csr_array, pairs: sp.csr_array) -> NDArray[np.float64]:
     """Return the values of `matrix` at the entries of `pairs`, 0 where it has none."""
-    n_items = pairs.shape[1]
-    row = np.repeat(np.arange(pairs.shape[0], dtype=np.int64), np.diff(pairs.indptr))
-    wanted = row * n_items + pairs.indices
-    sorted_matrix = sp.csr_array(matrix)
-    if not sorted_matrix.has_sorted_indices:
-        sorted_matrix = sorted_matrix.sorted_indices()
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(sorted_matrix.indptr))
-    stored = row * n_items + sorted_matrix.indices
-    out = np.zeros(len(wanted))
-    if len(stored):
-        at = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
-        out = np.where(stored[at] == wanted, sorted_matrix.data[at].astype(np.float64), 0.0)
-    return out
+    matrix = _canonical(matrix)
+    at = _found(_keys(pairs), _keys(matrix))
+    values = np.append(matrix.data.astype(np.float64), 0.0)
+    found: NDArray[np.float64] = values[at]
+    return found
+
+
+def _canonical(matrix: Any) -> sp.csr_array:
+    """Return a matrix with ascending entries, the given one if it is so."""
+    if is_canonical(matrix):
+        return matrix
+    csr = sp.csr_array(matrix, copy=True)
+    csr.sum_duplicates()
+    return csr
+
+
+def _keys(pairs: sp.csr_array) -> NDArray[np.int64]:
+    """Return one number per entry, in ascending order for a canonical pattern."""
+    keys: NDArray[np.int64] = pairs.indices.astype(np.int64)
+    if pairs.shape[0] > 1:
+        first = np.arange(pairs.shape[0]) * pairs.shape[1]
+        keys += np.repeat(first, np.diff(pairs.indptr))
+    return keys
+
+
+def _pattern_of_keys(keys: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_array:
+    starts = np.arange(shape[0] + 1) * shape[1]
+    indptr = np.searchsorted(keys, starts)
+    indices = keys
+    if shape[0] > 1:
+        indices = keys - np.repeat(starts[:-1], np.diff(indptr))
+    return sp.csr_array((np.ones(len(keys), np.float32), indices, indptr), shape=shape)
+
+
+def _found(wanted: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where every wanted key is among the ascending `keys`; -1 where it is not."""
+    if len(keys) == 0:
+        return np.full(len(wanted), -1)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.asarray(np.where(keys[at] == wanted, at, -1))
+
+
+def _some_of(pairs: sp.csr_array, kept: NDArray[np.bool_]) -> sp.csr_array:
+    before = np.concatenate([[0], np.cumsum(kept)])
+    indices = pairs.indices[kept]
+    parts = (np.ones(len(indices), np.float32), indices, before[pairs.indptr])
+    return sp.csr_array(parts, shape=pairs.shape)
 
 
 def merge_lists(
@@ -94,23 +133,45 @@ def merge_lists(
     is in a list. A score is the sum of its parts, in order, rounded once.
     """
     n, k = ids.shape
-    listed = np.nonzero(ids >= 0)
-    rows = np.concatenate([listed[0], np.repeat(np.arange(n), np.diff(pairs.indptr))])
-    items = np.concatenate([ids[listed], pairs.indices])
-    terms = np.concatenate([parts[listed], pair_parts])
-    total = np.zeros(len(items))
-    for m in range(terms.shape[1]):
-        total += terms[:, m]
-    scores = total.astype(np.float32) + np.float32(0)
-    order = np.lexsort((items, -scores, rows))
-    order = order[~np.isnan(scores[order])]
-    counts = np.bincount(rows[order], minlength=n)
-    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    order, rank = order[rank < k], rank[rank < k]
-    out_ids = np.full((n, k), -1, np.int32)
-    out_scores = np.full((n, k), -np.inf, np.float32)
-    out_parts = np.zeros((n, k, terms.shape[1]))
-    out_ids[rows[order], rank] = items[order]
-    out_scores[rows[order], rank] = scores[order]
-    out_parts[rows[order], rank] = terms[order]
+    listed = ids >= 0
+    scores = np.where(listed, _sum_in_order(parts), -np.inf).astype(np.float32)
+    sums = _sum_in_order(pair_parts)
+    entries = _best_entries(sums, pairs.indptr, k)
+    # An entry -1, which is padding, takes what is appended.
+    items = np.append(pairs.indices, -1).astype(np.int32)[entries]
+    of_items = np.append(sums, np.float32(-np.inf))[entries]
+    where = np.hstack([np.arange(n * k).reshape(n, k), n * k + entries])
+    out_ids, out_scores, where = best_of(
+        np.hstack([ids, items]), np.hstack([scores, of_items]), where, k=k
+    )
+    out_parts = np.zeros((n, k, parts.shape[2]))
+    of_lists = where < n * k
+    out_parts[of_lists] = parts.reshape(n * k, -1)[where[of_lists]]
+    out_parts[~of_lists] = pair_parts[where[~of_lists] - n * k]
+    out_parts[out_ids < 0] = 0
     return out_ids, out_scores, out_parts
+
+
+def _best_entries(scores: NDArray[np.float32], indptr: NDArray[Any], k: int) -> NDArray[np.int64]:
+    """Return the entries of the k largest scores of every row, in any order; -1 for padding.
+
+    Of equal scores the first entries are taken; a NaN is none.
+    """
+    # One number that ascends where the score descends, then by the entry: the bits of a float
+    # ascend with it, but for the sign.
+    bits = scores.view(np.int32)
+    descending = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits) ^ -1
+    keys = (descending.astype(np.int64) << 32) | np.arange(len(scores))
+    keys[np.isnan(scores)] = _NO_ENTRY
+    best = np.full((len(indptr) - 1, k), _NO_ENTRY)
+    for row, (begin, end) in enumerate(zip(indptr[:-1].tolist(), indptr[1:].tolist(), strict=True)):
+        some = keys[begin:end]
+        best[row, : len(some)] = np.partition(some, k - 1)[:k] if len(some) > k else some
+    return np.where(best == _NO_ENTRY, -1, best & 0xFFFFFFFF)
+
+
+def _sum_in_order(parts: NDArray[np.float64]) -> NDArray[np.float32]:
+    total = np.zeros(parts.shape[:-1])
+    for m in range(parts.shape[-1]):
+        total += parts[..., m]
+    return total.astype(np.float32) + np.float32(0)

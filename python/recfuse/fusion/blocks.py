@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recfuse._sparse import product
 from recfuse.fusion.factor_map import FactorMap
 
 __all__ = [
@@ -80,6 +81,7 @@ class _ZScores:
         rows = items[present].astype(np.float64)
         self.mean = rows.mean(axis=0) if len(rows) else np.zeros(items.shape[1])
         self.covariance = (rows - self.mean).T @ (rows - self.mean) / max(len(rows), 1)
+        self.trace = np.trace(self.covariance)
 
     @staticmethod
     def extend(items: Float32) -> Float32:
@@ -96,7 +98,7 @@ class _ZScores:
     def scale(self, q: Float64) -> Float64:
         variance = np.einsum("ij,ij->i", q @ self.covariance, q)
         # Rounding leaves a little variance where there is none, so "none" is relative to the norms.
-        largest = np.einsum("ij,ij->i", q, q) * np.trace(self.covariance)
+        largest = np.einsum("ij,ij->i", q, q) * self.trace
         tells = variance > 1e-12 * largest
         return np.asarray(np.where(tells, 1 / np.sqrt(np.where(tells, variance, 1)), 0))
 
@@ -169,6 +171,7 @@ class NeighbourBlock:
 
     def __init__(self, model: Any, touched: NDArray[np.bool_]) -> None:
         self.present = touched
+        self._n_present = max(int(touched.sum()), 1)
         self.item_vectors = np.ones((len(touched), 1), np.float32)
         self._model = model
 
@@ -177,9 +180,8 @@ class NeighbourBlock:
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         entries = self._entries(users, history)
-        n = max(int(self.present.sum()), 1)
-        mean = np.asarray(entries.sum(axis=1)).ravel() / n
-        variance = np.asarray(entries.multiply(entries).sum(axis=1)).ravel() / n - mean**2
+        mean = _row_sums(entries, entries.data) / self._n_present
+        variance = _row_sums(entries, entries.data**2) / self._n_present - mean**2
         tells = variance > 0
         scale = np.where(tells, 1 / np.sqrt(np.where(tells, variance, 1)), 0)
         return BlockQueries((-mean * scale).astype(np.float32)[:, None], entries, scale)
@@ -191,9 +193,18 @@ class NeighbourBlock:
         scale = self.queries(np.array([user]), history).scale
         assert scale is not None
         rows = self._model.similarity_[history.indices].astype(np.float64)
-        mean = np.asarray(rows.sum(axis=1)).ravel() / max(int(self.present.sum()), 1)
+        mean = np.asarray(rows.sum(axis=1)).ravel() / self._n_present
         near = rows[:, [item]].toarray().ravel()
         return np.asarray(history.data.astype(np.float64) * (near - mean) * scale[0])
+
+
+def _row_sums(entries: sp.csr_array, values: Float64) -> Float64:
+    """Return the sums of values that belong to the entries of a matrix, by row."""
+    sums = np.zeros(entries.shape[0])
+    filled = np.flatnonzero(np.diff(entries.indptr))
+    if len(filled):
+        sums[filled] = np.add.reduceat(values, entries.indptr[filled])
+    return sums
 
 
 class UserNeighbourBlock(NeighbourBlock):
@@ -287,7 +298,7 @@ class ContentBlock:
 
     def profiles(self, history: sp.csr_array) -> Float32:
         """Return the weighted mean of the items of every history, at length 1."""
-        return unit_rows(history.astype(np.float64) @ self.items.astype(np.float64))
+        return unit_rows(product(history, self.items))
 
     def asked_with(self, vectors: Float32 | None) -> ContentBlock:
         other = copy.copy(self)

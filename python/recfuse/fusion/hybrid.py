@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from recfuse.fusion._patterns import (
     intersection,
     merge_lists,
-    pattern,
     union,
     values_at,
     without,
@@ -77,19 +77,19 @@ class HybridIndex:
         allow: Any = None,
     ) -> Ranked:
         """Return ids, scores and parts (n, k, n_modalities) for a batch of users."""
-        queries = self._queries(users, history)
-        vectors = {name: q.vectors for name, q in queries.items()}
-        per_user = self._weights_per_user(queries, weights)
-        search: dict[str, Any] = {"weights": per_user, "contributions": True, "allow": allow}
-        sparse = {
-            name: q.entries
-            for name, q in queries.items()
-            if q.entries is not None and np.any(weights[name])
+        asked = [name for name in self.blocks if name == self.fallback or np.any(weights[name])]
+        queries = {name: self.blocks[name].queries(users, history) for name in asked}
+        vectors = {
+            name: queries[name].vectors if name in queries else _nothing(block, len(users))
+            for name, block in self.blocks.items()
         }
+        per_user = self._weights_per_user(queries, weights, len(users))
+        search: dict[str, Any] = {"weights": per_user, "contributions": True, "allow": allow}
+        sparse = {name: q.entries for name, q in queries.items() if q.entries is not None}
         if not sparse:
             ids, scores, parts = self._index.topk(vectors, k, exclude=exclude, **search)
             return ids, scores, parts
-        reached = pattern(sum(pattern(entries) for entries in sparse.values()))
+        reached = functools.reduce(union, sparse.values())
         ids, _, parts = self._index.topk(vectors, k, exclude=union(reached, exclude), **search)
         pairs = without(reached, exclude)
         if allow is not None:
@@ -100,14 +100,14 @@ class HybridIndex:
         for column, name in enumerate(self.blocks):
             if name in sparse:
                 added = _sparse_zscores(queries[name], pairs, rows)
-                pair_parts[:, column] += per_user[name][rows] * factor * added
+                pair_parts[:, column] += _of_pairs(per_user[name], rows) * factor * added
         return merge_lists(ids, parts, pairs, pair_parts)
 
     def zscores(
         self, users: NDArray[np.int64], history: sp.csr_array, pairs: sp.csr_array
     ) -> tuple[Float64, NDArray[np.bool_]]:
         """Return per pair and modality the z-score (0 if missing), and whether it is present."""
-        queries = self._queries(users, history)
+        queries = {name: block.queries(users, history) for name, block in self.blocks.items()}
         equal = dict.fromkeys(self.blocks, 1.0)
         vectors = {name: q.vectors for name, q in queries.items()}
         _, scores = self._index.score_pairs(vectors, pairs, weights=equal, missing="zero")
@@ -118,13 +118,9 @@ class HybridIndex:
         present = [block.present[pairs.indices] for block in self.blocks.values()]
         return scores, np.stack(present, axis=1)
 
-    def _queries(self, users: NDArray[np.int64], history: sp.csr_array) -> dict[str, BlockQueries]:
-        return {name: block.queries(users, history) for name, block in self.blocks.items()}
-
     def _weights_per_user(
-        self, queries: dict[str, BlockQueries], weights: Mapping[str, Any]
+        self, queries: dict[str, BlockQueries], weights: Mapping[str, Any], n_users: int
     ) -> dict[str, Float64]:
-        n_users = len(next(iter(queries.values())).vectors)
         per_user = {name: np.full(n_users, weights[name], np.float64) for name in self.blocks}
         if self.fallback is not None:
             known = np.zeros(n_users, bool)
@@ -140,9 +136,11 @@ class HybridIndex:
         total = np.zeros(len(items))
         here = np.zeros(len(items))
         for name, block in self.blocks.items():
-            weight = np.abs(weights[name][rows])
-            total += weight
-            here += weight * block.present[items]
+            weight = np.abs(weights[name])
+            if weight.any():
+                of_pairs = _of_pairs(weight, rows)
+                total += of_pairs
+                here += of_pairs * block.present[items]
         return np.divide(total, here, out=np.zeros_like(total), where=here > 0)
 
 
@@ -164,7 +162,7 @@ def ranked(
         history = history_of(rows)
         excluded = None if exclude is None else exclude[rows]
         if exclude_seen:
-            excluded = union(history, excluded)
+            excluded = history if excluded is None else union(history, excluded)
         batches.append(
             index.topk(
                 users[rows],
@@ -179,10 +177,20 @@ def ranked(
     return ids, scores, parts
 
 
+def _nothing(block: Block, n_users: int) -> NDArray[np.float32]:
+    """Return the queries of a modality that has no weight."""
+    return np.zeros((n_users, block.item_vectors.shape[1]), np.float32)
+
+
+def _of_pairs(of_users: Float64, rows: NDArray[np.intp]) -> Float64:
+    """Return the value of every pair's user; of a single user it is one that broadcasts."""
+    return of_users if len(of_users) == 1 else of_users[rows]
+
+
 def _rows_of(pairs: sp.csr_array) -> NDArray[np.intp]:
     return np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
 
 
 def _sparse_zscores(query: BlockQueries, pairs: sp.csr_array, rows: NDArray[np.intp]) -> Float64:
     assert query.entries is not None and query.scale is not None
-    return values_at(query.entries, pairs) * query.scale[rows]
+    return values_at(query.entries, pairs) * _of_pairs(query.scale, rows)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_ids, as_int, check_ids
 from recfuse._named import named
+from recfuse._sparse import sparse_product
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
 from recfuse.models.weighting import weighted
 from recfuse.ops import cosine_knn, neighbour_topk
@@ -169,8 +170,7 @@ class ItemNeighbours(Estimator):
     def score(self, user_items: Any) -> sp.csr_array:
         """Return the scores of all items that neighbours speak for, sparse, one row per history."""
         check_fitted(self, "similarity_")
-        product = as_csr(user_items, "user_items").astype(np.float64) @ self.similarity_
-        return sp.csr_array(product).sorted_indices()
+        return sparse_product(as_csr(user_items, "user_items"), self.similarity_)
 
     @named("similar_items")
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:
@@ -326,10 +326,9 @@ class UserNeighbours(Estimator):
         """Return the scores of all items that neighbours have, sparse, one row per user."""
         check_fitted(self, "similarity_")
         near = self.similarity_[rows_of_users(user_ids, self.user_items_.shape[0])]
-        sums = sp.csr_array(near.astype(np.float64) @ self.user_items_).sorted_indices()
+        sums = sparse_product(near, self.user_items_)
         if self.normalise:
-            having = self.user_items_.astype(bool).astype(np.float64)
-            weights = sp.csr_array(abs(near.astype(np.float64)) @ having).sorted_indices()
+            weights = sparse_product(abs(near), self.user_items_.astype(bool))
             sums.data /= weights.data
         return sums
 

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
 from recfuse._device_arrays import is_on_gpu, on_gpu, read_in_place
-from recfuse._named import named
 from recfuse.backend import resolve_backend
 from recfuse.interactions import Interactions
 
@@ -101,7 +100,6 @@ def _as_array(x: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name} must have rows of one length; got {type(x).__name__}") from error
 
 
-@named("fuse_topk")
 def as_modalities(
     x: Any, name: str, expected: Sequence[str] | None = None, device: str = "cpu"
 ) -> dict[str, Float32]:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import check_keys
-from recfuse._named import named
 
 __all__ = ["check_shapes", "check_widths", "first_of", "presence_flags", "weight_rows"]
 
@@ -25,12 +24,12 @@ def check_shapes(queries: dict[str, Scores], items: dict[str, Scores]) -> None:
     for other, matrix in queries.items():
         if len(matrix) != n_queries:
             raise ValueError(
-                f"fuse_topk: queries[{other!r}] must have {n_queries} rows like "
+                f"queries[{other!r}] must have {n_queries} rows like "
                 f"queries[{name!r}]; got {len(matrix)}"
             )
         if matrix.shape[1] != items[other].shape[1]:
             raise ValueError(
-                f"fuse_topk: queries[{other!r}] must have {items[other].shape[1]} columns like "
+                f"queries[{other!r}] must have {items[other].shape[1]} columns like "
                 f"items[{other!r}]; got {matrix.shape[1]}"
             )
 
@@ -43,7 +42,6 @@ def check_widths(new: dict[str, Scores], items: dict[str, Scores]) -> None:
             raise ValueError(f"items[{name!r}] must have shape {expected}; got {matrix.shape}")
 
 
-@named("fuse_topk")
 def presence_flags(
     present: Mapping[str, ArrayLike] | None, items: dict[str, Scores]
 ) -> NDArray[np.uint8] | None:
@@ -70,7 +68,6 @@ def presence_flags(
     return flags
 
 
-@named("fuse_topk")
 def weight_rows(
     weights: Mapping[str, ArrayLike] | None, modalities: list[str], n_queries: int
 ) -> NDArray[np.float64]:

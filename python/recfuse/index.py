@@ -10,20 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._available import available_bytes
 from recfuse._device_arrays import is_on_gpu, to_gpu
+from recfuse._index_changes import IndexChanges
 from recfuse._inputs import (
     as_csr,
     as_filters,
-    as_ids,
     as_int,
     as_modalities,
     as_num_threads,
-    check_ids,
     check_name,
     csr_parts,
 )
 from recfuse._modalities import (
     check_shapes,
-    check_widths,
     first_of,
     presence_flags,
     weight_rows,
@@ -41,7 +39,7 @@ _SMALL_BYTES = 256 << 20
 _MOST_K = 2**31 - 1
 
 
-class FusedIndex:
+class FusedIndex(IndexChanges):
     """Items of several modalities, ready for exact fused top-k search.
 
     Parameters
@@ -391,74 +389,8 @@ class FusedIndex:
         plan: dict[str, Any] = self._handle.plan()
         return plan
 
-    @named("add")
-    def add(
-        self, items: Mapping[str, ArrayLike], *, present: Mapping[str, ArrayLike] | None = None
-    ) -> None:
-        """Append items; their ids continue those of the index."""
-        new = as_modalities(items, "items", self.modalities, self._device)
-        check_widths(new, self._items)
-        joined = {name: np.concatenate([self._items[name], new[name]]) for name in new}
-        self._rebuild(
-            joined, self._joined_presence(presence_flags(present, new), len(first_of(new)))
-        )
-
-    @named("update")
-    def update(
-        self,
-        ids: ArrayLike,
-        items: Mapping[str, ArrayLike],
-        *,
-        present: Mapping[str, ArrayLike] | None = None,
-    ) -> None:
-        """Replace the items `ids`, row i of `items` becoming item ``ids[i]``."""
-        rows = self._known_ids(ids)
-        new = as_modalities(items, "items", self.modalities, self._device)
-        if len(first_of(new)) != len(rows):
-            raise ValueError(
-                f"update: items must have one row per id ({len(rows)}); got {len(first_of(new))}"
-            )
-        if len(np.unique(rows)) != len(rows):
-            values, counts = np.unique(rows, return_counts=True)
-            raise ValueError(f"update: ids must not repeat; got {values[counts > 1][0]} twice")
-        check_widths(new, self._items)
-        replaced = {name: np.array(matrix) for name, matrix in self._items.items()}
-        for name, matrix in new.items():
-            replaced[name][rows] = matrix
-        mask = presence_flags(present, new)
-        if mask is not None or self._present is not None:
-            all_present = self._full_presence()
-            all_present[rows] = 1 if mask is None else mask
-            self._rebuild(replaced, all_present)
-        else:
-            self._rebuild(replaced, None)
-
-    @named("remove")
-    def remove(self, ids: ArrayLike) -> None:
-        """Remove items; the ids of those behind them move up, as in ``numpy.delete``."""
-        rows = self._known_ids(ids)
-        kept = {name: np.delete(matrix, rows, axis=0) for name, matrix in self._items.items()}
-        mask = None if self._present is None else np.delete(self._present, rows, axis=0)
-        self._rebuild(kept, mask)
-
     def _rebuild(self, items: dict[str, Scores], present: NDArray[np.uint8] | None) -> None:
         self._build(items, present, self._metric, self._device, self._num_threads)
-
-    def _known_ids(self, ids: ArrayLike) -> NDArray[np.int64]:
-        return check_ids(as_ids(ids, "ids"), self.n_items, "ids")
-
-    def _full_presence(self) -> NDArray[np.uint8]:
-        if self._present is not None:
-            return self._present.copy()
-        return np.ones((self.n_items, len(self._items)), np.uint8)
-
-    def _joined_presence(
-        self, new: NDArray[np.uint8] | None, n_new: int
-    ) -> NDArray[np.uint8] | None:
-        if new is None and self._present is None:
-            return None
-        added = np.ones((n_new, len(self._items)), np.uint8) if new is None else new
-        return np.concatenate([self._full_presence(), added])
 
 
 def most_kept_bytes(item_bytes: int) -> int:

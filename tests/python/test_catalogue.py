@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import recfuse
 from helpers import assert_same_bytes, normal
 from recfuse.errors import NotFittedError
+from recfuse.fusion._zscores import ZScores
 
 N_USERS, N_ITEMS = 40, 60
 WEIGHTS = {"als": 0.3, "neighbours": 0.3, "text": 0.2, "image": 0.1, "popularity": 0.1}
@@ -155,3 +156,52 @@ def test_before_fit():
     for name in ("add_items", "remove_items"):
         with pytest.raises(NotFittedError):
             getattr(recfuse.MultimodalRecommender(), name)({})
+
+
+@pytest.mark.parametrize("cold_items", [None, 3.0])
+def test_what_a_change_leaves_has_the_bytes_of_a_fresh_start(
+    likes, content, cold_items, monkeypatch, rng, tmp_path
+):
+    """Moments of rows that stay are taken over; a loaded model computes all of them."""
+    monkeypatch.setattr("recfuse.fusion._zscores._ROWS", 8)
+    model = new_model(cold_items=cold_items).fit(likes, content)
+    row = sp.csr_array((rng.random((1, N_ITEMS)) < 0.2).astype(np.float32))
+    changes = [
+        lambda: model.partial_fit_users([3], row),
+        lambda: model.update_items([17, 5], {"text": normal(rng, 2, 6)}),
+        lambda: model.add_items({"image": normal(rng, 11, 4)}),
+        lambda: model.remove_items([20, 41]),
+        lambda: model.update_items([0], {"image": np.zeros((1, 4))}),
+    ]
+    for number, change in enumerate(changes):
+        change()
+        if number != 2:  # two changes at once are one for the index
+            model.save(tmp_path / "m")
+            assert_same_bytes(lists(model), lists(recfuse.load(tmp_path / "m")))
+
+
+def test_a_change_of_few_items_computes_the_moments_of_few(likes, content, monkeypatch, rng):
+    monkeypatch.setattr("recfuse.fusion._zscores._ROWS", 8)
+    model = new_model().fit(likes, content)
+    before = model._index.blocks["text"]._zscores._moments
+    model.update_items([17], {"text": normal(rng, 1, 6)})
+    after = model._index.blocks["text"]._zscores._moments
+    assert [a is b for a, b in zip(after, before, strict=True)] == [i != 2 for i in range(8)]
+    als = model._index.blocks["als"]._zscores._moments
+    model.partial_fit_users([3], likes[[3]])
+    assert all(
+        a is b for a, b in zip(model._index.blocks["als"]._zscores._moments, als, strict=True)
+    )
+
+
+@pytest.mark.parametrize("n_items", [0, 1, 8, 37])
+def test_moments_of_parts_are_those_of_the_whole(rng, monkeypatch, n_items):
+    monkeypatch.setattr("recfuse.fusion._zscores._ROWS", 8)
+    items = normal(rng, n_items, 3) + np.arange(n_items, dtype=np.float32)[:, None]
+    present = rng.random(n_items) < 0.7
+    got = ZScores(items, present)
+    rows = items[present].astype(np.float64)
+    mean = rows.mean(axis=0) if len(rows) else np.zeros(3)
+    np.testing.assert_allclose(got.mean, mean, rtol=1e-13)
+    covariance = (rows - mean).T @ (rows - mean) / max(len(rows), 1)
+    np.testing.assert_allclose(got.covariance, covariance, rtol=1e-12)

@@ -200,6 +200,11 @@ def test_add_update_and_remove_equal_an_index_built_anew(rng):
         present[n][[5, 90, 7]] = mask.get(n, True)
     check(items, present)
 
+    index.update([8, 2], {"m1": other["m1"][:2]}, present={"m1": np.array([True, False])})
+    items["m1"][[8, 2]] = other["m1"][:2]
+    present["m1"][[8, 2]] = [True, False]
+    check(items, present)
+
     index.remove([0, 99, 50, 50])
     items = {n: np.delete(x, [0, 99, 50], axis=0) for n, x in items.items()}
     present = {n: np.delete(x, [0, 99, 50]) for n, x in present.items()}
@@ -215,6 +220,16 @@ def test_updating_does_not_write_to_the_callers_arrays(rng):
     np.testing.assert_array_equal(items["m0"], before)
 
 
+def test_updating_uses_other_modalities_where_they_are(rng):
+    queries, items, _ = random_modalities(rng, (4, 3), 2, 10)
+    index = recfuse.FusedIndex(items)
+    index.update([3], {"m1": np.ones((1, 3))})
+    assert index._items["m0"] is items["m0"]
+    changed = {"m0": items["m0"], "m1": items["m1"].copy()}
+    changed["m1"][3] = 1
+    assert_same_bytes(index.topk(queries, 9), recfuse.FusedIndex(changed).topk(queries, 9))
+
+
 def test_a_failed_change_leaves_the_index_as_it_was(rng):
     queries, items, _ = random_modalities(rng, (4, 2), 3, 10)
     index = recfuse.FusedIndex(items)
@@ -226,6 +241,10 @@ def test_a_failed_change_leaves_the_index_as_it_was(rng):
         index.remove([10])
     with pytest.raises(ValueError, match="one row per id"):
         index.update([1], {"m0": np.ones((2, 4)), "m1": np.ones((2, 2))})
+    with pytest.raises(ValueError, match=r"update: items must name modalities of \['m0', 'm1'\]"):
+        index.update([1], {"text": np.ones((1, 4))})
+    with pytest.raises(ValueError, match=r"update: present must name modalities of \['m0'\]"):
+        index.update([1], {"m0": np.ones((1, 4))}, present={"m1": np.ones(1, bool)})
     assert_same_bytes(index.topk(queries, 5), before)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator
 from recfuse._inputs import as_ids, check_ids
-from recfuse.fusion.blocks import ContentBlock, FactorBlock, unit_rows
+from recfuse.fusion.blocks import Block, ContentBlock, FactorBlock, unit_rows
 from recfuse.fusion.hybrid import HybridIndex
 
 __all__ = ["FittedRecommender"]
@@ -28,7 +28,9 @@ class FittedRecommender(Estimator):
     models_: dict[str, Any]
     content_: dict[str, ContentBlock]
     user_items_: sp.csr_array
-    _built_index: HybridIndex | None
+    _built_index: HybridIndex | None = None
+    # Of the index before the last changes: what they left as it was is not computed again.
+    _blocks_before: Mapping[str, Block] | None = None
 
     @property
     def _index(self) -> HybridIndex:

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._sparse import product
+from recfuse.fusion._zscores import ZScores
 from recfuse.fusion.factor_map import FactorMap
 
 __all__ = [
@@ -69,38 +70,8 @@ class Block(Protocol):
         """
 
 
-class _ZScores:
-    """Turns inner products with items into z-scores over the items that are present.
-
-    The mean and the variance of ``<q, x>`` come from the mean and the covariance of the item
-    vectors, so no query needs a pass over the items. The mean travels in one more column: items
-    get a 1 there, queries ``-mean / std``.
-    """
-
-    def __init__(self, items: Float32, present: NDArray[np.bool_]) -> None:
-        rows = items[present].astype(np.float64)
-        self.mean = rows.mean(axis=0) if len(rows) else np.zeros(items.shape[1])
-        self.covariance = (rows - self.mean).T @ (rows - self.mean) / max(len(rows), 1)
-        self.trace = np.trace(self.covariance)
-
-    @staticmethod
-    def extend(items: Float32) -> Float32:
-        return np.hstack([items, np.ones((len(items), 1), np.float32)])
-
-    def queries(self, queries: Float32) -> Float32:
-        q = queries.astype(np.float64)
-        return self.scaled(q, self.scale(q)).astype(np.float32)
-
-    def scaled(self, parts: Float64, scale: Float64) -> Float64:
-        scaled = parts * scale[:, None]
-        return np.hstack([scaled, -(scaled @ self.mean)[:, None]])
-
-    def scale(self, q: Float64) -> Float64:
-        variance = np.einsum("ij,ij->i", q @ self.covariance, q)
-        # Rounding leaves a little variance where there is none, so "none" is relative to the norms.
-        largest = np.einsum("ij,ij->i", q, q) * self.trace
-        tells = variance > 1e-12 * largest
-        return np.asarray(np.where(tells, 1 / np.sqrt(np.where(tells, variance, 1)), 0))
+def _zscores_of(block: Block | None) -> ZScores | None:
+    return getattr(block, "_zscores", None)
 
 
 class FactorBlock:
@@ -116,6 +87,7 @@ class FactorBlock:
         counts: NDArray[np.int64],
         content: Mapping[str, ContentBlock] | None = None,
         c: float | None = None,
+        before: Block | None = None,
     ) -> None:
         self.model = model
         self.present = counts > 0
@@ -134,8 +106,8 @@ class FactorBlock:
             learned = np.where(described, counts / (counts + c), 1.0)[:, None]
             items = (learned * items + (1 - learned) * self.map.predict(vectors)).astype(np.float32)
             self.present = self.present | described
-        self.item_vectors = _ZScores.extend(items)
-        self._zscores = _ZScores(items, self.present)
+        self._zscores = ZScores(items, self.present, _zscores_of(before))
+        self.item_vectors = self._zscores.item_vectors
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         return BlockQueries(self._zscores.queries(self._vectors(users)))
@@ -153,7 +125,7 @@ class FactorBlock:
     def new_items(self, vectors: Mapping[str, Float32]) -> Float32:
         """Return item vectors of items that the catalogue does not have, by the map."""
         assert self.map is not None
-        return _ZScores.extend(self.map.predict(vectors))
+        return ZScores.extend(self.map.predict(vectors))
 
     def shares(self, user: int, history: sp.csr_array, item: int) -> Float64 | None:
         if not hasattr(self.model, "user_parts"):
@@ -230,8 +202,8 @@ class PopularityBlock:
     def __init__(self, counts: NDArray[np.int64]) -> None:
         logs = np.log1p(counts).astype(np.float32)[:, None]
         self.present = counts > 0
-        self.item_vectors = _ZScores.extend(logs)
-        self._zscores = _ZScores(logs, self.present)
+        self._zscores = ZScores(logs, self.present)
+        self.item_vectors = self._zscores.item_vectors
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         return BlockQueries(self._zscores.queries(np.ones((len(users), 1), np.float32)))
@@ -256,13 +228,14 @@ class ContentBlock:
         present: NDArray[np.bool_],
         mean: Float64,
         users: Float32 | None = None,
+        before: ContentBlock | None = None,
     ) -> None:
         self.items = items  # centred, of length 1
         self.present = present
         self.mean = mean
         self.users = users
-        self.item_vectors = _ZScores.extend(items)
-        self._zscores = _ZScores(items, present)
+        self._zscores = ZScores(items, present, _zscores_of(before))
+        self.item_vectors = self._zscores.item_vectors
 
     @classmethod
     def fit(
@@ -272,6 +245,10 @@ class ContentBlock:
         rows = vectors[present].astype(np.float64)
         mean = rows.mean(axis=0) if len(rows) else np.zeros(vectors.shape[1])
         return cls(_centred(vectors, present, mean), present, mean, users)
+
+    def changed(self, items: Float32, present: NDArray[np.bool_]) -> ContentBlock:
+        """Return the block of other items, around the same mean."""
+        return ContentBlock(items, present, self.mean, self.users, self)
 
     def state(self) -> dict[str, Any]:
         """Return the arguments that make this block."""
@@ -320,7 +297,7 @@ class ContentBlock:
 
     def vectors_of_new_items(self, vectors: Float32, present: NDArray[np.bool_]) -> Float32:
         """Return item vectors of items that `fit` has not seen, in the same space."""
-        return _ZScores.extend(_centred(vectors, present, self.mean))
+        return ZScores.extend(_centred(vectors, present, self.mean))
 
 
 def _centred(vectors: Float32, present: NDArray[np.bool_], mean: Float64) -> Float32:

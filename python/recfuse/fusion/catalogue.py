@@ -24,8 +24,9 @@ class Catalogue(FittedRecommender):
     """The part of `MultimodalRecommender` that keeps up with its users and items.
 
     Every change is made on copies and takes effect as a whole, or not at all; the index is made
-    again at the next request. Weights, similarities of items and factors of others stay as they
-    are until the next fit.
+    again at the next request. That is a look at every vector, which takes less time than the copy
+    that `FusedIndex.update` makes; moments of items that stay are taken over. Weights,
+    similarities of items and factors of others stay as they are until the next fit.
     """
 
     @named("partial_fit_users")
@@ -165,7 +166,7 @@ class Catalogue(FittedRecommender):
             raise ValueError("item_ids must leave at least 1 item; got all of them")
         models = {name: _with_items(model, kept) for name, model in self.models_.items()}
         content = {
-            name: ContentBlock(block.items[kept], block.present[kept], block.mean, block.users)
+            name: block.changed(block.items[kept], block.present[kept])
             for name, block in self.content_.items()
         }
         self._change(models, content, _columns(self.user_items_, kept))
@@ -203,7 +204,7 @@ class Catalogue(FittedRecommender):
                 rows = with_rows(
                     rows, ids, block.vectors_of_new_items(new[name], present[ids])[:, :-1]
                 )
-            content[name] = ContentBlock(rows, present, block.mean, block.users)
+            content[name] = block.changed(rows, present)
         models, history = self.models_, self.user_items_
         if n_items > n_old:
             order = np.append(np.arange(n_old), np.full(n_items - n_old, -1))
@@ -215,6 +216,8 @@ class Catalogue(FittedRecommender):
         self, models: dict[str, Any], content: dict[str, ContentBlock], history: sp.csr_array
     ) -> None:
         self.models_, self.content_, self.user_items_ = models, content, history
+        if self._built_index is not None:
+            self._blocks_before = self._built_index.blocks
         self._built_index = None
 
 

@@ -229,16 +229,17 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         self.validation_ = None if fitted is None else fitted.summary()
         self.validation_ndcg_ = fitted.value if fitted and self.metric == "ndcg" else None
         self.models_, self.content_, self.user_items_ = models, content, history
-        self._built_index: HybridIndex | None = self._hybrid(blocks)
+        self._built_index, self._blocks_before = self._hybrid(blocks), None
         return self
 
     @property
     def _index(self) -> HybridIndex:
         """The index over the fitted blocks; a loaded model makes it at first use."""
-        if getattr(self, "_built_index", None) is None:
-            blocks = self._fitted_blocks(self.models_, self.content_, self.user_items_)
-            self._built_index = self._hybrid(blocks)
-        assert self._built_index is not None
+        if self._built_index is None:
+            blocks = self._fitted_blocks(
+                self.models_, self.content_, self.user_items_, self._blocks_before
+            )
+            self._built_index, self._blocks_before = self._hybrid(blocks), None
         return self._built_index
 
     def _behaviour_models(self) -> dict[str, Any]:
@@ -266,12 +267,15 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         models: Mapping[str, Any],
         content: Mapping[str, ContentBlock],
         history: sp.csr_array,
+        before: Mapping[str, Block] | None = None,
     ) -> dict[str, Block]:
         counts = np.bincount(history.indices, minlength=history.shape[1])
         blocks: dict[str, Block] = {}
         for name, model in models.items():
             if hasattr(model, "item_factors_"):
-                blocks[name] = FactorBlock(model, counts, content, self.cold_items)
+                blocks[name] = FactorBlock(
+                    model, counts, content, self.cold_items, (before or {}).get(name)
+                )
             elif hasattr(model, "score_users"):
                 blocks[name] = UserNeighbourBlock(model, counts > 0)
             elif hasattr(model, "score"):

@@ -14,7 +14,6 @@ from recfuse._base import check_fitted
 from recfuse._inputs import as_csr, as_ids, as_int, check_ids
 from recfuse._named import named
 from recfuse.fusion import MultimodalRecommender
-from recfuse.fusion.blocks import ContentBlock
 from recfuse.models import (
     AlternatingLeastSquares,
     ItemNeighbours,
@@ -193,10 +192,7 @@ def _multimodal_again(
         result.behaviour = result.models_
     content = {}
     for name, block in model.content_.items():
-        state = block.state()
-        if state["users"] is not None:
-            state["users"] = rows(state["users"])
-        content[name] = ContentBlock.from_state(state)
+        content[name] = block.asked_with(None if block.users is None else rows(block.users))
     of_users = getattr(model, "user_weights_", None)  # a file of an earlier version has none
     if of_users is not None:  # which would tell the segment of a forgotten user
         stays = rows(np.ones((model.user_items_.shape[0], 1), np.float32))[:, 0] > 0

@@ -30,6 +30,7 @@ class _Layout(NamedTuple):
 
     scores: Float64  # (n_modalities, n_queries, n_candidates)
     combination: NDArray[np.intp]  # which modalities a pair has: a row of `combinations`
+    nothing: NDArray[np.intp]  # the places, counted through, of pairs that have none
     combinations: Float64  # (n_combinations, n_modalities)
     row: NDArray[np.intp]  # of the relevant candidates, with `place`
     place: NDArray[np.intp]
@@ -110,19 +111,26 @@ class CachedScores:
         here = layout.combinations @ weights
         if len(here) > 1 or not here.all():
             factors = np.divide(weights.sum(), here, out=np.zeros_like(here), where=here > 0)
-            fused *= factors[layout.combination]
-            fused[(here <= 0)[layout.combination]] = -np.inf
-        rivals = fused[layout.row]
+            fused *= np.take(factors, layout.combination, mode="clip")
+            fused.ravel()[layout.nothing] = -np.inf
+            if np.count_nonzero(here <= 0) > (len(layout.nothing) > 0):
+                fused[(here <= 0)[layout.combination]] = -np.inf
         own = fused[layout.row, layout.place]
-        rank = np.count_nonzero(rivals > own[:, None], axis=1)
-        hit = np.flatnonzero((rank < k) & np.isfinite(own))
+        hit = np.flatnonzero(np.isfinite(own))
+        n_candidates = fused.shape[1]
+        if n_candidates > k:
+            # Below the k-th best of a query there is no hit; few are left to be counted.
+            worst = np.partition(fused, n_candidates - k, axis=1)[:, n_candidates - k]
+            hit = hit[own[hit] >= worst[layout.row[hit]]]
+        rivals, own = fused[layout.row[hit]], own[hit, None]
+        rank = np.count_nonzero(rivals > own, axis=1)
         # Of equal scores, the lower id is first.
-        equal = rivals[hit] == own[hit, None]
+        equal = rivals == own
         if np.count_nonzero(equal) > len(hit):
-            before = np.arange(equal.shape[1]) < layout.place[hit, None]
-            rank[hit] += np.count_nonzero(equal & before, axis=1)
-            hit = hit[rank[hit] < k]
-        return layout.query[hit], rank[hit]
+            before = np.arange(n_candidates) < layout.place[hit, None]
+            rank += np.count_nonzero(equal & before, axis=1)
+        within = rank < k
+        return layout.query[hit[within]], rank[within]
 
     @cached_property
     def _layout(self) -> _Layout:
@@ -142,18 +150,33 @@ class CachedScores:
         scores[:, row, place] = self.scores[used].T
         present = np.zeros((*shape, self.scores.shape[1]), bool)
         present[row, place] = self.present[used]
-        combinations, which = np.unique(
-            present.reshape(-1, present.shape[2]), axis=0, return_inverse=True
-        )
+        combinations, which = _combinations(present)
         judged = self.relevant[used]
         return _Layout(
             scores,
-            which.reshape(shape),
+            which,
+            np.flatnonzero(~combinations.any(axis=1)[which]),
             combinations.astype(np.float64),
             row[judged],
             place[judged],
             queries[row[judged]],
         )
+
+
+def _combinations(present: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Return the different rows of the last axis, in order, and which of them stands where.
+
+    `numpy.unique` sorts the rows, which takes longer than hundreds of weights.
+    """
+    which = np.zeros(present.shape[:-1], np.intp)
+    rows = np.zeros((1, 0), bool)
+    for column in np.moveaxis(present, -1, 0):
+        which = 2 * which + column
+        used = np.bincount(which.ravel(), minlength=2 * len(rows)) > 0
+        old, last = np.divmod(np.flatnonzero(used), 2)
+        rows = np.column_stack([rows[old], last.astype(bool)])
+        which = (np.cumsum(used) - 1)[which]
+    return rows, which
 
 
 def best_weights(

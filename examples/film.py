@@ -53,12 +53,18 @@ class Films:
 def load(small: bool) -> Films:
     folder = shared.find_data("movielens-latest-small")
     films = _hundred_thousand() if folder is None else _latest(folder)
-    if not small:
-        return films
-    few = films.ratings.select(films.ratings.user_index < 120).compact()
+    if small:
+        films = _of_few(films)
+    if "poster" in films.content:
+        films.content["poster"] = _narrow(films.content["poster"])
+    return films
+
+
+def _of_few(films: Films, n_people: int = 80) -> Films:
+    few = films.ratings.select(films.ratings.user_index < n_people).compact()
     rows = films.ratings.item_ids(few.items)
     return Films(
-        f"{films.name}, 120 people of them",
+        f"{films.name}, {n_people} people of them",
         few,
         [films.titles[row] for row in rows],
         {name: vectors[rows] for name, vectors in films.content.items()},
@@ -78,7 +84,6 @@ def _latest(folder: Path) -> Films:
         for name, file in (("text", "text_minilm.npz"), ("poster", "poster_mobilenetv2.npz")):
             with np.load(encoded / file) as arrays:
                 content[name] = _aligned(ratings, arrays["movie_id"], arrays["embedding"])
-        content["poster"] = _narrow(content["poster"])
     return Films("MovieLens (small, 2016)", ratings, titles, content)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recfuse._decay import fading, half_life_of
 from recfuse._inputs import as_float, as_int, as_matrix
 from recfuse._named import named
 
@@ -294,7 +295,7 @@ def distance_decay(distances: ArrayLike, half_distance: float) -> Float64:
     distances : array-like of float
         At least 0, in any unit; such as great-circle kilometres.
     half_distance : float
-        Above 0, in the same unit.
+        Above 0, in the same unit; infinity counts all places alike.
 
     Returns
     -------
@@ -305,12 +306,10 @@ def distance_decay(distances: ArrayLike, half_distance: float) -> Float64:
     ValueError
         If a number is outside its range.
     """
-    d, half = np.asarray(distances, np.float64), as_float(half_distance, "half_distance")
-    if not 0 < half < np.inf:
-        raise ValueError(f"half_distance must be finite and above 0; got {half}")
+    d, half = np.asarray(distances, np.float64), half_life_of(half_distance, "half_distance")
     if not (d >= 0).all():
         raise ValueError("distances must be at least 0; got a negative one or NaN")
-    return np.asarray(np.exp2(-d / half))
+    return fading(d, half)
 
 
 def _lists(ids: Any, scores: Any) -> tuple[Ids, Float64]:

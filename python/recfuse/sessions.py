@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from recfuse._decay import fading, half_life_of
 from recfuse._inputs import as_csr, as_float, as_ids, as_int, as_matrix, check_ids
 from recfuse._named import named
 
@@ -58,9 +59,7 @@ def session_rows(
     [[0.667, 0.0, 0.333]]
     """
     columns = as_int(n_items, "n_items")
-    half = as_float(half_life, "half_life")
-    if not half > 0:
-        raise ValueError(f"half_life must be above 0; got {half}")
+    half = half_life_of(half_life)
     if times is not None and len(times) != len(sessions):
         raise ValueError(f"times must have one row per session ({len(sessions)}); got {len(times)}")
     ids, weights, lengths = [], [], []
@@ -70,7 +69,7 @@ def session_rows(
         if times is not None:
             ages = _ages(times[row], len(items))
         if len(items):
-            raw = np.exp2(-ages / half)
+            raw = fading(ages, half)
             weights.append(raw / raw.sum())
         ids.append(items)
         lengths.append(len(items))
@@ -167,7 +166,8 @@ def decayed(interactions: Any, half_life: float, *, now: float | None = None) ->
     interactions : Interactions
         With timestamps.
     half_life : float
-        Above 0, in the unit of the timestamps (seconds).
+        Above 0, in the unit of the timestamps (seconds); as that of `preprocess.EventReader`, which
+        reads and fades at once. ``inf`` counts all alike.
     now : float, optional
         Age 0; the latest event by default. Later events are refused.
 
@@ -193,11 +193,9 @@ def decayed(interactions: Any, half_life: float, *, now: float | None = None) ->
         raise TypeError(f"interactions must be Interactions; got {type(interactions).__name__}")
     if interactions.timestamps is None:
         raise ValueError("interactions must have timestamps; got none")
-    half = as_float(half_life, "half_life")
-    if not half > 0:
-        raise ValueError(f"half_life must be above 0; got {half}")
+    half = half_life_of(half_life)
     ages = _ages(interactions.timestamps, len(interactions), now)
-    values = interactions.values * np.exp2(-ages / half)
+    values = interactions.values * fading(ages, half)
     shape = (interactions.n_users, interactions.n_items)
     positions = (interactions.user_index, interactions.item_index)
     return as_csr(sp.csr_array((values, positions), shape=shape), "interactions")

@@ -27,6 +27,7 @@ from recfuse.preprocess import (
     read_table,
 )
 from recfuse.privacy import forget_users
+from recfuse.sessions import decayed
 
 DAY = 86_400
 TABLE = {
@@ -192,6 +193,53 @@ def test_unknown_ids():
     assert report.as_dict()["EventReader: drop unknown ids"]["taken"] == 2
 
 
+def test_a_catalogue_gives_ids_to_what_has_no_event(tmp_path):
+    labelled = reader(item_labels=[3, 7, 9, 1, 8], user_labels=["bo", "ann", "王", "zoë"])
+    plain = reader().fit_transform(TABLE)
+    events = labelled.fit_transform(TABLE)
+    assert events.items.tolist() == [3, 7, 9, 1, 8] == labelled.items_.tolist()
+    assert events.users.tolist() == ["bo", "ann", "王", "zoë"]
+    np.testing.assert_array_equal(events.items[events.item_index], plain.items[plain.item_index])
+    np.testing.assert_array_equal(events.users[events.user_index], plain.users[plain.user_index])
+    np.testing.assert_array_equal(events.values, plain.values)
+    labelled.save(tmp_path / "reader")
+    again = recfuse.load(tmp_path / "reader").transform(TABLE)
+    assert again.items.tolist() == events.items.tolist() and again.n_users == 4
+    np.testing.assert_array_equal(again.values, events.values)
+
+
+def test_events_outside_of_a_catalogue():
+    few = reader(item_labels=[9])
+    with pytest.raises(ValueError, match="column 'what' must be known ids; got"):
+        few.fit(TABLE)
+    report = Report()
+    events = few.set_params(unknown_ids="drop").fit_transform(TABLE, report=report)
+    inside = TABLE["what"].count(9)
+    assert len(events) == inside and events.items.tolist() == [9]
+    taken = report.as_dict()["EventReader: drop unknown ids"]["taken"]
+    assert taken == len(TABLE["what"]) - inside > 0
+
+
+def test_one_rule_says_how_events_fade():
+    """Reading with a half-life is reading without it and fading afterwards."""
+    options = {"user": "who", "item": "what", "timestamp": "when"}
+    table = {"who": [0, 0, 1, 1], "what": [0, 1, 0, 0], "when": [5, 90, 40, 0]}
+    at_once = EventReader(**options, half_life=30.0).fit_transform(table).to_csr()
+    afterwards = decayed(EventReader(**options).fit_transform(table), 30.0)
+    np.testing.assert_allclose(at_once.toarray(), afterwards.toarray(), rtol=1e-7)
+    for half_life in (np.inf, 0.0, -1.0, np.nan):
+        fade = [
+            lambda h=half_life: EventReader(**options, half_life=h).fit_transform(table).to_csr(),
+            lambda h=half_life: decayed(EventReader(**options).fit_transform(table), h),
+        ]
+        if half_life == np.inf:
+            assert all(f().toarray().tolist() == [[1, 1], [2, 0]] for f in fade)
+        else:
+            for f in fade:
+                with pytest.raises(ValueError, match="half_life must be above 0; got"):
+                    f()
+
+
 @pytest.mark.parametrize(
     ("options", "table", "error", "message"),
     [
@@ -217,7 +265,7 @@ def test_unknown_ids():
         ),
         ({"weights": {**WEIGHTS, "buy": "x"}}, {}, TypeError, r"weights\['buy'\] must be a number"),
         ({"timestamp": None}, {}, ValueError, "timestamp must be given where half_life is"),
-        ({"half_life": 0}, {}, ValueError, "half_life must be finite and above 0; got 0"),
+        ({"half_life": 0}, {}, ValueError, "half_life must be above 0; got 0"),
         ({"dwell_unit": -1.0}, {}, ValueError, "dwell_unit must be finite and above 0"),
         ({"missing": "ignore"}, {}, ValueError, "missing must be 'error' or 'drop'; got 'ignore'"),
         ({"clip": {"who": (0, 1)}}, {}, ValueError, "clip must name value, dwell or amount"),

@@ -133,6 +133,7 @@ def test_boost_is_the_formula(rng, how, shape):
 
 def test_distance_decay():
     np.testing.assert_allclose(distance_decay([0, 2, 4, np.inf], 2.0), [1, 0.5, 0.25, 0])
+    np.testing.assert_array_equal(distance_decay([0, 2, np.inf], np.inf), [1, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_distance_decay():
         (lambda: boost([[0]], [[1.0]], np.ones((2, 3))), ValueError, "factors must have shape"),
         (lambda: boost([[0]], [[1.0]], [np.nan]), ValueError, "factors must be finite"),
         (lambda: distance_decay([-1.0], 1.0), ValueError, "distances must be at least 0"),
-        (lambda: distance_decay([1.0], 0.0), ValueError, "half_distance must be finite"),
+        (lambda: distance_decay([1.0], 0.0), ValueError, "half_distance must be above 0"),
     ],
 )
 def test_bad_arguments_are_named(call, error, message):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recfuse._base import check_fitted
 from recfuse._columns import as_labels, as_numbers, as_values, factorise
+from recfuse._decay import fading, half_life_of
 from recfuse._inputs import as_float
 from recfuse._named import named
 from recfuse.interactions import Interactions
@@ -56,7 +57,8 @@ class EventReader(Step):
     timestamp : str, optional
         Column of times: whole seconds, or dates.
     half_life : float, optional
-        h in seconds: an event that much older counts half. Without it age does not matter.
+        h in seconds: an event that much older counts half, as in `recfuse.sessions.decayed`.
+        Without it age does not matter.
     now : int, optional
         The time from which age is counted; by default that of the latest event of `fit`. Later
         events count in full.
@@ -71,13 +73,16 @@ class EventReader(Step):
     unknown_events : {'error', 'drop'}, default='error'
         What to do with a type that has no weight.
     unknown_ids : {'error', 'drop'}, default='error'
-        What `transform` does with users and items that `fit` has not seen.
+        What `transform` does with users and items that `fit` has not seen, and `fit` with those
+        that are not among the labels.
+    user_labels, item_labels : array-like, optional
+        All ids, in the order of rows and columns, also of those without an event: a catalogue.
 
     Attributes
     ----------
     users_, items_ : ndarray
-        The ids of the fit, in order of first appearance: rows and columns of what `transform`
-        returns, also for later events.
+        The labels, or the ids of the fit, in order of first appearance: rows and columns of what
+        `transform` returns, also for later events.
     now_ : int or None
         The time from which age is counted.
 
@@ -127,6 +132,8 @@ class EventReader(Step):
         missing: Literal["error", "drop"] = "error",
         unknown_events: Literal["error", "drop"] = "error",
         unknown_ids: Literal["error", "drop"] = "error",
+        user_labels: Any = None,
+        item_labels: Any = None,
     ) -> None:
         self.user = user
         self.item = item
@@ -144,6 +151,8 @@ class EventReader(Step):
         self.missing = missing
         self.unknown_events = unknown_events
         self.unknown_ids = unknown_ids
+        self.user_labels = user_labels
+        self.item_labels = item_labels
 
     def fit(self, x: Any) -> EventReader:
         """Learn the ids and the latest time; `x` as in `transform`. Returns self."""
@@ -155,7 +164,8 @@ class EventReader(Step):
         """Learn the ids and the latest time, and return the events; as `transform`."""
         self._check()
         table = self._columns(x, report)
-        events = self._interactions(table, None, None)
+        table = self._known(table, report, self.user_labels, self.item_labels)
+        events = self._interactions(table, self.user_labels, self.item_labels)
         now = None
         if events.timestamps is not None and self.half_life is not None:
             latest = int(events.timestamps.max()) if len(events) else 0
@@ -194,8 +204,7 @@ class EventReader(Step):
         check_fitted(self, "users_")
         self._check()
         table = self._columns(x, report)
-        if self.unknown_ids == "drop":
-            table = self._known(table, report)
+        table = self._known(table, report, self.users_, self.items_)
         events = self._interactions(table, self.users_, self.items_)
         return self._weighted(events, table, self.now_)
 
@@ -232,11 +241,18 @@ class EventReader(Step):
         known = np.array([t in (self.weights or {}) for t in types.tolist()], bool)
         return _kept(table, known[codes], report, "EventReader: drop unknown events")
 
-    def _known(self, table: dict[str, Any], report: Report | None) -> dict[str, Any]:
+    def _known(
+        self, table: dict[str, Any], report: Report | None, users: Any, items: Any
+    ) -> dict[str, Any]:
+        if self.unknown_ids != "drop" or (users is None and items is None):
+            return table
+        spaces = {"user": users, "item": items}
         keep = np.ones(len(table["user"]), bool)
-        for role, space in (("user", self.users_), ("item", self.items_)):
+        for role, space in spaces.items():
+            if space is None:
+                continue
             codes, labels = factorise(as_labels(table[role], role), role)
-            known = set(space.tolist())
+            known = set(as_labels(space, f"{role}_labels").tolist())
             keep &= np.array([label in known for label in labels.tolist()], bool)[codes]
         return _kept(table, keep, report, "EventReader: drop unknown ids")
 
@@ -273,7 +289,7 @@ class EventReader(Step):
                 strength = strength * self._boost(role, table[role])
         if self.half_life is not None and events.timestamps is not None:
             age = np.maximum(np.float64(now or 0) - events.timestamps.astype(np.float64), 0)
-            strength = strength * np.exp2(-age / self.half_life)
+            strength = strength * fading(age, self.half_life)
         return replace(events, values=as_values(strength, "strengths"))
 
     def _weights_of(self, column: Any) -> Float64:
@@ -306,9 +322,11 @@ class EventReader(Step):
                 raise ValueError(f"weights[{label!r}] must be finite and at least 0; got {weight}")
         if self.half_life is not None and self.timestamp is None:
             raise ValueError("timestamp must be given where half_life is; got None")
-        for name in ("half_life", "dwell_unit", "amount_unit"):
+        if self.half_life is not None:
+            half_life_of(self.half_life)
+        for name in ("dwell_unit", "amount_unit"):
             number = getattr(self, name)
-            if number is not None and not (np.isfinite(as_float(number, name)) and number > 0):
+            if not (np.isfinite(as_float(number, name)) and number > 0):
                 raise ValueError(f"{name} must be finite and above 0; got {number}")
         roles = [getattr(self, role) for role in ("value", *_BOOSTS)]
         for name in self.clip or {}:

@@ -78,7 +78,7 @@ def test_weights_are_fitted_on_zscores_over_all_items(problem, rng, similarity):
     queries, items, relevant = problem
     present = {"image": rng.random(80) < 0.7}
     index = recfuse.FusedIndex(items, metric=similarity, present=present)
-    cached = _zscores(index, queries, relevant, None, similarity)
+    cached = _zscores(index, queries, relevant, None)
     row = np.repeat(np.arange(60), np.diff(cached.pairs.indptr))
     for column, name in enumerate(items):
         q, x = queries[name].astype(float), items[name].astype(float)
@@ -94,6 +94,25 @@ def test_weights_are_fitted_on_zscores_over_all_items(problem, rng, similarity):
         np.testing.assert_array_equal(cached.present[:, column], here[cached.pairs.indices])
     hits = relevant.toarray()[row, cached.pairs.indices] > 0
     np.testing.assert_array_equal(cached.relevant, hits)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_an_index_is_tried_as_it_is(problem, rng, similarity):
+    queries, items, relevant = problem
+    present = {"image": rng.random(80) < 0.7}
+    index = recfuse.FusedIndex(items, metric=similarity, present=present)
+    got = suggest_fusion(queries, index, relevant, k=5)
+    vectors = suggest_fusion(queries, items, relevant, k=5, similarity=similarity, present=present)
+    told = [{o.name: (o.quality, o.arguments) for o in s.options} for s in (got, vectors)]
+    assert told[0] == told[1]
+    other = recfuse.FusedIndex(items, metric="cosine" if similarity == "dot" else "dot")
+    assert {o.name: o.quality for o in suggest_fusion(queries, other, relevant, k=5).options} != {
+        name: quality for name, (quality, _) in told[0].items()
+    }
+    with pytest.raises(ValueError, match="similarity must be None where items is an index"):
+        suggest_fusion(queries, index, relevant, similarity="dot")
+    with pytest.raises(ValueError, match="present must be None where items is an index"):
+        suggest_fusion(queries, index, relevant, present=present)
 
 
 def test_one_modality_is_one_option(problem):

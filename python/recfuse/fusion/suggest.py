@@ -98,12 +98,12 @@ class FusionSuggestion:
 @named("suggest_fusion")
 def suggest_fusion(
     queries: Mapping[str, ArrayLike],
-    items: Mapping[str, ArrayLike],
+    items: Mapping[str, ArrayLike] | FusedIndex,
     relevant: Any,
     *,
     k: int = 10,
     metric: str = "ndcg",
-    similarity: str = "cosine",
+    similarity: str | None = None,
     present: Mapping[str, ArrayLike] | None = None,
     exclude: Any = None,
     held_out: float = 0.5,
@@ -121,14 +121,17 @@ def suggest_fusion(
     Parameters
     ----------
     queries : mapping modality -> array-like of shape (n_queries, dim_m)
-    items : mapping modality -> array-like of shape (n_items, dim_m)
+    items : mapping modality -> array-like of shape (n_items, dim_m), or FusedIndex
+        An index is tried as it is: with its similarity, presence, device and threads.
     relevant : sparse of shape (n_queries, n_items)
         Entries above 0 are what a query should find.
     k : int, default=10
     metric : {'ndcg', 'recall'}, default='ndcg'
         At `k`, as in `recfuse.evaluation`.
-    similarity : {'cosine', 'dot'}, default='cosine'
+    similarity : {'cosine', 'dot'}, optional
+        Of vectors; 'cosine' by default, as `FusedIndex` has it. Factors want 'dot'.
     present : mapping modality -> array-like of bool of shape (n_items,), optional
+        Of vectors.
     exclude : sparse of shape (n_queries, n_items), optional
         Left out of every list: what the users know already. It is not relevant.
     held_out : float, default=0.5
@@ -166,11 +169,20 @@ def suggest_fusion(
         raise ValueError(f"k must be at least 1; got {k}")
     if not 0 < as_float(held_out, "held_out") < 1:
         raise ValueError(f"held_out must be between 0 and 1; got {held_out}")
-    matrices = as_modalities(items, "items")
-    asked = as_modalities(queries, "queries", list(matrices))
-    index = FusedIndex(
-        matrices, metric=similarity, present=present, device=device, num_threads=num_threads
-    )
+    if isinstance(items, FusedIndex):
+        for name, given in (("similarity", similarity), ("present", present)):
+            if given is not None:
+                raise ValueError(f"{name} must be None where items is an index; got {given!r}")
+        index = items
+    else:
+        index = FusedIndex(
+            items,
+            metric="cosine" if similarity is None else similarity,
+            present=present,
+            device=device,
+            num_threads=num_threads,
+        )
+    asked = as_modalities(queries, "queries", index.modalities)
     shape = (len(next(iter(asked.values()))), index.n_items)
     left_out = None if exclude is None else as_csr(exclude, "exclude")
     wanted = as_csr(relevant, "relevant")
@@ -183,14 +195,14 @@ def suggest_fusion(
         raise ValueError(f"relevant must have at least 2 queries with an entry; got {len(judged)}")
     cut = min(max(1, round(held_out * len(judged))), len(judged) - 1)
     test, train = np.sort(judged[:cut]), np.sort(judged[cut:])
-    cached = _zscores(index, _rows(asked, train), wanted[train], _some(left_out, train), similarity)
+    cached = _zscores(index, _rows(asked, train), wanted[train], _some(left_out, train))
     fitted, _, _ = best_weights(cached, metric, k, rng)
-    weights = dict(zip(matrices, fitted.tolist(), strict=True))
+    weights = dict(zip(index.modalities, fitted.tolist(), strict=True))
 
-    calls = _options(list(matrices), weights)
+    calls = _options(index.modalities, weights)
     searches = {name: _late(index, k, arguments) for name, arguments in calls.items()}
-    if len(matrices) > 1:
-        searches["concatenated"] = _early(index, present, k, similarity, device, num_threads)
+    if len(index.modalities) > 1:
+        searches["concatenated"] = _early(index, k)
         calls["concatenated"] = {}
     rows, excluded = _rows(asked, test), _some(left_out, test)
     gains, spent = {}, {}
@@ -224,17 +236,14 @@ def _late(index: FusedIndex, k: int, arguments: dict[str, Any]) -> Search:
     return search
 
 
-def _early(
-    index: FusedIndex,
-    present: Mapping[str, ArrayLike] | None,
-    k: int,
-    similarity: str,
-    device: str,
-    num_threads: int,
-) -> Search:
-    unit = similarity == "cosine"
-    joined = concatenate(index._items, normalise=unit, present=present)
-    one = FusedIndex({"all": joined}, metric="dot", device=device, num_threads=num_threads)
+def _early(index: FusedIndex, k: int) -> Search:
+    unit = index._metric == "cosine"
+    flags = {name: index._presence_of(name) for name in index.modalities}
+    present = {name: mask for name, mask in flags.items() if mask is not None}
+    joined = concatenate(index._items, normalise=unit, present=present or None)
+    one = FusedIndex(
+        {"all": joined}, metric="dot", device=index._device, num_threads=index._num_threads
+    )
 
     def search(queries: dict[str, NDArray[np.float32]], exclude: Any) -> NDArray[np.int32]:
         vectors = {"all": concatenate(queries, normalise=unit)}
@@ -272,7 +281,6 @@ def _zscores(
     queries: dict[str, NDArray[np.float32]],
     relevant: sp.csr_array,
     exclude: Any,
-    similarity: str,
 ) -> CachedScores:
     """Return the z-scores of the best items of every modality."""
     pairs = None
@@ -284,9 +292,10 @@ def _zscores(
     _, scores = index.score_pairs(queries, pairs, missing="zero")
     row = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
     present = np.ones(scores.shape, bool)
+    metric = index._metric
     for column, (name, q) in enumerate(queries.items()):
         flags = index._presence_of(name)
-        mean, deviation = Moments.of(index._items[name], flags, similarity).spread(q, similarity)
+        mean, deviation = Moments.of(index._items[name], flags, metric).spread(q, metric)
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
         scores[:, column] = (scores[:, column] - mean[row]) * scale[row]
         if flags is not None:

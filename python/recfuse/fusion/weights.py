@@ -151,11 +151,12 @@ class CachedScores:
         present = np.zeros((*shape, self.scores.shape[1]), bool)
         present[row, place] = self.present[used]
         combinations, which = _combinations(present)
+        empty = np.asarray(~combinations.any(axis=1))
         judged = self.relevant[used]
         return _Layout(
             scores,
             which,
-            np.flatnonzero(~combinations.any(axis=1)[which]),
+            np.flatnonzero(empty[which]),
             combinations.astype(np.float64),
             row[judged],
             place[judged],

@@ -24,6 +24,7 @@ __all__ = [
     "as_modalities",
     "as_num_threads",
     "as_rng",
+    "check_choice",
     "check_ids",
     "check_keys",
     "check_name",
@@ -130,6 +131,13 @@ def check_name(x: Any, name: str) -> None:
     """Raise TypeError unless `x` is a string; C++ knows which ones there are."""
     if not isinstance(x, str):
         raise TypeError(f"{name} must be a string; got {x!r}")
+
+
+def check_choice(x: Any, name: str, choices: Sequence[str]) -> None:
+    """Raise TypeError unless `x` is a string, and ValueError unless it is one of the choices."""
+    check_name(x, name)
+    if x not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {x!r}")
 
 
 def _way_to_csr(x: Any) -> str:

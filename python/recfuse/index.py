@@ -17,6 +17,7 @@ from recfuse._inputs import (
     as_int,
     as_modalities,
     as_num_threads,
+    check_choice,
     check_name,
     csr_parts,
 )
@@ -37,6 +38,8 @@ Scores = NDArray[np.float32]
 
 _SMALL_BYTES = 256 << 20
 _MOST_K = 2**31 - 1
+_RULES = ("sum", "average", "product", "max", "min", "rrf")  # C++ knows all but the last
+_MISSING = ("renormalise", "zero")
 
 
 class FusedIndex(IndexChanges):
@@ -263,6 +266,8 @@ class FusedIndex(IndexChanges):
         .. [2] G. V. Cormack, C. L. A. Clarke, S. Büttcher, "Reciprocal Rank Fusion outperforms
            Condorcet and individual rank learning methods", SIGIR 2009.
         """
+        check_choice(fusion, "fusion", _RULES)
+        check_choice(missing, "missing", _MISSING)
         matrices = as_modalities(queries, "queries", self.modalities, self._device)
         of_queries = weight_rows(weights, self.modalities, len(first_of(matrices)))
         filters = {"exclude": exclude, "allow": allow}
@@ -280,7 +285,6 @@ class FusedIndex(IndexChanges):
         on_gpu = all(is_on_gpu(matrix) for matrix in matrices.values())
         matrices = {name: np.asarray(matrix) for name, matrix in matrices.items()}
         if normalise is None:
-            check_name(missing, "missing")
             lists = rank_fusion(
                 self, matrices, of_queries, k, depth=depth, rank_constant=rank_constant, **filters
             )

@@ -368,7 +368,7 @@ def test_bad_requests(likes):
         (
             lambda: fitted.fold_in(sp.csr_array((1, 39), dtype=np.float32)),
             ValueError,
-            "als: user_items must have 40 columns like the fitted one; got 39",
+            "fold_in: user_items must have 40 columns like the fitted one; got 39",
         ),
         (lambda: fitted.fold_in(np.ones((1, 40))), TypeError, "user_items must be a SciPy sparse"),
     ):

@@ -10,6 +10,8 @@ import scipy.sparse as sp
 
 import recfuse
 from recfuse._named import named
+from recfuse.fusion import suggest_fusion
+from recfuse.fusion.new_users import similar_profiles
 from recfuse.ops import neighbour_topk
 
 EYE = np.eye(4, dtype=np.float32)
@@ -17,6 +19,9 @@ LIKES = sp.csr_array(EYE)
 ALS = recfuse.AlternatingLeastSquares(factors=2, iterations=1).fit(LIKES)
 NEIGHBOURS = recfuse.ItemNeighbours(k=2).fit(LIKES)
 POPULARITY = recfuse.Popularity().fit(LIKES)
+LABELLED = recfuse.LabelledModel(recfuse.ItemNeighbours(k=2)).fit(
+    recfuse.Interactions.from_arrays(["a", "b", "b"], [1, 1, 2])
+)
 FUSED = recfuse.MultimodalRecommender(weights={"als": 1.0}).fit(LIKES, {"text": EYE})
 
 
@@ -45,6 +50,81 @@ FUSED = recfuse.MultimodalRecommender(weights={"als": 1.0}).fit(LIKES, {"text": 
         (lambda: neighbour_topk(EYE, LIKES, 1), TypeError, "neighbour_topk: user_items must be"),
         (lambda: recfuse.AlternatingLeastSquares().fit(EYE), TypeError, "als: user_items must be"),
         (lambda: ALS.recommend([9]), IndexError, "recommend: user_ids must be in [0, 4)"),
+        (lambda: ALS.recommend(0, 0), ValueError, "recommend: k must be at least 1; got 0"),
+        (lambda: ALS.recommend(0, -1), ValueError, "recommend: k must be at least 1; got -1"),
+        (lambda: ALS.recommend(0, allow=[9]), IndexError, "recommend: allow[0] must be in [0, 4)"),
+        (lambda: ALS.similar_items(0, 0), ValueError, "similar_items: k must be at least 1"),
+        (lambda: ALS.similar_users(0, 1.5), TypeError, "similar_users: k must be an integer"),
+        (lambda: ALS.fold_in(LIKES[:, :3]), ValueError, "fold_in: user_items must have 4 columns"),
+        (lambda: NEIGHBOURS.recommend(0, 0), ValueError, "recommend: k must be at least 1"),
+        (
+            lambda: NEIGHBOURS.score(LIKES[:, :3]),
+            ValueError,
+            "score: user_items must have 4 columns; got 3",
+        ),
+        (lambda: POPULARITY.recommend(0, 0), ValueError, "recommend: k must be at least 1"),
+        (lambda: LABELLED.recommend(["a"], 0), ValueError, "recommend: k must be at least 1"),
+        (lambda: LABELLED.recommend("ann"), TypeError, "recommend: users must be a sequence of"),
+        (lambda: LABELLED.fit(LIKES), TypeError, "fit: interactions must be Interactions"),
+        (lambda: FUSED.recommend(0, 0), ValueError, "recommend: k must be at least 1"),
+        (
+            lambda: FUSED.recommend(0, depth=0, diversity=0.5),
+            ValueError,
+            "recommend: depth must be at least 1; got 0",
+        ),
+        (lambda: FUSED.recommend_new_users(LIKES, 0), ValueError, "recommend_new_users: k must"),
+        (
+            lambda: FUSED.recommend_new_users(LIKES, allow=[9]),
+            IndexError,
+            "recommend_new_users: allow[0] must be in [0, 4)",
+        ),
+        (
+            lambda: FUSED.recommend_new_users(),
+            ValueError,
+            "recommend_new_users: user_items must be given, or like, or vectors; got none",
+        ),
+        (
+            lambda: FUSED.recommend_new_items(0, {"text": EYE}, 0),
+            ValueError,
+            "recommend_new_items: k must be at least 1",
+        ),
+        (lambda: FUSED.explain(9, 0), IndexError, "explain: user_id must be in [0, 4); got 9"),
+        (lambda: FUSED.explain("ann", 0), TypeError, "explain: user_id must be integers"),
+        (
+            lambda: FUSED.explain(0, 0, n_because=-1),
+            ValueError,
+            "explain: n_because must be at least 0; got -1",
+        ),
+        (
+            lambda: FUSED.modality_importance(LIKES, 0),
+            ValueError,
+            "modality_importance: k must be at least 1; got 0",
+        ),
+        (
+            lambda: recfuse.MultimodalRecommender().fit(sp.csr_array(EYE * np.nan)),
+            ValueError,
+            "fit: user_items must be finite",
+        ),
+        (
+            lambda: similar_profiles(EYE, EYE[:, :2]),
+            ValueError,
+            "similar_profiles: profiles must have 2 columns like known; got 4",
+        ),
+        (
+            lambda: recfuse.FusedIndex({"a": EYE}).topk({"a": EYE}, 1, fusion="x"),
+            ValueError,
+            "fuse_topk: fusion must be one of 'sum', 'average', 'product', 'max', 'min', 'rrf'",
+        ),
+        (
+            lambda: recfuse.FusedIndex({"a": EYE}).topk({"a": EYE}, 1, fusion="rrf", missing="x"),
+            ValueError,
+            "fuse_topk: missing must be one of 'renormalise', 'zero'; got 'x'",
+        ),
+        (
+            lambda: suggest_fusion({"a": EYE}, {"a": EYE}, LIKES, similarity="x"),
+            ValueError,
+            "suggest_fusion: similarity must be 'cosine' or 'dot'; got 'x'",
+        ),
         (lambda: ALS.recommend(4), IndexError, "recommend: user_ids must be in [0, 4)"),
         (lambda: ALS.recommend(-1), IndexError, "recommend: user_ids must be in [0, 4)"),
         (lambda: ALS.recommend(True), TypeError, "recommend: user_ids must be integers"),
@@ -90,6 +170,7 @@ def test_what_names_its_op_or_no_argument_is_left_alone():
         assert str(caught.value) == f"inner: {message}"
     for args in (
         ("other: k must be 1",),
+        ("other: error_of_mine must be 1",),
         ("RECFUSE_X must be 1",),
         ("singular",),
         (),
@@ -98,6 +179,32 @@ def test_what_names_its_op_or_no_argument_is_left_alone():
         with pytest.raises(IndexError) as index_error:
             call(IndexError(*args))
         assert index_error.value.args == args
+
+
+def test_the_outermost_that_has_the_argument_is_named():
+    @named("search")
+    def search(k, metric, queries):
+        raise ValueError(f"engine: {queries} must be 1; got {k}")
+
+    @named("model")
+    def recommend(users, *, k, metric=None):
+        search(k, metric, users)
+
+    @named("compare")
+    def compare(model, metric):
+        recommend(model, k=1)
+
+    for argument, op in {
+        "k": "model",
+        "metric": "compare",
+        "queries['a']": "search",
+        "metric[0].x": "compare",
+        "users": "model",
+        "others": "engine",
+    }.items():
+        with pytest.raises(ValueError) as caught:
+            compare(argument, "cosine")
+        assert str(caught.value) == f"{op}: {argument} must be 1; got 1"
 
 
 def test_signatures_and_names_stay():

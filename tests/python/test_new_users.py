@@ -182,7 +182,7 @@ def test_similar_profiles(rng):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({}, ValueError, "user_items, like or vectors must be given"),
+        ({}, ValueError, "user_items must be given, or like, or vectors"),
         ({"user_items": sp.csr_array((2, 5))}, ValueError, "user_items must have shape"),
         ({"like": sp.csr_array((2, 5))}, ValueError, r"like\['like'\] must have shape"),
         ({"like": sp.csr_array(-np.ones((1, 60)))}, ValueError, "must be finite and at least 0"),

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import as_csr, as_matrix
+from recfuse._inputs import as_csr, as_int, as_matrix
 from recfuse.fusion.blocks import ContentBlock, presence_of
 from recfuse.interactions import Interactions
 
@@ -48,12 +48,10 @@ def later_events(validation: Any, user_items: Any, shape: tuple[int, int]) -> sp
     return csr
 
 
-def list_length(k: Any) -> int:
+def list_length(k: Any, name: str = "k") -> int:
     """Return k, an integer of at least 1."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-        raise TypeError(f"k must be an integer; got {k!r}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1; got {k}")
+    if as_int(k, name) < 1:
+        raise ValueError(f"{name} must be at least 1; got {k}")
     return int(k)
 
 

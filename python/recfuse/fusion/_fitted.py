@@ -44,8 +44,8 @@ class FittedRecommender(Estimator):
             return dict(self.weights_)
         return {name: of_users[name][users] for name in self.modalities_}
 
-    def _known_users(self, user_ids: ArrayLike) -> NDArray[np.int64]:
-        return check_ids(as_ids(user_ids, "user_ids"), self.user_items_.shape[0], "user_ids")
+    def _known_users(self, user_ids: ArrayLike, name: str = "user_ids") -> NDArray[np.int64]:
+        return check_ids(as_ids(user_ids, name), self.user_items_.shape[0], name)
 
     def _likeness(self) -> tuple[Mapping[str, NDArray[np.float32]], dict[str, float] | None]:
         """Return by which vectors items are like each other, and the weights of these."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recfuse._base import check_fitted
-from recfuse._inputs import as_float, as_ids, check_ids
+from recfuse._inputs import as_float, as_ids, as_int, check_ids
 from recfuse._named import named
+from recfuse.fusion._arguments import list_length
 from recfuse.fusion._fitted import FittedRecommender
 from recfuse.fusion._patterns import pattern, without
 from recfuse.fusion.blocks import ContentBlock
@@ -54,11 +55,13 @@ class Explains(FittedRecommender):
             Before `fit`; if an id is unknown.
         """
         check_fitted(self, "models_")
-        user = self._known_users(user_id)
+        user = self._known_users(user_id, "user_id")
         item = check_ids(as_ids(item_id, "item_id"), self.user_items_.shape[1], "item_id")
         for name, ids in (("user_id", user), ("item_id", item)):
             if len(ids) != 1:
-                raise ValueError(f"explain: {name} must be one id; got {len(ids)}")
+                raise ValueError(f"{name} must be one id; got {len(ids)}")
+        if as_int(n_because, "n_because") < 0:
+            raise ValueError(f"n_because must be at least 0; got {n_because}")
         history = self.user_items_[user]
         _, scores, parts = self._index.topk(user, history, 1, self._weights_of(user), allow=item)
         because = {}
@@ -145,6 +148,7 @@ class Explains(FittedRecommender):
         return self.weights_
 
     def _judge(self, test: Any, k: int) -> Judge:
+        list_length(k)
         given = filter_rows(test, "test", self.user_items_.shape)
         assert given is not None
         new = without(pattern(given), self.user_items_)

@@ -47,8 +47,12 @@ def similar_profiles(profiles: ArrayLike, known: ArrayLike, k: int = 50) -> sp.c
     TypeError, ValueError
         As `recfuse.topk`.
     """
-    of = as_matrix(known, "known")
-    ids, cosines = topk(profiles, of, k, metric="cosine")
+    asked, of = as_matrix(profiles, "profiles"), as_matrix(known, "known")
+    if asked.shape[1] != of.shape[1]:
+        raise ValueError(
+            f"profiles must have {of.shape[1]} columns like known; got {asked.shape[1]}"
+        )
+    ids, cosines = topk(asked, of, k, metric="cosine")
     rows, columns = np.nonzero((ids >= 0) & (cosines > 0))
     values = (cosines[rows, columns], (rows, ids[rows, columns]))
     return as_csr(sp.csr_array(values, shape=(len(ids), len(of))), "profiles")
@@ -125,7 +129,7 @@ class NewUsers(FittedRecommender):
         if history is not None:
             lengths.insert(0, history.shape[0])
         if not lengths:
-            raise ValueError("user_items, like or vectors must be given; got none of them")
+            raise ValueError("user_items must be given, or like, or vectors; got none of them")
         n = lengths[0]
         if history is None:
             history = sp.csr_array((n, n_items), dtype=np.float32)

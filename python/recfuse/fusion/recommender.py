@@ -364,7 +364,9 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         chosen = self._weights_of(users)
         if weights is not None:
             chosen = full_weights(weights, self.modalities_, len(users))
-        length = list_length(k) if diversity == 0 else max(list_length(k), list_length(depth))
+        length = list_length(k)
+        if diversity != 0:
+            length = max(length, list_length(depth, "depth"))
         joined = ranked(
             self._index,
             users,

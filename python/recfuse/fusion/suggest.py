@@ -167,6 +167,8 @@ def suggest_fusion(
         raise ValueError(f"metric must be 'ndcg' or 'recall'; got {metric!r}")
     if as_int(k, "k") < 1:
         raise ValueError(f"k must be at least 1; got {k}")
+    if similarity not in (None, "cosine", "dot"):
+        raise ValueError(f"similarity must be 'cosine' or 'dot'; got {similarity!r}")
     if not 0 < as_float(held_out, "held_out") < 1:
         raise ValueError(f"held_out must be between 0 and 1; got {held_out}")
     if isinstance(items, FusedIndex):

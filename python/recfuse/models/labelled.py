@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recfuse._base import Estimator, check_fitted
+from recfuse._named import named
 from recfuse.interactions import Interactions
 
 __all__ = ["LabelledModel"]
@@ -43,6 +44,7 @@ class LabelledModel(Estimator):
     def __init__(self, model: Any) -> None:
         self.model = model
 
+    @named("fit")
     def fit(self, interactions: Interactions, **fit_params: Any) -> LabelledModel:
         """Fit the model on the matrix of `interactions`; further arguments go to its `fit`."""
         if not isinstance(interactions, Interactions):
@@ -53,6 +55,7 @@ class LabelledModel(Estimator):
         self.interactions_ = matrix
         return self
 
+    @named("recommend")
     def recommend(
         self, users: Any, k: int = 10, *, exclude_seen: bool = True, **options: Any
     ) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -78,14 +81,18 @@ class LabelledModel(Estimator):
         ------
         NotFittedError
             Before `fit`.
+        TypeError
+            If `users` is one string.
         KeyError
             If an id is unknown.
         """
         check_fitted(self, "users_")
+        if isinstance(users, (str, bytes)):
+            raise TypeError(f"users must be a sequence of ids; got {users!r}")
         position = {label: i for i, label in enumerate(self.users_.tolist())}
         unknown = [user for user in users if user not in position]
         if unknown:
-            raise KeyError(f"users must be known; got {unknown[0]!r}")
+            raise KeyError(f"recommend: users must be known; got {unknown[0]!r}")
         rows = np.array([position[user] for user in users], np.int64)
         history = self.interactions_[rows] if exclude_seen else None
         ids, scores = self.model.recommend(rows, k, user_items=history, **options)[:2]

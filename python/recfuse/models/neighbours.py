@@ -170,7 +170,10 @@ class ItemNeighbours(Estimator):
     def score(self, user_items: Any) -> sp.csr_array:
         """Return the scores of all items that neighbours speak for, sparse, one row per history."""
         check_fitted(self, "similarity_")
-        return sparse_product(as_csr(user_items, "user_items"), self.similarity_)
+        history, n_items = as_csr(user_items, "user_items"), self.similarity_.shape[0]
+        if history.shape[1] != n_items:
+            raise ValueError(f"user_items must have {n_items} columns; got {history.shape[1]}")
+        return sparse_product(history, self.similarity_)
 
     @named("similar_items")
     def similar_items(self, item_ids: ArrayLike, k: int = 10) -> tuple[Ids, Scores]:

@@ -145,6 +145,8 @@ def test_wrong_requests_of_fit_weights():
         fit_weights({"a": ones}, ones, metric="auc")
     with pytest.raises(ValueError, match=r"scores\['a'\] must have shape \(2, 2\) like targets"):
         fit_weights({"a": np.ones(2)}, ones)
+    with pytest.raises(TypeError, match="fit_weights: targets must be a dense array; got csr_arr"):
+        fit_weights({"a": np.zeros((2, 3))}, sp.csr_array(np.eye(2, 3)))
     with pytest.raises(ValueError, match="targets must have something relevant; got none"):
         fit_weights({"a": ones}, 0 * ones)
     with pytest.raises(ValueError, match="targets must have a known value; got none"):

@@ -268,6 +268,8 @@ def _cached(
         raise TypeError(f"scores must be a mapping modality -> array; got {type(scores).__name__}")
     if not scores:
         raise ValueError("scores must have at least 1 modality; got none")
+    if sp.issparse(targets):  # is what is not stored a 0, or not known?
+        raise TypeError(f"targets must be a dense array; got {type(targets).__name__}")
     truth = np.asarray(targets, np.float64)
     if truth.ndim != 2:
         raise ValueError(f"targets must have 2 dimensions; got shape {truth.shape}")

@@ -18,19 +18,21 @@ from typing import Any
 
 import numpy as np
 import shared
-from shop_data import Log, anonymous, describe, read
+from shop_data import CYCLES, Log, anonymous, clock_vectors, describe, read
 from shop_events import DAY, generate
 
 import recfuse
 from recfuse import plots
 from recfuse.evaluation import Comparison, Split, Trial, compare, evaluate, ranking_metrics, tune
-from recfuse.features import history_profiles
+from recfuse.features import cyclic_time, history_profiles
 from recfuse.preprocess import Report, check
 from recfuse.privacy import forget_users
 from recfuse.sessions import session_rows, session_vectors
 
 SEED = 0
 BASELINE, FUSED, METRIC = "behaviour", "all of them", "ndcg@10"
+CONTENT, TIMED = "content of the session", "with hour and weekday"
+SAID = {"helps": "help", "harms": "do harm", "chance": "are worth no more than chance"}
 LAST = "purchases of the last 15 days, of goods new to the customer"
 
 
@@ -118,15 +120,22 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def guests(
-    rec: recfuse.MultimodalRecommender, content: dict[str, np.ndarray], pasts: Any, futures: Any
+    rec: recfuse.MultimodalRecommender,
+    content: dict[str, np.ndarray],
+    clock: np.ndarray,
+    visits: tuple[Any, Any, np.ndarray],
 ) -> Comparison:
     """Compare what can be done for a visitor of whom only the last clicks are known."""
+    pasts, futures, begins = visits
     seen = session_rows(pasts, futures.shape[1], half_life=3)
     vectors = session_vectors(pasts, content, half_life=3)
     index = recfuse.FusedIndex(content)
+    timed = recfuse.FusedIndex({**content, "clock": clock})
+    now = {**vectors, "clock": cyclic_time(begins, CYCLES)}
     lists = {
         "popularity": rec.recommend_new_users(seen, weights={"popularity": 1})[0],
-        "content of the session": index.topk(vectors, 10, exclude=seen)[0],
+        CONTENT: index.topk(vectors, 10, exclude=seen)[0],
+        TIMED: timed.topk(now, 10, exclude=seen)[0],
         "session as a history": rec.recommend_new_users(seen)[0],
     }
     results = {name: ranking_metrics(ids, futures, k=10) for name, ids in lists.items()}
@@ -244,13 +253,18 @@ def main(arguments: list[str] | None = None) -> dict[str, Comparison]:
     print(money.difference(FUSED, BASELINE, "value@10"))
 
     step("Visitors without a name: the second half of a session by the first")
-    pasts, futures = anonymous(shop.log, cuts[1], log.known)
-    tables["guests"] = guests(rec, content, pasts, futures)
+    visits = anonymous(shop.log, cuts[1], log.known)
+    tables["guests"] = guests(rec, content, clock_vectors(log.known), visits)
     print(shared.gain_table({"guests": tables["guests"]}, "popularity", METRIC))
+    hour = tables["guests"].difference(TIMED, CONTENT, METRIC)
+    print(
+        f"Hour and weekday {SAID[shared.verdict(hour)]}: {hour.mean:+.4f} "
+        f"[{hour.low:+.4f}, {hour.high:+.4f}]; in this shop people come at any time for anything."
+    )
 
     step("One of them, after every click: the three goods to show next")
     titles = shop.goods["title"][order]
-    live(rec, max(pasts, key=len), titles)
+    live(rec, max(visits[0], key=len), titles)
 
     step("Goods come, change and go")
     stock(content, {name: x[new] for name, x in every.items()}, query=0)

@@ -8,10 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 
 import recfuse
-from recfuse.features import AttributeEncoder, TfidfEncoder
+from recfuse.features import AttributeEncoder, TfidfEncoder, cyclic_time
 from recfuse.preprocess import Cleaner, EventReader, Pipeline, Report
 from recfuse.sessions import session_rows
 
+CYCLES = ("day", "week")
 WEIGHTS = {"view": 1, "cart": 3, "purchase": 8}
 
 
@@ -95,8 +96,8 @@ def price_vectors(price: np.ndarray, category: np.ndarray) -> np.ndarray:
 
 def anonymous(
     log: dict[str, np.ndarray], since: int, known: recfuse.Interactions
-) -> tuple[list[list[int]], sp.csr_array]:
-    """Return the first half of every session without a name, and what follows in it."""
+) -> tuple[list[list[int]], sp.csr_array, np.ndarray]:
+    """Return the first half of every session without a name, what follows in it, and its begin."""
     nameless = np.array([visitor is None for visitor in log["visitor"]])
     there = (
         nameless
@@ -104,8 +105,19 @@ def anonymous(
         & np.isin(log["item"].astype(str), known.items.astype(str))
     )
     session, item = log["session"][there], known.item_ids(log["item"][there])
-    visits = [list(dict.fromkeys(item[session == s].tolist())) for s in np.unique(session)]
+    numbers, first = np.unique(session, return_index=True)
+    visits = [list(dict.fromkeys(item[session == s].tolist())) for s in numbers]
+    long = [len(visit) >= 4 for visit in visits]
+    begins = log["time"][there][first[long]]
     visits = [visit for visit in visits if len(visit) >= 4]
     pasts = [visit[: len(visit) // 2] for visit in visits]
     futures = [visit[len(visit) // 2 :] for visit in visits]
-    return pasts, session_rows(futures, known.n_items, half_life=np.inf)
+    return pasts, session_rows(futures, known.n_items, half_life=np.inf), begins
+
+
+def clock_vectors(known: recfuse.Interactions) -> np.ndarray:
+    """Return for every article the mean hour and weekday at which people turned to it."""
+    moments = cyclic_time(known.timestamps, CYCLES).astype(np.float64)
+    means = np.zeros((known.n_items, moments.shape[1]))
+    np.add.at(means, known.item_index, moments)
+    return means / np.maximum(np.bincount(known.item_index, minlength=known.n_items), 1)[:, None]

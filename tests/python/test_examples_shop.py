@@ -33,6 +33,8 @@ def test_it_runs_and_keeps_its_promises(shop, capsys):
     groups = [table for name, table in tables.items() if name.startswith("customers")]
     users = [set(table.results["behaviour"].user_ids.tolist()) for table in groups]
     assert users[0] and users[1] and not users[0] & users[1]
+    hour = tables["guests"].difference(shop.TIMED, shop.CONTENT, shop.METRIC)
+    assert f"Hour and weekday {shop.SAID[shop.shared.verdict(hour)]}: {hour.mean:+.4f}" in said
     for line in ("drop missing", "drop unknown events", "clip seconds", "value_ndcg"):
         assert line in said
 
@@ -103,9 +105,25 @@ def test_sessions_without_a_name_are_cut_in_halves(shop, made):
     end = int(made.log["time"].max())
     since = end - 60 * shop.DAY
     log = shop.read(made.log, [end - 80 * shop.DAY, since])
-    pasts, futures = shop.anonymous(made.log, since, log.known)
+    pasts, futures, begins = shop.anonymous(made.log, since, log.known)
+    times = made.log["time"]
+    assert len(begins) == len(pasts) and (begins >= since).all() and np.isin(begins, times).all()
     assert len(pasts) == futures.shape[0] > 0
     for row, past in enumerate(pasts):
         later = futures[[row]].indices
         assert 2 <= len(past) <= len(later) <= len(past) + 1
         assert not set(past) & set(later.tolist())
+
+
+def test_the_clock_of_an_article_is_the_mean_of_its_moments(shop, made):
+    import recfuse
+
+    day = 86_400
+    events = recfuse.Interactions.from_arrays(
+        [0, 1, 0], [0, 0, 1], timestamps=[0, 12 * 3600, 7 * day + 6 * 3600]
+    )
+    clocks = shop.clock_vectors(events)
+    # Midnight and noon of one day: the hours cancel out, the weekday stays.
+    np.testing.assert_allclose(clocks[0, :2], 0, atol=1e-6)
+    assert np.linalg.norm(clocks[0, 2:]) > 0.6
+    np.testing.assert_allclose(clocks[1, :2] * np.sqrt(2), [0, 1], atol=1e-6)  # six o'clock

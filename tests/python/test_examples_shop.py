@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,10 @@ def test_it_runs_and_keeps_its_promises(shop, capsys):
     assert users[0] and users[1] and not users[0] & users[1]
     hour = tables["guests"].difference(shop.TIMED, shop.CONTENT, shop.METRIC)
     assert f"Hour and weekday {shop.SAID[shop.shared.verdict(hour)]}: {hour.mean:+.4f}" in said
+    cost = tables["near"].difference("nearer first", "by taste", shop.METRIC)
+    assert f"{cost.mean:+.4f} [{cost.low:+.4f}" in said
+    before, after = (int(km) for km in re.findall(r"(\d+) km", said))
+    assert after < before
     for line in ("drop missing", "drop unknown events", "clip seconds", "value_ndcg"):
         assert line in said
 

@@ -43,6 +43,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--partial", action="store_true", help="when time is over, write what is tested"
     )
+    parser.add_argument(
+        "--order", type=Path, help="gowalla: the published train.txt, users' items by time"
+    )
     given = parser.parse_args(arguments)
     if given.what == "page":
         page.write(RESULTS)
@@ -58,6 +61,10 @@ def main(arguments: list[str]) -> int:
     folder = Path(os.environ.get("RECFUSE_DATA", RESULTS.parents[2] / "shared" / "data"))
     data_set = importlib.import_module(DATA_SETS[given.what])
     options: dict[str, Any] = {"partial": given.partial} if given.what != "lastfm" else {}
+    if given.what == "gowalla":
+        if given.tune and given.order is None:
+            parser.error("gowalla --tune needs --order: validation is what comes last")
+        options["order"] = given.order
     if DATA_SETS[given.what] == "movielens":
         options["name"] = given.what
     try:

@@ -89,19 +89,27 @@ def fused(
     parts: Parts,
     notes: Notes,
     content: Mapping[str, Any] | None = None,
+    *,
+    members: Mapping[str, str] = FUSED,
+    fitted: Mapping[str, Any] | None = None,
 ) -> tuple[RankingMetrics, dict[str, Any]]:
-    """Return what the tuned ALS and neighbours find together, and the weights.
+    """Return what the tuned `members` find together, by default ALS and neighbours; the weights.
 
-    The weights are fitted on the validation part; then all is fitted on all of training.
+    The weights are fitted on the validation part, unless they are given as this returned them;
+    then all is fitted on all of training.
     """
     by_label = {label(c): c for c in field}
-    params = {name: tuned[name]["params"] for name in FUSED.values()}
-    how = params[FUSED["als"]].get("values", "ones")
+    params = {name: tuned[name]["params"] for name in members.values()}
+    how = params[members["als"]].get("values", "ones")
 
     def models() -> dict[str, Any]:
-        return {m: model_of(by_label[name], params[name]) for m, name in FUSED.items()}
+        return {m: model_of(by_label[name], params[name]) for m, name in members.items()}
 
     def compute() -> RankingMetrics:
+        if fitted is not None:
+            model = recfuse.MultimodalRecommender(models(), k=K, weights=fitted["weights"])
+            model.fit(valued(parts.train, how), content)
+            return evaluate(model, parts.train, parts.test, k=K)
         model = recfuse.MultimodalRecommender(models(), k=K)
         known, later = valued(parts.fit, how), valued(parts.validation, how)
         model.fit(known, content, validation=later)
@@ -113,6 +121,8 @@ def fused(
         return evaluate(model, parts.train, parts.test, k=K)
 
     result = notes.result(title, params, compute)
+    if fitted is not None:
+        return result, dict(fitted)
     line = notes.noted("weights", title)
     return result, {"weights": line["params"]["weights"], "cross_validated": line["value"]}
 

@@ -17,8 +17,11 @@ FOLDER = ROOT / "benchmarks" / "quality"
 if not FOLDER.is_dir():
     pytest.skip(f"no {FOLDER}", allow_module_level=True)
 sys.path.insert(0, str(FOLDER))
+import contenders  # noqa: E402
+import gowalla  # noqa: E402
 import page  # noqa: E402
 import search  # noqa: E402
+import study  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("quality-*.json"))
@@ -101,6 +104,46 @@ def test_the_best_small_factorisations_are_grown(tmp_path):
     assert [t["params"]["x"] for t in found["trials"][5:]] == best * 2
     assert found["params"] == {"factors": 32, "x": best[0]}
     assert len(found["trials"]) == budget.trials
+
+
+def test_the_validation_of_gowalla_is_what_comes_last(tmp_path, rng):
+    lists = [rng.permutation(49)[: 10 * n] for n in (1, 2, 3)]
+    empty = np.zeros(0, np.int32)
+    (tmp_path / "gowalla").mkdir()
+    np.savez(
+        tmp_path / "gowalla" / "interactions.npz",
+        train_user=np.repeat(np.arange(3, dtype=np.int32), [len(items) for items in lists]),
+        train_item=np.concatenate([np.sort(items) for items in lists]).astype(np.int32),
+        test_user=empty,
+        test_item=empty,
+        user_org_id=np.arange(3),
+        item_org_id=np.arange(50),
+    )
+    # The file lacks some events, which come before all others, and has one that is not training's.
+    lines = [f"{user} 49 {' '.join(map(str, own[3:]))}" for user, own in enumerate(lists)]
+    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    parts = gowalla.parts_of(tmp_path, tmp_path / "train.txt")
+    for user, own in enumerate(lists):
+        assert sorted(parts.validation[[user]].indices) == sorted(own[-(user + 1) :])
+    assert ((parts.fit + parts.validation) != parts.train).nnz == 0
+    assert gowalla.parts_of(tmp_path, None).validation.nnz == 0
+
+
+def test_fitted_weights_are_used_again(tmp_path, rng):
+    train, test = (sp.csr_array((rng.random((30, 25)) < p).astype(np.float32)) for p in (0.3, 0.1))
+    parts = study.Parts(train, sp.csr_array(train.shape, dtype=np.float32), train, test)
+    field = [c for c in contenders.contenders() if study.label(c) in gowalla.MEMBERS.values()]
+    own = {"recfuse: ALS": {"factors": 4, "regularization": 0.01, "alpha": 1.0, "iterations": 3}}
+    tuned = {study.label(c): {"params": own.get(study.label(c), {"k": 29})} for c in field}
+    fitted = {"weights": {"als": 0.0, "neighbours": 0.0, "users": 1.0, "popularity": 0.0}}
+    notes = search.Notes(tmp_path / "notes")
+    result, weights = study.fused(
+        "fused", field, tuned, parts, notes, members=gowalla.MEMBERS, fitted=fitted
+    )
+    users = next(c for c in field if c.name == "user neighbours")
+    alone = study.judge([users], tuned, parts, notes)["recfuse: user neighbours"]
+    assert weights == fitted
+    assert result["ndcg@20"] == pytest.approx(alone["ndcg@20"], abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore")

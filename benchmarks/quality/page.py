@@ -89,7 +89,7 @@ def _of_gowalla(found: dict[str, Any]) -> dict[str, Any]:
     best = max(ours, key=lambda name: _validation(found, name))
     row, then = found["results"][best], found["published"]
     return {
-        "model": best.removeprefix("recfuse: "),
+        "model": best.removeprefix("recfuse: ").replace(", fused", " fused"),
         "recall": row["recall@20"][0],
         "ndcg": row["ndcg@20"][0],
         "their_recall": then["recall@20"],

@@ -9,13 +9,14 @@ from typing import Any
 __all__ = ["README_MARKS", "headline", "rounded", "table", "write"]
 
 ROOT = Path(__file__).parents[2]
+EXACT = ("params", "weights")
 README_MARKS = ("<!-- quality -->\n", "<!-- /quality -->")
 
 
 def rounded(value: Any) -> Any:
-    """Return the document with floats of six digits."""
+    """Return the document with floats of six digits; parameters as they were, to fit the same."""
     if isinstance(value, dict):
-        return {name: rounded(v) for name, v in value.items()}
+        return {name: v if name in EXACT else rounded(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(v) for v in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -46,6 +46,12 @@ def test_the_readmes_show_the_results(document):
     assert shown == page.headline(by_name, document)
 
 
+def test_parameters_are_kept_as_they_were():
+    third = 1 / 3  # an ALS with rounded parameters finds other lists
+    found = page.rounded({"a": {"params": {"x": third}, "value": third}, "weights": {"b": third}})
+    assert found == {"a": {"params": {"x": third}, "value": 0.333333}, "weights": {"b": third}}
+
+
 def test_the_metrics_are_those_of_lightgcn():
     """Recall and NDCG as the published program has them (utils.py of LightGCN-PyTorch)."""
     rng, k = np.random.default_rng(0), 20

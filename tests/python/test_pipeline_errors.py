@@ -56,7 +56,7 @@ def refused(error, message):
     ],
 )
 def test_inputs(pipeline, inputs, error, message):
-    with refused(error, f"encode: {message}"):
+    with refused(error, f"topk: {message}"):
         pipeline.topk(inputs)
 
 
@@ -100,7 +100,7 @@ def test_arguments(pipeline, arguments, error, message):
 
 
 def test_weights_of_the_pipeline_are_looked_at_when_it_is_made(pipeline):
-    with refused(ValueError, "fuse_topk: weights must have the modalities ['text', 'place']"):
+    with refused(ValueError, "Pipeline: weights must have the modalities ['text', 'place']"):
         Pipeline(pipeline.index, weights={"text": 1.0})
 
 
@@ -120,27 +120,27 @@ def test_an_index_that_is_given_has_its_own_options(pipeline):
         (
             {"exclude": sp.csr_array((3, N))},
             ValueError,
-            "fuse_topk: exclude must have shape (2, 60)",
+            "topk: exclude must have shape (2, 60)",
         ),
         (
             {"present": {"text": [1, 0]}},
             TypeError,
-            "encode: present['text'] must be boolean; got dtype int64",
+            "topk: present['text'] must be boolean; got dtype int64",
         ),
         (
             {"present": {"text": [True]}},
             ValueError,
-            "encode: present['text'] must have shape (2,); got (1,)",
+            "topk: present['text'] must have shape (2,); got (1,)",
         ),
         (
             {"present": {"place": [True, False]}},
             ValueError,
-            "encode: present['place'] must be False where inputs have no 'place'; got True",
+            "topk: present['place'] must be False where inputs have no 'place'; got True",
         ),
         (
             {"weights": {"text": 0.0, "place": 0.0}},
             ValueError,
-            "fuse_topk: weights must not all be 0; got only zeros for query 0",
+            "topk: weights must not all be 0; got only zeros for query 0",
         ),
     ],
 )

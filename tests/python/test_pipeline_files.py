@@ -90,7 +90,7 @@ def test_what_a_file_cannot_hold_is_given_anew(rng, path):
     again = Pipeline.load(path, encoders={"a": doubled})
     x = normal(rng, 2, 2)
     assert_same_bytes(again.topk({"a": x}), pipeline.topk({"a": x}))
-    with pytest.raises(ValueError, match=r"Pipeline: encoders must have modalities of \['a'"):
+    with pytest.raises(ValueError, match=r"load: encoders must have modalities of \['a'"):
         Pipeline.load(path, encoders={"a": doubled, "c": doubled})
 
 

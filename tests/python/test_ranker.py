@@ -101,7 +101,7 @@ def test_the_network_sees_what_the_search_says(rng, items):
     order = np.lexsort((ids.astype(np.uint32), -want))
     np.testing.assert_array_equal(scores, np.take_along_axis(want, order, 1))
     np.testing.assert_array_equal(got, np.take_along_axis(ids, order, 1))
-    with pytest.raises(ValueError, match="score: scores must be given, for the input 'parts'"):
+    with pytest.raises(ValueError, match="rerank: scores must be given, for the input 'parts'"):
         late.rerank(ids, k=3)
 
 

@@ -75,13 +75,19 @@ HEADLINES = {
 }
 
 
+# Models in Chinese; those that are not here keep their names.
+CHINESE = {"ALS + item and user neighbours fused": "ALS、物品近邻与用户近邻融合"}
+
+
 def headline(by_name: dict[str, dict[str, Any]], document: str = "README.md") -> str:
     """Return what a README says of the results there are."""
-    said = [
-        sentence.format(**_FACTS[name](by_name[name]))
-        for name, sentence in HEADLINES[document].items()
-        if name in by_name
-    ]
+    said = []
+    for name, sentence in HEADLINES[document].items():
+        if name in by_name:
+            facts = _FACTS[name](by_name[name])
+            if "zh" in document and "model" in facts:
+                facts["model"] = CHINESE.get(facts["model"], facts["model"])
+            said.append(sentence.format(**facts))
     return "".join(f"{line}\n" for line in said)
 
 

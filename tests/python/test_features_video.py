@@ -74,6 +74,18 @@ def test_files_and_what_is_none(tmp_path):
     assert encoder.encode([]).vectors.shape == (0, 8)
 
 
+def test_none_is_a_video_or_a_frame_that_there_is_not():
+    encoder = VideoEncoder(ColourHistogram(2))
+    vectors, present, failures = encoder.encode([None, [frame(RED), None], [frame(RED)], None])
+    assert present.tolist() == [False, True, True, False]
+    assert failures == {}
+    np.testing.assert_array_equal(vectors[1], vectors[2])  # not half of it
+    assert not vectors[[0, 3]].any()
+    assert encoder.encode([None]).vectors.shape == (1, 8)
+    with pytest.raises(ValueError, match=r"inputs\[0\] must be a readable video; got one without"):
+        encoder.encode([[None]])
+
+
 def test_videos_are_kept_like_other_inputs(tmp_path, monkeypatch):
     videos, run = [film([RED] * 3), [frame(RED), frame(BLUE)]], {"cache": tmp_path / "vectors"}
     encoders = {"trailer": VideoEncoder(ColourHistogram(2))}

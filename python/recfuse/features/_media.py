@@ -23,12 +23,12 @@ class Unreadable(ValueError):
 
 
 class Encoded(NamedTuple):
-    """Vectors of the inputs, which of them could be read, and why the others could not.
+    """Vectors of the inputs, which of them there are, and why the others could not be read.
 
     Attributes
     ----------
     vectors : ndarray of shape (n, dim), float32
-        A zero row for an input that could not be read.
+        A zero row for an input that is None or could not be read.
     present : ndarray of shape (n,), bool
         For `present` of `FusedIndex` and `fuse_topk`.
     failures : dict of int to str
@@ -54,7 +54,8 @@ class MediaEncoder:
         Parameters
         ----------
         inputs : iterable
-            Paths, bytes of files, or decoded inputs; see the class. A generator is fine.
+            Paths, bytes of files, or decoded inputs; see the class. None is an input that there is
+            not: a zero row, and no failure. A generator is fine.
         errors : {'raise', 'skip'}, default='raise'
             'skip' leaves a zero row and a reason for an input that cannot be read.
         show_progress : bool, default=False
@@ -118,6 +119,9 @@ class MediaEncoder:
         batch: list[NDArray[Any]] = []
         bar = progress(inputs, description=op, enabled=show_progress, total=total)
         for row, source in enumerate(bar):
+            if source is None:
+                present.append(False)
+                continue
             try:
                 batch.append(self._decode(source))
                 present.append(True)

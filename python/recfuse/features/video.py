@@ -88,11 +88,12 @@ class VideoEncoder(MediaEncoder):
         """Return the vector: whole videos are never in memory."""
         frames = source if isinstance(source, (list, tuple)) else self._frames(source)
         try:
-            vectors = self._images.encode(frames).vectors
+            vectors, present, _ = self._images.encode(frames)
         except Unreadable:
             raise
         except ValueError as error:  # a frame of a list
             raise Unreadable(str(error)) from error
+        vectors = vectors[present]  # a frame may be None
         if len(vectors) == 0:
             raise Unreadable("one without frames")
         return pool_sequences(vectors, [len(vectors)], pooling=self._pooling).ravel()

@@ -263,6 +263,31 @@ def test_callback_is_told_of_every_iteration(likes):
     assert [c[2] for c in calls] == [None] * 3
 
 
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+def test_in_the_callback_the_model_answers_with_the_factors_so_far(likes, objective):
+    fitting, seen = model(objective=objective, iterations=3), []
+
+    def look(iteration, seconds, loss):
+        seen.append((fitting.item_factors_, fitting.recommend([0, 1], user_items=likes[[0, 1]])))
+
+    fitting.fit(likes, callback=look)
+    for n, (factors, lists) in enumerate(seen, 1):
+        then = model(objective=objective, iterations=n).fit(likes)
+        assert_same_bytes((factors,), (then.item_factors_,))
+        assert_same_bytes(lists, then.recommend([0, 1], user_items=likes[[0, 1]]))
+
+
+def test_stop_iteration_ends_a_fit_as_if_it_were_complete(likes):
+    def stop(iteration, seconds, loss):
+        if iteration == 2:
+            raise StopIteration
+
+    stopped = model(iterations=50)
+    assert stopped.fit(likes, callback=stop) is stopped
+    assert stopped.n_iter_ == 2
+    assert_same_bytes(stopped.recommend([0]), model(iterations=2).fit(likes).recommend([0]))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_exception_of_the_callback_keeps_the_finished_iterations(likes, error):
     def stop(iteration, seconds, loss):

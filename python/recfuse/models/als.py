@@ -103,7 +103,7 @@ class AlternatingLeastSquares(LiveFactors):
     solver_ : {'cholesky', 'cg', 'block'}
         The solver of the fit: what 'auto' stood for.
     n_iter_ : int
-        Iterations finished: fewer than `iterations` after Ctrl-C.
+        Iterations finished: fewer than `iterations` after Ctrl-C or a callback that stops.
     float64_rows_ : int
         Systems that were solved again in float64, because float32 could not hold a pivot.
 
@@ -165,14 +165,16 @@ class AlternatingLeastSquares(LiveFactors):
     ) -> AlternatingLeastSquares:
         """Learn the factors, from new starting values.
 
-        An exception of the callback, or Ctrl-C, ends the fit after the iteration in progress: the
-        model keeps the factors of that iteration, and the exception goes on.
+        Another exception of the callback, or Ctrl-C, ends the fit after the iteration in progress:
+        the model keeps the factors of that iteration, and the exception goes on.
 
         Parameters
         ----------
         user_items : sparse of shape (n_users, n_items), or Interactions
         callback : callable, optional
-            Called with (iteration from 1, seconds it took, loss or None) after every iteration.
+            Called with (iteration from 1, seconds it took, loss or None) after every iteration. The
+            model answers by then with the factors of that iteration. Where it raises
+            StopIteration, the fit is complete.
         show_progress : bool, default=False
 
         Returns
@@ -201,7 +203,11 @@ class AlternatingLeastSquares(LiveFactors):
                     losses.append(solver.loss(self.num_threads))
                 if callback is not None:
                     seconds = time.perf_counter() - started
-                    callback(iteration + 1, seconds, losses[-1] if losses else None)
+                    self._learn(solver, losses)  # for callbacks that look how good it is
+                    try:
+                        callback(iteration + 1, seconds, losses[-1] if losses else None)
+                    except StopIteration:
+                        break
         finally:
             # Python raises KeyboardInterrupt between steps. After an error of the solver there are
             # no finished steps: rows of two iterations are side by side.

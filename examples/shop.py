@@ -91,7 +91,7 @@ def compare_groups(
     groups: dict[str, tuple[Any, recfuse.Interactions, np.ndarray | None]] = {
         "customers with up to 10 goods": (models, log.test, np.flatnonzero(few)),
         "customers with more": (models, log.test, np.flatnonzero(~few)),
-        "which of the goods with up to 5 customers": (among_fresh, of_fresh, None),
+        "goods with up to 5 customers, among themselves": (among_fresh, of_fresh, None),
     }
     return {
         name: compare(recommend, Split(log.known, test, f"{LAST}; {name}"), k=10, user_ids=users)

@@ -70,8 +70,11 @@ def test_tags_on_hidden_artists_are_not_read(music, lastfm):
     assert (music.tag_vectors(data, plan, dim=8) == expected).all()
 
 
-def test_friends_help_those_of_whom_one_artist_is_known(music, lastfm, capsys):
-    tables = music.main(["--small"])
+def test_friends_help_those_of_whom_one_artist_is_known(music, lastfm, capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="pip install 'recfuse[plot]'")
+    plot = tmp_path / "plot.png"
+    tables = music.main(["--small", "--plot", str(plot)])
+    assert plot.read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert list(tables) == ["1 artist known", "all artists known"]
     cold, warm = tables.values()

@@ -151,6 +151,16 @@ def test_a_comparison_in_panels(comparison, tmp_path):
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_comparison_without_costs(comparison):
+    bare = type(comparison)(comparison.split, comparison.results)
+    figure = plots.comparison_bars(bare, "ndcg@5")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["ndcg@5"]
+    assert len(figure.axes[0].patches) == len(comparison.results)
+    assert_readable(figure)
+    with pytest.raises(ValueError, match="comparison must have costs"):
+        plots.quality_latency(bare, "ndcg@5")
+
+
 def test_learning_curves():
     figure = plots.learning_curves(
         {"train": [0.1, np.nan, 0.3], "validation": ([2, 4], [0.1, 0.2])}, ylabel="NDCG@20"
@@ -210,10 +220,3 @@ def test_plots_leave_pyplot_alone():
 def test_wrong_plots(call, message, comparison):
     with pytest.raises(ValueError, match=message):
         call(comparison)
-
-
-def test_a_comparison_without_costs(comparison):
-    bare = type(comparison)(comparison.split, comparison.results)
-    for draw in (plots.quality_latency, plots.comparison_bars):
-        with pytest.raises(ValueError, match="comparison must have costs"):
-            draw(bare, "ndcg@5")

@@ -70,7 +70,7 @@ def quality_latency(
     --------
     See ``docs/evaluation.md``.
     """
-    _check_costs(comparison, cost, "quality_latency")
+    _check_costs(comparison, cost)
     unit, factor = _COSTS[cost]
     x = np.array([factor * getattr(costs, cost) for costs in comparison.costs.values()])
     y = np.array([comparison.results[name][metric] for name in comparison.costs])
@@ -109,7 +109,8 @@ def comparison_bars(comparison: Any, metric: str, *, title: str | None = None) -
     Parameters
     ----------
     comparison : Comparison
-        Of ``compare(..., costs=True)``; what was not measured for any model has no panel.
+        What was not measured for any model has no panel: without ``compare(..., costs=True)``
+        there is the quality alone.
     metric : str
         As in `RankingMetrics`, with its 95 % interval over users.
     title : str, optional
@@ -122,8 +123,6 @@ def comparison_bars(comparison: Any, metric: str, *, title: str | None = None) -
     ------
     ImportError
         If matplotlib is not installed.
-    ValueError
-        If the costs were not measured.
     KeyError
         If the metric is unknown.
 
@@ -131,12 +130,13 @@ def comparison_bars(comparison: Any, metric: str, *, title: str | None = None) -
     --------
     See ``docs/evaluation.md``.
     """
-    _check_costs(comparison, "latency_p99", "comparison_bars")
-    names = list(comparison.costs)
-    panels = {cost: [getattr(comparison.costs[name], cost) for name in names] for cost in _PANELS}
+    names = list(comparison.results)
+    costs = list(comparison.costs.values())
+    panels = {cost: [getattr(of_model, cost) for of_model in costs] for cost in _PANELS}
     panels = {cost: v for cost, v in panels.items() if any(x is not None for x in v)}
-    figure, _ = canvas(None, (3.2 + 2.3 * len(panels), 1.5 + 0.45 * len(names)), empty=True)
-    every = figure.subplots(1, 1 + len(panels), sharey=True)
+    size = (max(7.5, 3.2 + 2.3 * len(panels)), 1.5 + 0.45 * len(names))
+    figure, _ = canvas(None, size, empty=True)
+    every = figure.subplots(1, 1 + len(panels), sharey=True, squeeze=False)[0]
     quality = [comparison.results[name][metric] for name in names]
     errors = [1.96 * comparison.results[name].standard_errors[metric] for name in names]
     _draw_panel(every[0], quality, metric, COLOURS[0], errors)
@@ -234,12 +234,11 @@ def learning_curves(
     return finished(figure, axes, title, "both")
 
 
-def _check_costs(comparison: Any, cost: str, op: str) -> None:
+def _check_costs(comparison: Any, cost: str) -> None:
+    op = "quality_latency"
     if not comparison.costs:
         raise ValueError(f"{op}: comparison must have costs (compare(..., costs=True)); got none")
     if cost not in _COSTS:
         raise ValueError(f"{op}: cost must be one of {list(_COSTS)}; got {cost!r}")
-    if any(getattr(costs, cost) is None for costs in comparison.costs.values()) and op == (
-        "quality_latency"
-    ):
+    if any(getattr(costs, cost) is None for costs in comparison.costs.values()):
         raise ValueError(f"{op}: cost must have been measured for all models; got no {cost!r}")

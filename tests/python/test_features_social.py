@@ -99,3 +99,36 @@ def test_friends_help_listeners_without_a_history(data_dir):
     assert profiles.shape == (300, 16)
     has_friends = np.diff(taste.indptr) > 0
     np.testing.assert_array_equal(profiles.any(axis=1), has_friends)
+
+
+def series_of(items, alone=0):
+    """A graph of items in fives, of which the last ones have no entry."""
+    number = np.arange(items + alone) // 5
+    together = (number[:, None] == number) & (np.arange(items + alone) < items)[:, None]
+    return sp.csr_array((together & together.T).astype(np.float32))
+
+
+def test_factors_of_a_graph_of_items_are_alike_where_items_go_together():
+    graph = series_of(100, alone=3)
+    related = recfuse.AlternatingLeastSquares(32, random_state=0).fit(graph).item_factors_
+    assert not related[100:].any()
+    ids, _ = recfuse.topk(related[:100], related, k=5, metric="cosine")
+    assert (np.sort(ids) // 5 == np.arange(100)[:, None] // 5).all()
+
+
+def test_relations_bring_the_next_volume_to_the_readers_of_a_series(rng):
+    readers = np.arange(300) % 20  # each of a series, and of a few books by lot
+    likes = np.kron(np.eye(20), np.ones(5))[readers] * (rng.random((300, 100)) < 0.7)
+    likes = np.maximum(likes, rng.random((300, 100)) < 0.03)
+    likes[:, 4::5] = 0  # the last volumes are new
+    read = np.sort(likes.reshape(300, 20, 5).sum(axis=2))
+    clear = read[:, -1] > read[:, -2]  # who has read most of one series
+    related = recfuse.AlternatingLeastSquares(32, random_state=0).fit(series_of(100)).item_factors_
+    weights = {"als": 0.5, "series": 0.5}
+    model = recfuse.MultimodalRecommender(
+        {"als": recfuse.AlternatingLeastSquares(16, random_state=0)}, weights=weights
+    ).fit(sp.csr_array(likes), {"series": related})
+    ids, _ = model.recommend(np.arange(300), k=1, allow=np.arange(4, 100, 5))
+    most = likes.reshape(300, 20, 5).sum(axis=2).argmax(axis=1)
+    assert clear.sum() > 200
+    assert (ids[:, 0] // 5 == most)[clear].all()

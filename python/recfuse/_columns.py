@@ -73,6 +73,9 @@ def as_timestamps(x: Any, name: str) -> NDArray[np.int64]:
         return column.astype("datetime64[s]").astype(np.int64)
     if column.dtype.kind == "O" and all(isinstance(value, datetime) for value in column):
         return np.fromiter((_utc_seconds(value) for value in column), np.int64, len(column))
+    if column.dtype.kind == "U":
+        seconds = (_utc_seconds(_iso_date(text, name, row)) for row, text in enumerate(column))
+        return np.fromiter(seconds, np.int64, len(column))
     if column.dtype.kind == "f":
         _refuse_missing(np.isnan(column), column, name)
         # A fraction of a second decides an order, so it is not dropped silently.
@@ -82,7 +85,7 @@ def as_timestamps(x: Any, name: str) -> NDArray[np.int64]:
             raise ValueError(f"{name} must be whole seconds; got {column[row]} in row {row}")
         return column.astype(np.int64)
     if column.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers or datetime64; got dtype {column.dtype}")
+        raise TypeError(f"{name} must be integers or dates; got dtype {column.dtype}")
     if _as_int64(column).dtype != np.int64:
         row = int(column.argmax())
         raise ValueError(f"{name} must be below 2**63; got {column[row]} in row {row}")
@@ -253,6 +256,18 @@ def _factorise_dense(offset: Index, labels: Labels) -> tuple[Index, Labels]:
     code = np.empty(len(first), np.intp)
     code[offset[rows]] = np.arange(len(rows))
     return code[offset], labels[rows]
+
+
+def _iso_date(text: str, name: str, row: int) -> datetime:
+    try:
+        if text[4:5] != "-":  # Python 3.11 reads 20260131, too; a column of such is more often ids
+            raise ValueError
+        return datetime.fromisoformat(text.removesuffix("Z") + "+00:00" * text.endswith("Z"))
+    except ValueError:
+        raise ValueError(
+            f"{name} must be integers, or dates like 2026-01-31 or 2026-01-31 18:30:00; "
+            f"got {str(text)!r} in row {row}"
+        ) from None
 
 
 def _utc_seconds(value: datetime) -> int:

@@ -91,8 +91,9 @@ class Interactions:
         values : array-like of shape (n_events,), optional
             Finite real numbers; 1 for every event by default.
         timestamps : array-like of shape (n_events,), optional
-            Integers as they are, or dates (NumPy datetime64, pandas, polars, datetime; without a
-            zone they are UTC), which become whole seconds since 1970, rounded down.
+            Integers as they are, or dates (NumPy datetime64, pandas, polars, datetime, text as in
+            ISO 8601; without a zone they are UTC), which become whole seconds since 1970, rounded
+            down.
         user_labels, item_labels : array-like, optional
             The id space in the order wanted, without duplicates: also users and items that have no
             event (new items that only have a text, say). By default the ids of the events in order

@@ -231,6 +231,21 @@ def test_dates_become_utc_seconds():
     assert Interactions.from_arrays([1], [1], timestamps=before).timestamps.tolist() == [-1]
 
 
+def test_dates_in_text_are_those_of_iso_8601():
+    texts = {
+        "1970-01-02": 86400,
+        "1970-01-01 00:00:05": 5,
+        "1970-01-01T00:00:05Z": 5,
+        "1970-01-01T08:00:05+08:00": 5,
+        "1969-12-31T23:59:59.500000": -1,
+        "2024-02-29 12:00:00": 1709208000,
+    }
+    ids = list(range(len(texts)))
+    for kind in (list, np.array, lambda x: np.array(list(x), object)):
+        e = Interactions.from_arrays(ids, ids, timestamps=kind(list(texts)))
+        assert e.timestamps.tolist() == list(texts.values())
+
+
 def test_whole_float_timestamps_are_accepted():
     e = Interactions.from_arrays([1, 2], [1, 2], timestamps=[881250949.0, 5.0])
     assert e.timestamps.tolist() == [881250949, 5]
@@ -434,8 +449,10 @@ NAN, NAT = float("nan"), np.datetime64("NaT")
             ValueError,
             r"timestamps must be below 2\*\*63; got 9223372036854775808 in row 1",
         ),
-        ({"timestamps": ["1", "2"]}, TypeError, "integers or datetime64; got dtype <U1"),
-        ({"timestamps": [True, False]}, TypeError, "integers or datetime64; got dtype bool"),
+        ({"timestamps": ["1", "2"]}, ValueError, "integers, or dates like .*; got '1' in row 0"),
+        ({"timestamps": ["2026-01-31", "31.1.2026"]}, ValueError, "got '31.1.2026' in row 1"),
+        ({"timestamps": ["20260131", "20260201"]}, ValueError, "got '20260131' in row 0"),
+        ({"timestamps": [True, False]}, TypeError, "integers or dates; got dtype bool"),
         ({"user_labels": [1, 3]}, ValueError, "users must be known ids; got .*2.* in row 1"),
         ({"user_labels": ["1", "2"]}, ValueError, "users must be known ids; got 1 in row 0"),
         ({"user_labels": []}, ValueError, "users must be known ids; got .*1.* in row 0"),

@@ -89,12 +89,12 @@ def tables() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", [*tables(), "csv", "tsv.gz", "parquet"])
+@pytest.mark.parametrize("kind", [*tables(), "csv", "tsv.gz", "parquet", "dates.csv"])
 def test_strengths_are_the_formula_from_any_table(kind, tmp_path):
     table = tables().get(kind)
     if table is None:
         table = tmp_path / f"事件.{kind}"
-        frame = tables()["pandas"]
+        frame = tables()["pandas dates" if "dates" in kind else "pandas"]
         if kind == "parquet":
             frame.to_parquet(table)
         else:

@@ -55,7 +55,7 @@ class EventReader(Step):
     value : str, optional
         Column of r: a rating, or a number of clicks.
     timestamp : str, optional
-        Column of times: whole seconds, or dates.
+        Column of times: whole seconds, or dates, as text of ISO 8601 too ("2026-01-31 18:30:00").
     half_life : float, optional
         h in seconds: an event that much older counts half, as in `recfuse.sessions.decayed`.
         Without it age does not matter.

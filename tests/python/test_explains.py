@@ -100,6 +100,17 @@ def test_what_has_no_history_has_no_past(likes, content):
     assert nobody.by_item() == []
 
 
+def test_an_explanation_prints_what_adds_most():
+    past = {"als": [(7, 1.25), (3, 0.5), (9, 0.25), (1, -0.001)], "text": []}
+    why = recfuse.fusion.Explanation(2.25, {"als": 2.0, "popularity": 0.25, "text": 0}, {}, past)
+    assert str(why).splitlines() == [
+        "score 2.250",
+        "  als         +2.000  item 7 +1.250, item 3 +0.500, item 9 +0.250",
+        "  popularity  +0.250",
+        "  text        +0.000",
+    ]
+
+
 @pytest.fixture
 def held_out(likes, rng):
     later = likes.copy()

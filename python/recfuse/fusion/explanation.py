@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Explanation", "most_similar"]
 
+_SHOWN = 3  # items of the history in a line of print
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -57,6 +59,16 @@ class Explanation:
             for item, share in shares:
                 total[item] = total.get(item, 0.0) + share
         return sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))
+
+    def __str__(self) -> str:
+        """Show what each modality adds, and the items of the history that add most to that."""
+        width = max(map(len, self.contributions), default=0)
+        lines = [f"score {self.score:.3f}"]
+        for name, whole in self.contributions.items():
+            largest = self.past.get(name, [])[:_SHOWN]
+            past = ", ".join(f"item {item} {share:+.3f}" for item, share in largest)
+            lines.append(f"  {name:{width}}  {whole:+.3f}  {past}".rstrip())
+        return "\n".join(lines)
 
 
 def most_similar(

@@ -489,6 +489,26 @@ def test_one_file_from_the_table_to_the_list(tmp_path):
         Pipeline([model, Cleaner()]).fit(TABLE)
 
 
+def test_a_pipeline_ends_in_a_multimodal_model(tmp_path, rng):
+    """From the table to the list in one file: content goes to the model, in the order of goods."""
+    goods = ["pot", "tea", "壶", "cup"]
+    table = {"who": ["王", "王", "ann", "ann", "bo"], "what": ["tea", "壶", "tea", "pot", "壶"]}
+    content = {"text": rng.normal(size=(4, 3)).astype(np.float32)}
+    behaviour = {"als": recfuse.AlternatingLeastSquares(2, random_state=0)}
+    fused = recfuse.MultimodalRecommender(behaviour, weights={"als": 0.5, "text": 0.5})
+    read = EventReader(user="who", item="what", item_labels=goods)
+    pipeline = Pipeline([read, recfuse.LabelledModel(fused)]).fit(table, items=content)
+    lists = pipeline.recommend(["bo", "王"], k=2)
+    expected = fused.fit(read.fit_transform(table).to_csr(), content).recommend([2, 0], k=2)
+    assert lists[0].tolist() == [[goods[i] for i in row] for row in expected[0]]
+    np.testing.assert_array_equal(lists[1], expected[1])
+    pipeline.save(tmp_path / "shop.recfuse")
+    again = recfuse.load(tmp_path / "shop.recfuse").recommend(["bo", "王"], k=2)
+    assert again[0].tolist() == lists[0].tolist()
+    with pytest.raises(TypeError, match=r"end in a model that takes \['items'\]; got EventReader"):
+        Pipeline([read]).fit(table, items=content)
+
+
 def test_encoders_of_features_are_steps(tmp_path):
     pytest.importorskip("sklearn")
     from recfuse.features import AttributeEncoder

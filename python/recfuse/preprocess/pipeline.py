@@ -63,13 +63,18 @@ class Pipeline(Step):
     def __init__(self, steps: Sequence[Any]) -> None:
         self.steps = steps
 
-    def fit(self, x: Any, *, times: ArrayLike | None = None) -> Pipeline:
+    def fit(self, x: Any, *, times: ArrayLike | None = None, **fit_params: Any) -> Pipeline:
         """Fit every step on what the steps before it return; as `fit_transform`. Returns self."""
-        self.fit_transform(x, times=times)
+        self.fit_transform(x, times=times, **fit_params)
         return self
 
     def fit_transform(
-        self, x: Any, *, times: ArrayLike | None = None, report: Report | None = None
+        self,
+        x: Any,
+        *,
+        times: ArrayLike | None = None,
+        report: Report | None = None,
+        **fit_params: Any,
     ) -> Any:
         """Fit every step and return what they make of `x`.
 
@@ -80,6 +85,9 @@ class Pipeline(Step):
             For the steps that take times (`MissingValues`).
         report : Report, optional
             Every step writes its lines.
+        **fit_params
+            For `fit` of the model at the end: ``items=`` of a `MultimodalRecommender`, say, whose
+            rows are in the order of the reader's `item_labels`.
 
         Returns
         -------
@@ -88,20 +96,25 @@ class Pipeline(Step):
         Raises
         ------
         TypeError
-            If a step is none.
+            If a step is none, or there are `fit_params` and no model.
         ValueError
             If there are no steps.
         Exception
             Those of the steps. The pipeline then stays as it was.
         """
         steps = [copy.deepcopy(step) for step in self._checked()]
+        if fit_params and hasattr(steps[-1], "transform"):
+            raise TypeError(
+                f"Pipeline: steps must end in a model that takes {list(fit_params)}; "
+                f"got {type(steps[-1]).__name__}"
+            )
         for step in steps:
             if isinstance(step, Step):
                 x = step.fit_transform(x, report=report, **_times_of(step, times))
             elif hasattr(step, "transform"):
                 x = step.fit(x).transform(x)
             else:
-                step.fit(x)
+                step.fit(x, **fit_params)
         self.steps_ = steps
         return x
 
@@ -110,7 +123,7 @@ class Pipeline(Step):
     ) -> Any:
         """Return what the fitted steps, without a model at the end, make of `x`.
 
-        Parameters, result and errors are those of `fit_transform`; NotFittedError before `fit`.
+        `times`, `report` and errors are those of `fit_transform`; NotFittedError before `fit`.
         """
         check_fitted(self, "steps_")
         for step in self.steps_:

@@ -31,7 +31,7 @@ def named(op: str) -> Callable[[F], F]:
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
                 return function(*args, **kwargs)
-            except (TypeError, ValueError, IndexError, MemoryError) as error:
+            except (TypeError, ValueError, IndexError, MemoryError, OSError) as error:
                 message = error.args[0] if error.args else None
                 found = _ARGUMENT.match(message) if isinstance(message, str) else None
                 if found and (found[1] is None or found[2] in arguments):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from helpers import assert_same_bytes
+from recfuse.errors import FormatError
 from recfuse.serving import OnnxRanker
 from tiny_onnx import TWO_OUTPUTS, model
 
@@ -158,6 +159,21 @@ def test_wrong_requests_are_refused(users, items):
         deep.rerank([[0]], k=0, users=[0])
     with pytest.raises(ValueError, match="score: items must be as many as users"):
         deep.score([0, 1], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "error", "message"),
+    [
+        ("absent.onnx", {}, FileNotFoundError, "path_or_bytes must be an existing file"),
+        (b"no model", {}, FormatError, "path_or_bytes must be a model that onnxruntime"),
+        (None, {"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
+        (None, {"output": "x"}, ValueError, "output must be one of"),
+        (None, {"device": "tpu"}, ValueError, "device must be one of"),
+    ],
+)
+def test_errors_name_the_ranker(users, items, source, options, error, message):
+    with pytest.raises(error, match=f"^OnnxRanker: {message}"):
+        OnnxRanker(model(DEEP) if source is None else source, users=users, items=items, **options)
 
 
 def test_a_number_that_is_none_is_an_error(users, items):

@@ -81,6 +81,7 @@ class OnnxRanker:
     ([[1, 2], [2, 0]], [[10.0, 8.0], [12.0, 3.0]])
     """
 
+    @named("OnnxRanker")
     def __init__(
         self,
         path_or_bytes: str | os.PathLike[str] | bytes,

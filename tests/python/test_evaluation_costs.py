@@ -193,6 +193,14 @@ def test_optuna_takes_the_same_objective():
     assert set(study.best_params) == {"x", "n", "kind"}
 
 
+def test_every_metric_of_an_evaluation_can_be_searched_by():
+    part = split()
+    model = recfuse.Popularity().fit(part.train)
+    for metric, mean in evaluate(model, part.train, part.test, k=5, auc=True).means.items():
+        found = ranking_objective(lambda trial: recfuse.Popularity(), part, metric=metric)(None)
+        assert found == mean
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -228,6 +236,11 @@ def test_optuna_takes_the_same_objective():
             lambda: ranking_objective(Slow, split(), metric="ndcg"),
             ValueError,
             "ranking_objective: metric must be 'auc' or like 'ndcg@20'; got 'ndcg'",
+        ),
+        (
+            lambda: ranking_objective(Slow, split(), metric="ndgc@20"),
+            ValueError,
+            "ranking_objective: metric must be one of .*'ndcg@k'.*; got 'ndgc@20'",
         ),
     ],
 )

@@ -20,6 +20,12 @@ __all__ = ["Trial", "Tuning", "ranking_objective", "tune"]
 
 Objective = Callable[[Any], float]
 
+# What `evaluate` gives without values or vectors of items.
+_METRICS = (
+    *("precision", "recall", "f1", "hit_rate", "map", "ndcg", "mrr"),
+    *("novelty", "coverage", "gini"),
+)
+
 
 class Trial:
     """One try: gives an objective its parameters, under the names of `optuna.Trial`.
@@ -267,7 +273,7 @@ def ranking_objective(
     TypeError
         If `make_model` is not callable or `split` no Split.
     ValueError
-        If `metric` has no cut-off.
+        If `metric` is unknown or has no cut-off.
 
     Examples
     --------
@@ -286,7 +292,10 @@ def ranking_objective(
         raise TypeError(f"{op}: make_model must be callable; got {type(make_model).__name__}")
     if not isinstance(split, Split):
         raise TypeError(f"{op}: split must be a Split; got {type(split).__name__}")
-    _, _, cutoff = metric.partition("@")
+    name, _, cutoff = metric.partition("@")
+    if metric != "auc" and name not in _METRICS:  # a slip is not to cost a fit
+        known = ["auc", *(f"{name}@k" for name in _METRICS)]
+        raise ValueError(f"{op}: metric must be one of {known}; got {metric!r}")
     if metric != "auc" and not cutoff.isdecimal():
         raise ValueError(f"{op}: metric must be 'auc' or like 'ndcg@20'; got {metric!r}")
 

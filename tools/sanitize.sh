@@ -74,6 +74,9 @@ for file in tests/python/test_*.py; do
     test_memory*) continue ;;  # measures the memory of a process, of which a sanitizer takes several times as much
   esac
   begun=$SECONDS
-  under_sanitizer "$file" >"$build/pytest.log" 2>&1 || { cat "$build/pytest.log"; exit 1; }
+  status=0
+  under_sanitizer "$file" >"$build/pytest.log" 2>&1 || status=$?
+  # 5: all of the file was skipped, for what it needs is not there (polars).
+  [ $status = 0 ] || [ $status = 5 ] || { cat "$build/pytest.log"; exit 1; }
   echo "$file: $(tail -n 1 "$build/pytest.log") ($((SECONDS - begun)) s)"
 done

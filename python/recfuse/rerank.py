@@ -307,8 +307,13 @@ def distance_decay(distances: ArrayLike, half_distance: float) -> Float64:
         If a number is outside its range.
     """
     d, half = np.asarray(distances, np.float64), half_life_of(half_distance, "half_distance")
-    if not (d >= 0).all():
-        raise ValueError("distances must be at least 0; got a negative one or NaN")
+    if np.isnan(d).any():
+        raise ValueError(
+            "distances must be known; got NaN: decide for places that are not, for example with "
+            "np.nan_to_num(distances, nan=np.inf), which counts them as infinitely far"
+        )
+    if (d < 0).any():
+        raise ValueError(f"distances must be at least 0; got {d.min()}")
     return fading(d, half)
 
 

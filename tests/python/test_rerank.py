@@ -169,6 +169,7 @@ def test_distance_decay():
         (lambda: boost([[0]], [[1.0]], np.ones((2, 3))), ValueError, "factors must have shape"),
         (lambda: boost([[0]], [[1.0]], [np.nan]), ValueError, "factors must be finite"),
         (lambda: distance_decay([-1.0], 1.0), ValueError, "distances must be at least 0"),
+        (lambda: distance_decay([np.nan], 1.0), ValueError, "distances must be known; got NaN"),
         (lambda: distance_decay([1.0], 0.0), ValueError, "half_distance must be above 0"),
     ],
 )

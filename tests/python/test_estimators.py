@@ -23,6 +23,7 @@ ESTIMATORS = {
     ),
     "item neighbours": lambda **p: recfuse.ItemNeighbours(**{"k": 5, **p}),
     "user neighbours": lambda **p: recfuse.UserNeighbours(**{"k": 5, **p}),
+    "asymmetric neighbours": lambda **p: recfuse.ItemNeighbours(**{"k": 5, "asymmetry": 0.8, **p}),
     "popularity": lambda **p: recfuse.Popularity(**p),
     "multimodal": lambda **p: recfuse.MultimodalRecommender(
         **{"behaviour": {"near": recfuse.ItemNeighbours(k=4)}, "weights": {"near": 1.0}, **p}

@@ -119,6 +119,55 @@ def test_items_are_scored_by_their_neighbours(likes, weighting, norm):
     assert reference.from_lists(*model.recommend(users, 30)) == everything
 
 
+def asymmetric(rows, a) -> list[dict[int, float]]:
+    """The formula in float64, one pair at a time, for the pairs that share an entry."""
+    dense = rows.toarray().astype(np.float64)
+    norms = np.linalg.norm(dense, axis=1)
+    found: list[dict[int, float]] = [{} for _ in dense]
+    for u, v in np.ndindex(len(dense), len(dense)):
+        if u != v and ((dense[u] != 0) & (dense[v] != 0)).any():
+            found[u][v] = dense[u] @ dense[v] / (norms[u] ** (2 * a) * norms[v] ** (2 - 2 * a))
+    return found
+
+
+@pytest.mark.parametrize("weighting", [None, "tfidf", "bm25"])
+@pytest.mark.parametrize("a", [0.0, 0.25, 0.5 + 1e-9, 1.0])
+def test_an_asymmetric_similarity_is_its_formula(likes, weighting, a):
+    weigh = {None: lambda x: x, "tfidf": tfidf_weight, "bm25": bm25_weight}[weighting]
+    values = sp.csr_array(weigh(likes))
+    options = {"weighting": weighting, "asymmetry": a}
+    for model, rows in (
+        (recfuse.ItemNeighbours(4, **options), sp.csr_array(values.T)),
+        (recfuse.UserNeighbours(90, **options), values),  # more than there are
+    ):
+        kept = reference.from_csr(model.fit(likes).similarity_)
+        for row, all_of_it in zip(kept, asymmetric(rows, a), strict=True):
+            nearest = sorted(all_of_it.values(), reverse=True)[: model.k]
+            np.testing.assert_allclose([sim for _, sim in row], nearest, rtol=1e-6)
+            np.testing.assert_allclose([all_of_it[v] for v, _ in row], nearest, rtol=1e-6)
+
+
+def test_half_an_asymmetry_is_the_cosine(likes):
+    even, nearly = (recfuse.ItemNeighbours(21, asymmetry=a).fit(likes) for a in (0.5, 0.5 + 1e-9))
+    np.testing.assert_allclose(nearly.similarity_.toarray(), even.similarity_.toarray(), rtol=1e-6)
+
+
+def test_an_asymmetry_of_1_is_the_confidence_of_a_rule():
+    likes = sp.csr_array(np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]], np.float32))
+    model = recfuse.ItemNeighbours(2, asymmetry=1.0).fit(likes)
+    expected = [[0, 1 / 2, 1 / 4], [1, 0, 1 / 2], [1, 1, 0]]
+    np.testing.assert_allclose(model.similarity_.toarray(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", [recfuse.ItemNeighbours, recfuse.UserNeighbours])
+@pytest.mark.parametrize("value", [0.2, 1.0])
+def test_an_asymmetric_similarity_of_nobody(model, value):
+    zeros = sp.csr_array((np.zeros(3, np.float32), ([0, 0, 1], [0, 1, 0])), shape=(4, 3))
+    found = model(2, asymmetry=value).fit(zeros)
+    assert (found.similarity_.data == 0).all()
+    assert model(2, asymmetry=value).fit(sp.csr_array((1, 1))).similarity_.nnz == 0
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 def test_users_are_served_by_their_neighbours(likes, normalise):
     model = recfuse.UserNeighbours(4, norm="corated", normalise=normalise).fit(likes)
@@ -246,6 +295,21 @@ def test_score_is_the_product(likes):
         ({"norm": "both"}, "norm must be one of 'full', 'corated'; got 'both'"),
         ({"shrinkage": -1.0}, "shrinkage must be finite and at least 0; got -1"),
         ({"min_support": 0}, "min_support must be at least 1; got 0"),
+        ({"k": 0, "asymmetry": 0.2}, "k must be at least 1; got 0"),
+        ({"asymmetry": 1.1}, r"asymmetry must be in \[0, 1\]; got 1.1"),
+        ({"asymmetry": np.nan}, r"asymmetry must be in \[0, 1\]; got nan"),
+        (
+            {"asymmetry": 0.2, "norm": "corated"},
+            "norm must be 'full' where asymmetry is not 0.5; got 'corated'",
+        ),
+        (
+            {"asymmetry": 0.2, "shrinkage": 1.0},
+            "shrinkage must be 0 where asymmetry is not 0.5; got 1.0",
+        ),
+        (
+            {"asymmetry": 0.2, "min_support": 2},
+            "min_support must be 1 where asymmetry is not 0.5; got 2",
+        ),
     ],
 )
 def test_parameters_are_checked_by_fit(likes, model, options, message):

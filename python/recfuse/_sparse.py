@@ -1,4 +1,4 @@
-"""Products with sparse matrices that cost what a request needs, not what the model has."""
+"""Products with sparse matrices at the cost of what a request needs; lengths of their rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
-__all__ = ["product", "sparse_product"]
+__all__ = ["product", "scaled_rows", "sparse_product", "squared_lengths"]
 
 _DENSE_SUMS = 64  # places of a row of sums per term that is added to it
 
@@ -45,3 +46,20 @@ def sparse_product(left: sp.csr_array, right: sp.csr_array) -> sp.csr_array:
             parts = (sums[indices], indices, np.array([0, len(indices)]))
             return sp.csr_array(parts, shape=(1, right.shape[1]))
     return sp.csr_array(product(left, right)).sorted_indices()
+
+
+def squared_lengths(csr: sp.csr_array) -> NDArray[np.float64]:
+    """Return the sums of the squares of the rows."""
+    sums = np.zeros(csr.shape[0])
+    filled = np.flatnonzero(np.diff(csr.indptr))
+    if len(filled):
+        sums[filled] = np.add.reduceat(csr.data.astype(np.float64) ** 2, csr.indptr[filled])
+    return sums
+
+
+def scaled_rows(csr: sp.csr_array, squares: NDArray[np.float64], power: float) -> sp.csr_array:
+    """Return the rows divided by a power of their squared lengths; rows of zeros stay."""
+    factors = np.ones(len(squares))
+    np.power(squares, -power, out=factors, where=squares > 0)
+    data = csr.data * np.repeat(factors, np.diff(csr.indptr))
+    return sp.csr_array((data.astype(np.float32), csr.indices, csr.indptr), shape=csr.shape)

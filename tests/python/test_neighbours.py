@@ -102,12 +102,20 @@ def test_bm25_constants(likes, options, message):
         bm25_weight(likes, **options)
 
 
-@pytest.mark.parametrize("weighting", [None, "tfidf", "bm25"])
+def unit_rows(likes) -> sp.csr_array:
+    dense = likes.toarray().astype(np.float64)
+    norms = np.linalg.norm(dense, axis=1, keepdims=True)
+    return sp.csr_array((dense / np.where(norms > 0, norms, 1)).astype(np.float32))
+
+
+WEIGH = {None: lambda x: x, "tfidf": tfidf_weight, "bm25": bm25_weight, "l2": unit_rows}
+
+
+@pytest.mark.parametrize("weighting", WEIGH)
 @pytest.mark.parametrize("norm", ["full", "corated"])
 def test_items_are_scored_by_their_neighbours(likes, weighting, norm):
     model = recfuse.ItemNeighbours(5, weighting=weighting, norm=norm, shrinkage=0.5).fit(likes)
-    weigh = {None: lambda x: x, "tfidf": tfidf_weight, "bm25": bm25_weight}[weighting]
-    similarity = reference.cosine_knn(weigh(likes).T, 5, norm=norm, shrinkage=0.5)
+    similarity = reference.cosine_knn(WEIGH[weighting](likes).T, 5, norm=norm, shrinkage=0.5)
     assert reference.from_csr(model.similarity_) == similarity
 
     users = np.array([4, 0, 4, 29])
@@ -130,11 +138,10 @@ def asymmetric(rows, a) -> list[dict[int, float]]:
     return found
 
 
-@pytest.mark.parametrize("weighting", [None, "tfidf", "bm25"])
+@pytest.mark.parametrize("weighting", WEIGH)
 @pytest.mark.parametrize("a", [0.0, 0.25, 0.5 + 1e-9, 1.0])
 def test_an_asymmetric_similarity_is_its_formula(likes, weighting, a):
-    weigh = {None: lambda x: x, "tfidf": tfidf_weight, "bm25": bm25_weight}[weighting]
-    values = sp.csr_array(weigh(likes))
+    values = sp.csr_array(WEIGH[weighting](likes))
     options = {"weighting": weighting, "asymmetry": a}
     for model, rows in (
         (recfuse.ItemNeighbours(4, **options), sp.csr_array(values.T)),
@@ -291,7 +298,7 @@ def test_score_is_the_product(likes):
     ("options", "message"),
     [
         ({"k": 0}, "k must be at least 1; got 0"),
-        ({"weighting": "idf"}, "weighting must be None, 'tfidf' or 'bm25'; got 'idf'"),
+        ({"weighting": "idf"}, "weighting must be None, 'tfidf', 'bm25' or 'l2'; got 'idf'"),
         ({"norm": "both"}, "norm must be one of 'full', 'corated'; got 'both'"),
         ({"shrinkage": -1.0}, "shrinkage must be finite and at least 0; got -1"),
         ({"min_support": 0}, "min_support must be at least 1; got 0"),

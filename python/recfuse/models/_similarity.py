@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from recfuse._inputs import as_csr, as_float, as_int
+from recfuse._sparse import scaled_rows, squared_lengths
 from recfuse.ops import cosine_knn, neighbour_topk
 
 __all__ = ["similarity"]
@@ -39,14 +39,8 @@ def _asymmetric(rows: sp.csr_array, k: int, asymmetry: float, **how: Any) -> sp.
 
     It is a product of two sparse matrices, scaled: `neighbour_topk` never makes the whole of it.
     """
-    n = rows.shape[0]
-    sums = np.zeros(n)
-    filled = np.flatnonzero(np.diff(rows.indptr))
-    if len(filled):
-        sums[filled] = np.add.reduceat(rows.data.astype(np.float64) ** 2, rows.indptr[filled])
-    own, others = (
-        as_csr(_scaled(rows, sums, power), "user_items") for power in (asymmetry, 1 - asymmetry)
-    )
+    n, squares = rows.shape[0], squared_lengths(rows)
+    own, others = (scaled_rows(rows, squares, power) for power in (asymmetry, 1 - asymmetry))
     k = min(as_int(k, "k"), max(n - 1, 1))  # no row has more neighbours
     ids, scores = neighbour_topk(
         own, as_csr(others.T, "user_items"), k, exclude=sp.eye_array(n, format="csr"), **how
@@ -54,11 +48,3 @@ def _asymmetric(rows: sp.csr_array, k: int, asymmetry: float, **how: Any) -> sp.
     kept = ids >= 0
     indptr = np.append(0, np.cumsum(kept.sum(axis=1)))
     return sp.csr_array((scores[kept], ids[kept], indptr), shape=(n, n))
-
-
-def _scaled(rows: sp.csr_array, sums: NDArray[np.float64], power: float) -> sp.csr_array:
-    """Return the rows divided by a power of the sums of their squares; rows of zeros stay."""
-    factors = np.ones(len(sums))
-    np.power(sums, -power, out=factors, where=sums > 0)
-    data = rows.data * np.repeat(factors, np.diff(rows.indptr))
-    return sp.csr_array((data.astype(np.float32), rows.indices, rows.indptr), shape=rows.shape)

@@ -33,8 +33,9 @@ class ItemNeighbours(Estimator):
     ----------
     k : int, default=20
         Neighbours per item; the item itself is none of them.
-    weighting : {None, 'tfidf', 'bm25'}, default=None
-        Weight interactions before the similarity (`tfidf_weight`, `bm25_weight`).
+    weighting : {None, 'tfidf', 'bm25', 'l2'}, default=None
+        Weight interactions before the similarity (`tfidf_weight`, `bm25_weight`). 'l2' brings every
+        user's row to length 1, so that one of few items tells more about each of them [1]_.
     norm : {'full', 'corated'}, default='full'
     shrinkage : float, default=0.0
     min_support : int, default=1
@@ -224,7 +225,8 @@ class UserNeighbours(Estimator):
         Neighbours per user.
     norm : {'full', 'corated'}, default='full'
         'full' is the textbook formula; 'corated' takes the norms over shared items only.
-    weighting : {None, 'tfidf', 'bm25'}, default=None
+    weighting : {None, 'tfidf', 'bm25', 'l2'}, default=None
+        As in `ItemNeighbours`; 'l2' is the cosine of None, whatever the `asymmetry`.
     shrinkage : float, default=0.0
     min_support : int, default=1
     asymmetry : float, default=0.5

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from recfuse._inputs import as_csr
 from recfuse._named import named
+from recfuse._sparse import scaled_rows, squared_lengths
 
 __all__ = ["bm25_weight", "tfidf_weight", "weighted"]
 
@@ -91,14 +92,17 @@ def bm25_weight(user_items: Any, *, k1: float = 1.2, b: float = 0.75) -> sp.csr_
 
 
 def weighted(user_items: Any, weighting: str | None, *, k1: float, b: float) -> sp.csr_array:
-    """Return `user_items` weighted by name: None, 'tfidf' or 'bm25'."""
+    """Return `user_items` weighted by name: None, 'tfidf', 'bm25' or 'l2'."""
     if weighting is None:
         return as_csr(user_items, "user_items")
     if weighting == "tfidf":
         return tfidf_weight(user_items)
     if weighting == "bm25":
         return bm25_weight(user_items, k1=k1, b=b)
-    raise ValueError(f"weighting must be None, 'tfidf' or 'bm25'; got {weighting!r}")
+    if weighting == "l2":
+        rows = as_csr(user_items, "user_items")
+        return scaled_rows(rows, squared_lengths(rows), 0.5)
+    raise ValueError(f"weighting must be None, 'tfidf', 'bm25' or 'l2'; got {weighting!r}")
 
 
 def _counts(user_items: Any) -> sp.csr_array:

@@ -46,6 +46,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--order", type=Path, help="gowalla: the published train.txt, users' items by time"
     )
+    parser.add_argument(
+        "--again", action="append", default=[], help="gowalla: tune this one, others as published"
+    )
     given = parser.parse_args(arguments)
     if given.what == "page":
         page.write(RESULTS)
@@ -62,9 +65,9 @@ def main(arguments: list[str]) -> int:
     data_set = importlib.import_module(DATA_SETS[given.what])
     options: dict[str, Any] = {"partial": given.partial} if given.what != "lastfm" else {}
     if given.what == "gowalla":
-        if given.tune and given.order is None:
+        if (given.tune or given.again) and given.order is None:
             parser.error("gowalla --tune needs --order: validation is what comes last")
-        options["order"] = given.order
+        options |= {"order": given.order, "again": given.again}
     if DATA_SETS[given.what] == "movielens":
         options["name"] = given.what
     try:

@@ -24,6 +24,7 @@ __all__ = [
     "judge",
     "label",
     "rows",
+    "score",
     "tune_all",
 ]
 

@@ -135,6 +135,23 @@ def test_the_validation_of_gowalla_is_what_comes_last(tmp_path, rng):
     assert gowalla.parts_of(tmp_path, None).validation.nnz == 0
 
 
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_what_is_tried_after_the_search_wins_where_it_is_better(tmp_path, rng, monkeypatch, value):
+    fit, later = (sp.csr_array((rng.random((30, 25)) < p).astype(np.float32)) for p in (0.3, 0.1))
+    parts = study.Parts(fit, later, fit, later)
+    field = [gowalla._adapted(c) for c in contenders.contenders()]
+    contender = next(c for c in field if study.label(c) == "recfuse: item neighbours")
+    further = {"k": 7, "asymmetry": 0.3}
+    monkeypatch.setattr(gowalla, "FURTHER", {"recfuse: item neighbours": [further]})
+    monkeypatch.setattr(gowalla, "score", lambda *_: {"ndcg@20": value})
+    found = gowalla._tuned(contender, parts, search.Notes(tmp_path / "notes"))
+    assert len(found["trials"]) == gowalla.BUDGET.trials + 1
+    assert found["trials"][-1] == {"params": further, "value": value}
+    best = max(found["trials"], key=lambda trial: trial["value"])
+    assert (found["params"], found["validation"]) == (best["params"], best["value"])
+    assert (found["params"] == further) == (value == 2.0)
+
+
 def test_fitted_weights_are_used_again(tmp_path, rng):
     train, test = (sp.csr_array((rng.random((30, 25)) < p).astype(np.float32)) for p in (0.3, 0.1))
     parts = study.Parts(train, sp.csr_array(train.shape, dtype=np.float32), train, test)

@@ -142,7 +142,7 @@ def _everybody(found: dict[str, Any]) -> str:
     sizes = ", ".join(f"{n:,} {name}" for name, n in found["sizes"].items())
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines = [
-        f"{sizes}. Split: {found['split']}. {found['budget']} trials each.",
+        f"{sizes}. Split: {found['split']}. {found['budget']} trials each, unless said below.",
         "",
         f"| model | validation NDCG@20 | Recall@20 | NDCG@20 | {against}: NDCG@20 more |",
         "|---|---|---|---|---|",

@@ -12,13 +12,21 @@
 #include "portable.cuh"
 
 #if !defined(__CUDACC__)
-#include <algorithm>
+#include <bit>
 #include <vector>
 #endif
 
 namespace recfuse::cuda {
 
 constexpr int kWarp = 32;
+
+RECFUSE_DEVICE int ones_in(std::uint32_t bits) {
+#if defined(__CUDACC__)
+  return __popc(bits);
+#else
+  return std::popcount(bits);
+#endif
+}
 
 /// Registers of a thread that multiply() works on: fragments as mma.m16n8k16 lays them out over a warp.
 struct FragmentA {

@@ -19,7 +19,14 @@ struct Candidates {
 
   template <class Block>
   RECFUSE_DEVICE void push(const Block& block, std::int64_t q, std::int32_t id, double value, double bound) const {
-    const int slot = block.add_atomically(counts + q, 1);
+    write(q, reserve(block, q), id, value, bound);
+  }
+  /// The two halves of push(), for who has several at once.
+  template <class Block>
+  RECFUSE_DEVICE int reserve(const Block& block, std::int64_t q) const {
+    return block.add_atomically(counts + q, 1);
+  }
+  RECFUSE_DEVICE void write(std::int64_t q, int slot, std::int32_t id, double value, double bound) const {
     if (slot >= capacity) return;
     const std::int64_t at = q * capacity + slot;
     lower[at] = static_cast<float>(value - bound);

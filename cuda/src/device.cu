@@ -11,6 +11,20 @@ namespace {
 /// 13000 is 13.0.
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 
+/// What it was compiled for is what the kernels were that are launched beside it.
+struct TellHopper {
+  static constexpr int kThreads = 1;
+  std::int32_t* told;
+
+  RECFUSE_DEVICE void operator()(DeviceBlock&) const { *told = RECFUSE_HOPPER; }
+};
+
+bool runs_hopper(Gpu& gpu) {
+  Gpu::Array<std::int32_t> told(gpu, 1);
+  gpu.launch(TellHopper{told.data()}, 1, 1, 0);
+  return told.all()[0] != 0;
+}
+
 }  // namespace
 
 std::string unusable_reason() {
@@ -67,6 +81,7 @@ Gpu::Gpu() {
   most_shared_bytes_ = properties.sharedMemPerBlockOptin;
   name_ = properties.name;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  has_hopper_ = properties.major == 9 && properties.minor == 0 && runs_hopper(*this);
 }
 
 Gpu::~Gpu() {

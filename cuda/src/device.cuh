@@ -136,12 +136,15 @@ class Gpu {
 
   int multiprocessors() const { return multiprocessors_; }
   std::size_t most_shared_bytes() const { return most_shared_bytes_; }
+  /// Compute capability 9.0, with kernels compiled for sm_90a.
+  bool has_hopper() const { return has_hopper_; }
   const std::string& name() const { return name_; }
 
  private:
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   std::size_t most_shared_bytes_ = 0;
+  bool has_hopper_ = false;
   std::string name_;
 };
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "block.cuh"
+#include "emulated_crew.hpp"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
 
@@ -99,10 +100,13 @@ class Emulator {
   int multiprocessors() const { return 3; }
   std::size_t most_shared_bytes() const { return most_shared_bytes_; }
   void set_most_shared_bytes(std::size_t bytes) { most_shared_bytes_ = bytes; }
+  bool has_hopper() const { return has_hopper_; }
+  void set_hopper(bool has) { has_hopper_ = has; }
   std::string name() const { return "the emulator"; }
 
  private:
   std::size_t most_shared_bytes_ = 227 << 10;
+  bool has_hopper_ = true;
 
   static constexpr int kPoison = 0xCB;
   static constexpr std::size_t kAlignment = 1024;  // as shared memory on a device

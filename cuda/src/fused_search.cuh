@@ -1,7 +1,8 @@
 // A search on a device, whatever that is: the GPU (device.cuh) or the emulator (emulator.hpp).
 //
 // A Device has: Array<T>, memory of its own with size(), data(), read(span) and write(span); launch(body, grid_x,
-// grid_y, shared_bytes); multiprocessors(); most_shared_bytes(), of a block; and name().
+// grid_y, shared_bytes); multiprocessors(); most_shared_bytes(), of a block; has_hopper(), whether it runs what compute
+// capability 9.0 alone has; and name().
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,7 @@
 #include "rank.cuh"
 #include "recfuse/fuse_topk.hpp"
 #include "recfuse/presence.hpp"
-#include "screen.cuh"
+#include "screen_choice.cuh"
 #include "vectors.cuh"
 
 namespace recfuse::cuda {
@@ -364,10 +365,9 @@ class FusedSearch {
 
   std::vector<std::int32_t> screen_in_passes(Batch& batch, const cuda::Filters& filters, const Lists& lists,
                                              double admitted, SearchCounts& counts) const {
-    if (batch.n <= SearchLimits::kFewQueries) return screen<ScreenFew>(batch, filters, lists, admitted, counts);
-    const bool much = device_.most_shared_bytes() >= ScreenMany::kSharedBytes;
-    return much ? screen<ScreenMany>(batch, filters, lists, admitted, counts)
-                : screen<ScreenSome>(batch, filters, lists, admitted, counts);
+    return with_screen(device_, batch.n <= SearchLimits::kFewQueries, [&](auto body) {
+      return screen<typename decltype(body)::type>(batch, filters, lists, admitted, counts);
+    });
   }
 
   /// Passes over ranges of items that grow, each with the thresholds that the ones before have set. Returns the queries
@@ -388,7 +388,7 @@ class FusedSearch {
           std::min(n_tiles_, scanned == 0 ? first_tiles(lists.k, admitted) : scanned * limits_.growth);
       const std::int64_t wanted = std::max<std::int64_t>(1, kWaves * device_.multiprocessors() / query_tiles);
       const std::int64_t per_block = blocks_for(end - scanned, wanted);
-      device_.launch(Body{tiles, queries, screening.candidates(), filters, scanned, end, per_block}, query_tiles,
+      device_.launch(Body{{tiles, queries, screening.candidates(), filters}, scanned, end, per_block}, query_tiles,
                      blocks_for(end - scanned, per_block), Body::kSharedBytes);
       device_.launch(RaiseThresholds{screening.candidates(), lists.k}, batch.n, 1,
                      RaiseThresholds::shared_bytes(screening.capacity));

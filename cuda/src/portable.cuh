@@ -10,3 +10,10 @@
 #define RECFUSE_BOTH inline
 #define RECFUSE_UNROLL
 #endif
+
+// Whether this code may hold instructions that compute capability 9.0 alone has: compiled for sm_90a, or emulated.
+#if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define RECFUSE_HOPPER 1
+#else
+#define RECFUSE_HOPPER 0
+#endif

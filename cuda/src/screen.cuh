@@ -5,30 +5,10 @@
 #include <cstdint>
 
 #include "block.cuh"
-#include "candidates.cuh"
-#include "prepare.cuh"
+#include "scan.cuh"
 #include "tile_image.cuh"
-#include "vectors.cuh"
 
 namespace recfuse::cuda {
-
-/// What a scan needs to know of a tile and its items.
-struct Tiles {
-  const half_bits* image;
-  const std::int32_t* ids;     // by position; -1: none
-  const std::int32_t* groups;  // (tiles): all items of a tile have the same modalities
-  const double* norms;         // (tiles, modalities, 2): PackItems
-  const char* present;         // (groups, modalities)
-  int n_slabs, n_modalities, n_groups;
-};
-
-struct ScreenedQueries {
-  const half_bits* image;
-  const QueryBound* bounds;  // (n, modalities)
-  const double* scales;      // (n)
-  const double* factors;     // (n, groups)
-  std::int64_t n;
-};
 
 /// `kWarpsM` x `kWarpsN` warps, each with `kBlocksM` x `kBlocksN` blocks of 16 queries x 8 items in registers.
 template <int kWarpsM, int kWarpsN, int kBlocksM, int kBlocksN, int kStages>
@@ -37,10 +17,7 @@ struct Screen {
   static constexpr int kQueries = kWarpsM * kBlocksM * 16;
   static_assert(kWarpsN * kBlocksN * 8 == kTileItems && kBlocksN % 2 == 0);
 
-  Tiles tiles;
-  ScreenedQueries queries;
-  Candidates candidates;
-  Filters filters;
+  Scan scan;
   std::int64_t first_tile, last_tile;  // of this pass
   std::int64_t tiles_per_block;
 
@@ -59,7 +36,7 @@ struct Screen {
     const std::int64_t first = first_tile + block.y() * tiles_per_block;
     const std::int64_t n_tiles = (first + tiles_per_block < last_tile ? first + tiles_per_block : last_tile) - first;
     if (n_tiles <= 0) return;
-    const std::int64_t n_steps = n_tiles * tiles.n_slabs;
+    const std::int64_t n_steps = n_tiles * scan.tiles.n_slabs;
     auto& rows = *reinterpret_cast<Rows*>(block.shared() + kStages * kStageBytes);
     typename Block::template PerThread<Sums> sums(block);
     for (int step = 0; step < kStages - 1; ++step) {
@@ -74,7 +51,7 @@ struct Screen {
       block.end_copies();
       if (slab == 0) start_tile(block, tile, rows, sums);
       multiply(block, block.shared() + step % kStages * kStageBytes, sums);
-      if (++slab == tiles.n_slabs) {
+      if (++slab == scan.tiles.n_slabs) {
         collect(block, tile, rows, sums);
         slab = 0;
         ++tile;
@@ -95,11 +72,11 @@ struct Screen {
   template <class Block>
   RECFUSE_DEVICE void load(Block& block, std::int64_t step, std::int64_t first) const {
     char* const to = block.shared() + step % kStages * kStageBytes;
-    const std::int64_t slab = step % tiles.n_slabs;
-    const auto* const of_queries =
-        reinterpret_cast<const char*>(queries.image) + (block.x() * std::int64_t{tiles.n_slabs} + slab) * kQueryBytes;
+    const std::int64_t slab = step % scan.tiles.n_slabs;
+    const auto* const of_queries = reinterpret_cast<const char*>(scan.queries.image) +
+                                   (block.x() * std::int64_t{scan.tiles.n_slabs} + slab) * kQueryBytes;
     const auto* const of_items =
-        reinterpret_cast<const char*>(tiles.image) + (first * tiles.n_slabs + step) * kItemBytes;
+        reinterpret_cast<const char*>(scan.tiles.image) + (first * scan.tiles.n_slabs + step) * kItemBytes;
     block.each_warp([&](int warp) {
       block.each_lane(warp, [&](int thread, int) {
         for (int at = thread * kChunkBytes; at < kQueryBytes; at += kThreads * kChunkBytes) {
@@ -123,30 +100,12 @@ struct Screen {
       }
       for (int row = thread; row < kQueries; row += kThreads) {
         const std::int64_t q = std::int64_t{block.x()} * kQueries + row;
-        const int group = tiles.groups[tile];
-        rows.least[row] = INFINITY;
-        if (q >= queries.n) continue;
-        const double scale = queries.scales[q] * queries.factors[q * tiles.n_groups + group];
-        if (scale == 0) continue;  // not ranked, or not screened
-        const double bound = bound_of(q, tile, group);
-        rows.scale[row] = scale;
-        rows.bound[row] = bound;
-        rows.least[row] = static_cast<float>((candidates.thresholds[q] - bound) / scale);
+        const Worth worth = scan.worth(q, tile);
+        rows.scale[row] = worth.scale;
+        rows.bound[row] = worth.bound;
+        rows.least[row] = scan.least_sum(q, worth);
       }
     });
-  }
-
-  /// The most by which a sum, times its scale, differs from the score of an item of the tile; with room for the
-  /// roundings of intervals and thresholds to float32.
-  RECFUSE_DEVICE double bound_of(std::int64_t q, std::int64_t tile, int group) const {
-    double sum = 0;
-    for (int m = 0; m < tiles.n_modalities; ++m) {
-      if (tiles.present[group * tiles.n_modalities + m] == 0) continue;
-      const QueryBound& of_query = queries.bounds[q * tiles.n_modalities + m];
-      const double* const of_tile = tiles.norms + (tile * tiles.n_modalities + m) * 2;
-      sum += of_query.kept * of_tile[0] + of_query.lost * of_tile[1];
-    }
-    return queries.factors[q * tiles.n_groups + group] * sum * (1 + kRoundings) + kUnderflow;
   }
 
   template <class Block, class PerThread>
@@ -215,9 +174,9 @@ struct Screen {
   template <class Block>
   RECFUSE_DEVICE void found(Block& block, std::int64_t tile, const Rows& rows, int row, int column, float sum) const {
     const std::int64_t q = std::int64_t{block.x()} * kQueries + row;
-    const std::int32_t id = tiles.ids[tile * kTileItems + column];
-    if (id < 0 || !filters.admit(q, id)) return;
-    candidates.push(block, q, id, sum * rows.scale[row], rows.bound[row]);
+    const std::int32_t id = scan.tiles.ids[tile * kTileItems + column];
+    if (!scan.admits(q, id)) return;
+    scan.candidates.push(block, q, id, sum * rows.scale[row], rows.bound[row]);
   }
 };
 

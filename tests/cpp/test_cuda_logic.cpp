@@ -11,25 +11,13 @@
 #include <vector>
 
 #include "check.hpp"
-#include "emulator.hpp"
-#include "fused_search.cuh"
-#include "recfuse/recfuse.hpp"
+#include "cuda_search.hpp"
+
+using namespace recfuse::testing;
 
 namespace {
 
-namespace cuda = recfuse::cuda;
-using cuda::Emulator;
-using recfuse::MatrixView;
-
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-std::vector<float> gaussian(std::size_t n, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(n);
-  for (float& x : values) x = normal(generator);
-  return values;
-}
 
 /// A kernel that runs a phase of a test.
 template <class F>
@@ -178,53 +166,6 @@ TEST(a_warp_multiplies_matrices_of_integers_exactly) {
                 }},
                 1, 1, 0);
 }
-
-namespace {
-
-/// Queries and items, and the answer of the CPU to hold the emulator's against.
-struct Search {
-  std::vector<float> items, queries;
-  std::int64_t n_items, n_queries, dim, k;
-  recfuse::Metric metric = recfuse::Metric::kDot;
-  recfuse::Fusion fusion = recfuse::Fusion::kSum;
-
-  struct Answer {
-    std::vector<std::int32_t> ids;
-    std::vector<float> scores;
-    bool operator==(const Answer&) const = default;
-  };
-
-  template <class Index>
-  Answer ask(const Index& index) const {
-    const std::vector<MatrixView<const float>> q{{queries.data(), n_queries, dim}};
-    const double weight = 1;
-    Answer answer;
-    answer.ids.resize(static_cast<std::size_t>(n_queries * k));
-    answer.scores.resize(answer.ids.size());
-    index.topk({.queries = q, .weights = {&weight, 1, 1}, .k = k, .fusion = fusion},
-               {{answer.ids.data(), n_queries, k}, {answer.scores.data(), n_queries, k}}, {});
-    return answer;
-  }
-
-  bool agree(const cuda::SearchLimits& limits = {}, std::size_t shared_bytes = 227 << 10) const {
-    const std::vector<MatrixView<const float>> x{{items.data(), n_items, dim}};
-    const recfuse::FusedItemsArgs args{.items = x, .metric = metric};
-    Emulator device;
-    device.set_most_shared_bytes(shared_bytes);
-    return ask(recfuse::FusedIndex(args)) == ask(cuda::FusedSearch<Emulator>(device, args, limits));
-  }
-};
-
-Search gaussian_search(std::int64_t n_items, std::int64_t n_queries, std::int64_t dim, std::int64_t k) {
-  return {gaussian(static_cast<std::size_t>(n_items * dim), 1),
-          gaussian(static_cast<std::size_t>(n_queries * dim), 2),
-          n_items,
-          n_queries,
-          dim,
-          k};
-}
-
-}  // namespace
 
 TEST(searches_answer_as_the_cpu_does_whatever_their_shape) {
   for (const std::int64_t dim : {1, 3, 63, 64, 65, 130}) {

@@ -40,6 +40,7 @@ INCLUDES = [
         ],
     ),
     ("cuda/include/recfuse/*", ["recfuse/*"]),
+    ("cuda/src/emulator.hpp", ["*.cuh", "emulated_crew.hpp", "recfuse/*"]),
     # A kernel is written against block.cuh; only device.* and the .cu files know CUDA.
     ("cuda/src/*", ["*.cuh", "recfuse/*"]),
     (
@@ -71,6 +72,8 @@ INCLUDES = [
 CXX = ["cpp/**/*.?pp", "cuda/**/*.hpp", "cuda/**/*.cu*", "bindings/**/*.?pp"]
 KERNEL_HEADERS = {"cstdint", "immintrin.h", "arm_neon.h"}
 CUDA_FILES = {"cuda/src/device.cuh", "cuda/src/half.cuh"}
+# Of the library; a block on the emulator has threads as one on a GPU has warps.
+THREAD_FILES = {"cpp/src/parallel_for.cpp", "cuda/src/emulated_crew.hpp"}
 THREAD_HEADERS = {"thread", "future", "condition_variable", "pthread.h", "omp.h"}
 
 # Folders of python/recfuse -> the folders beside them that they may import. Every folder may use
@@ -123,7 +126,7 @@ def line_problems(name: str, line: str, allowed: list[str]) -> Iterator[str]:
         yield f"only {' and '.join(sorted(CUDA_FILES))} may include <{angle[1]}>"
     if angle and name.startswith("cpp/src/kernels/") and angle[1] not in KERNEL_HEADERS:
         yield f"a kernel may not include <{angle[1]}>"
-    if angle and angle[1] in THREAD_HEADERS and name != "cpp/src/parallel_for.cpp":
+    if angle and angle[1] in THREAD_HEADERS and name not in THREAD_FILES:
         yield f"only parallel_for.cpp has threads, and none of OpenMP; <{angle[1]}>"
     if re.match(r"\s*#\s*pragma\s+omp\s+(?!simd)", line):
         yield "no OpenMP but `omp simd`: its run time does not survive a fork"

@@ -1,0 +1,71 @@
+// Searches of the tests on the emulator, and the CPU's answers to them.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "emulator.hpp"
+#include "fused_search.cuh"
+#include "recfuse/recfuse.hpp"
+
+namespace recfuse::testing {
+
+namespace cuda = recfuse::cuda;
+using cuda::Emulator;
+using recfuse::MatrixView;
+
+inline std::vector<float> gaussian(std::size_t n, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(n);
+  for (float& x : values) x = normal(generator);
+  return values;
+}
+
+/// Queries and items, and the answer of the CPU to hold the emulator's against.
+struct Search {
+  std::vector<float> items, queries;
+  std::int64_t n_items, n_queries, dim, k;
+  recfuse::Metric metric = recfuse::Metric::kDot;
+  recfuse::Fusion fusion = recfuse::Fusion::kSum;
+  bool hopper = false;
+
+  struct Answer {
+    std::vector<std::int32_t> ids;
+    std::vector<float> scores;
+    bool operator==(const Answer&) const = default;
+  };
+
+  template <class Index>
+  Answer ask(const Index& index) const {
+    const std::vector<MatrixView<const float>> q{{queries.data(), n_queries, dim}};
+    const double weight = 1;
+    Answer answer;
+    answer.ids.resize(static_cast<std::size_t>(n_queries * k));
+    answer.scores.resize(answer.ids.size());
+    index.topk({.queries = q, .weights = {&weight, 1, 1}, .k = k, .fusion = fusion},
+               {{answer.ids.data(), n_queries, k}, {answer.scores.data(), n_queries, k}}, {});
+    return answer;
+  }
+
+  bool agree(const cuda::SearchLimits& limits = {}, std::size_t shared_bytes = 227 << 10) const {
+    const std::vector<MatrixView<const float>> x{{items.data(), n_items, dim}};
+    const recfuse::FusedItemsArgs args{.items = x, .metric = metric};
+    Emulator device;
+    device.set_most_shared_bytes(shared_bytes);
+    device.set_hopper(hopper);
+    return ask(recfuse::FusedIndex(args)) == ask(cuda::FusedSearch<Emulator>(device, args, limits));
+  }
+};
+
+inline Search gaussian_search(std::int64_t n_items, std::int64_t n_queries, std::int64_t dim, std::int64_t k) {
+  return {gaussian(static_cast<std::size_t>(n_items * dim), 1),
+          gaussian(static_cast<std::size_t>(n_queries * dim), 2),
+          n_items,
+          n_queries,
+          dim,
+          k};
+}
+
+}  // namespace recfuse::testing

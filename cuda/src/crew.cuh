@@ -35,7 +35,7 @@ RECFUSE_DEVICE std::uint32_t shared_address(const void* pointer) {
 template <>
 class Crew<DeviceBlock> {
   static constexpr unsigned kAll = 0xFFFFFFFFU;
-  static constexpr unsigned kPatience = 1U << 28;  // seconds of tries: an error is better than a device that hangs
+  static constexpr unsigned kPatience = 1U << 26;  // seconds of tries: an error is better than a device that hangs
 
   /// An error that the driver reports: a write to nowhere. A trap would do, but with one in the kernel the compiler
   /// gives no role more registers than it has at the start.
@@ -159,6 +159,7 @@ class Crew<DeviceBlock> {
     /// Before products: what the threads did with their sums is over.
     RECFUSE_DEVICE void begin_products() const {
 #if RECFUSE_HOPPER
+      __syncwarp();  // lanes leave a wait one after the other, and multiply together
       asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
     }
@@ -195,7 +196,9 @@ class Crew<DeviceBlock> {
   template <int kGroups, class Load, class Multiply>
   RECFUSE_DEVICE static void run(DeviceBlock&, Load&& load, Multiply&& multiply) {
     static_assert(kGroups == 2);  // 40 + 2 * 232 registers of 512 for every thread of a group
-    if (threadIdx.x < kGroupThreads) {
+    // From one lane, so that the compiler knows it is the same in all and computes operands once for a warp.
+    const int role = __shfl_sync(kAll, static_cast<int>(threadIdx.x) / kGroupThreads, 0);
+    if (role == 0) {
 #if RECFUSE_HOPPER
       asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
 #endif
@@ -207,7 +210,7 @@ class Crew<DeviceBlock> {
 #if RECFUSE_HOPPER
       asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
 #endif
-      Group group(static_cast<int>(threadIdx.x) / kGroupThreads - 1);
+      Group group(role - 1);
       multiply(group);
     }
   }

@@ -29,23 +29,17 @@ struct ScreenedQueries {
   std::int64_t n;
 };
 
-/// 1 / x of an x that is neither tiny nor huge, but for the last bits: kRoundings covers them. Division proper has rare
-/// cases that a kernel would have to call a function for.
-RECFUSE_DEVICE double reciprocal(double x) {
-#if defined(__CUDA_ARCH__)
-  double r;  // right to 20 bits, which every step doubles
-  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(x));
-  r = __fma_rn(__fma_rn(-x, r, 1.0), r, r);
-  return __fma_rn(__fma_rn(-x, r, 1.0), r, r);
-#else
-  return 1 / x;
-#endif
-}
+/// Of a query, for items that have the same modalities.
+struct QueryInGroup {
+  int group = -1;  // none yet
+  double factor = 0;
+  double scale = 0;    // what a sum is worth; 0: the query is not ranked, or not screened
+  double inverse = 0;  // of the scale
+};
 
 /// Of a query and a tile: what a sum is worth, and how far that may be off.
 struct Worth {
-  double scale;  // 0: the query is not ranked, or not screened
-  double bound;
+  double scale, bound;
 };
 
 struct Scan {
@@ -54,17 +48,26 @@ struct Scan {
   Candidates candidates;
   Filters filters;
 
-  RECFUSE_DEVICE Worth worth(std::int64_t q, std::int64_t tile) const {
-    if (q >= queries.n) return {0, 0};
-    const int group = tiles.groups[tile];
-    const double scale = queries.scales[q] * queries.factors[q * tiles.n_groups + group];
-    return {scale, scale == 0 ? 0 : bound_of(q, tile, group)};
+  /// Queries beyond the last are not ranked.
+  RECFUSE_DEVICE QueryInGroup query_in_group(std::int64_t q, int group) const {
+    if (q >= queries.n) return {group};
+    const double factor = queries.factors[q * tiles.n_groups + group], scale = queries.scales[q] * factor;
+    if (scale == 0) return {group};
+    return {group, factor, scale, 1 / scale};
   }
 
-  /// From this sum on an item of the tile may rank.
-  RECFUSE_DEVICE float least_sum(std::int64_t q, const Worth& worth) const {
-    if (worth.scale == 0) return INFINITY;
-    return static_cast<float>((candidates.thresholds[q] - worth.bound) * reciprocal(worth.scale));
+  /// From this sum on an item of the tile may rank. `query` is what is known from the tile before.
+  RECFUSE_DEVICE float least_sum(std::int64_t q, std::int64_t tile, QueryInGroup& query) const {
+    const int group = tiles.groups[tile];
+    if (group != query.group) query = query_in_group(q, group);
+    if (query.scale == 0) return INFINITY;
+    return static_cast<float>((candidates.thresholds[q] - bound_of(q, tile, query)) * query.inverse);
+  }
+
+  /// For a query that is ranked.
+  RECFUSE_DEVICE Worth worth(std::int64_t q, std::int64_t tile) const {
+    const QueryInGroup query = query_in_group(q, tiles.groups[tile]);
+    return {query.scale, bound_of(q, tile, query)};
   }
 
   /// Whether there is an item, and the query may have it.
@@ -73,15 +76,15 @@ struct Scan {
  private:
   /// The most by which a sum, times its scale, differs from the score of an item of the tile; with room for the
   /// roundings of intervals and thresholds to float32.
-  RECFUSE_DEVICE double bound_of(std::int64_t q, std::int64_t tile, int group) const {
+  RECFUSE_DEVICE double bound_of(std::int64_t q, std::int64_t tile, const QueryInGroup& query) const {
     double sum = 0;
     for (int m = 0; m < tiles.n_modalities; ++m) {
-      if (tiles.present[group * tiles.n_modalities + m] == 0) continue;
+      if (tiles.present[query.group * tiles.n_modalities + m] == 0) continue;
       const QueryBound& of_query = queries.bounds[q * tiles.n_modalities + m];
       const double* const of_tile = tiles.norms + (tile * tiles.n_modalities + m) * 2;
       sum += of_query.kept * of_tile[0] + of_query.lost * of_tile[1];
     }
-    return queries.factors[q * tiles.n_groups + group] * sum * (1 + kRoundings) + kUnderflow;
+    return query.factor * sum * (1 + kRoundings) + kUnderflow;
   }
 };
 

@@ -100,10 +100,12 @@ struct Screen {
       }
       for (int row = thread; row < kQueries; row += kThreads) {
         const std::int64_t q = std::int64_t{block.x()} * kQueries + row;
+        QueryInGroup query;
+        rows.least[row] = scan.least_sum(q, tile, query);
+        if (query.scale == 0) continue;
         const Worth worth = scan.worth(q, tile);
         rows.scale[row] = worth.scale;
         rows.bound[row] = worth.bound;
-        rows.least[row] = scan.least_sum(q, worth);
       }
     });
   }

@@ -164,7 +164,8 @@ struct HopperScan {
     ProductSums block[kBlocks];
   };
   struct Least {
-    float own;                   // of row `lane` of the warp's
+    QueryInGroup query;          // of row `lane` of the warp's
+    float own;                   // of the same
     float of_rows[2 * kBlocks];  // of the rows that the thread has sums of
   };
 
@@ -246,7 +247,7 @@ struct HopperScan {
     group.each_warp([&](int warp) {
       group.each_lane(warp, [&](int thread, int lane) {
         const std::int64_t q = query_of(block, group.index(), row_in_group(warp, lane));
-        least[thread].own = scan.least_sum(q, scan.worth(q, tile));
+        least[thread].own = scan.least_sum(q, tile, least[thread].query);
       });
     });
   }

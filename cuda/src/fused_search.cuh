@@ -72,7 +72,7 @@ class FusedSearch {
   SearchPlan plan() const {
     SearchPlan plan;
     plan.screen = screened_ ? "float16" : "none";
-    plan.reason = screened_ ? "matrix units of " + device_.name() + ", scores by float64"
+    plan.reason = screened_ ? "matrix units of " + device_.name() + " by " + screen_isa(device_) + ", scores by float64"
                             : "too many dimensions or items out of range: all pairs by float64";
     for (const auto& shape : shapes_) plan.item_bytes += shape.rows * shape.cols * std::int64_t{sizeof(float)};
     plan.rounded_bytes = static_cast<std::int64_t>(image_.size() * sizeof(half_bits));

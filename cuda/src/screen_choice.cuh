@@ -22,6 +22,11 @@ inline bool uses_hopper(bool works_here) {
                               (works_here ? "sm_90a, " : "") + "sm_80); got '" + forced + "'");
 }
 
+template <class Device>
+const char* screen_isa(const Device& device) {
+  return uses_hopper(device.has_hopper()) ? "sm_90a" : "sm_80";
+}
+
 /// Calls f(std::type_identity<Body>) for the kernel to launch.
 template <class Device, class F>
 auto with_screen(const Device& device, bool few_queries, F&& f) {

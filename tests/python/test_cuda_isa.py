@@ -44,6 +44,7 @@ def test_fusions_with_everything(rng, forced, dims, fusion):
 @pytest.mark.parametrize("k", [1, 300])
 def test_many_queries(rng, forced, k):
     items, queries = normal(rng, 2000, 48), normal(rng, 260, 48)
+    assert f"by {forced}, " in recfuse.FusedIndex({"x": items[:300]}).plan()["reason"]
     items[700:900] = items[5]  # ties
     items[3, 4] = np.inf
     queries[7] = 0

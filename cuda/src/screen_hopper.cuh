@@ -54,8 +54,7 @@ struct HopperScan {
   static constexpr int kRingBytes = 12 * kItemBytes;
   static constexpr int kMostStages = kRingBytes / kItemBytes - kQueryBytes / kItemBytes;
   static constexpr int kMostResident = 4;  // slabs of queries that stay in shared memory for the whole scan
-  static constexpr int kMostInTurns =
-      2;  // slabs of a tile that a group may have to itself, the other being a tile apart
+  static constexpr int kMostInTurns = 2;  // slabs of a tile where groups take turns: stages hold one for each, and more
 
   /// How shared memory is used: slabs of queries that stay, then stages of a slab of items, and of queries where those
   /// do not stay.
@@ -345,7 +344,7 @@ struct HopperScan {
     return calling || called;
   }
 
-  /// From notes to candidates: of tiles from `first_tile` on.
+  /// From notes to candidates. Tiles of notes count from `tile`.
   template <class Block, class Group>
   RECFUSE_DEVICE void settle(Block& block, Group& group, int warp, std::int64_t tile, const Note* notes, int n) const {
     const auto tile_of = [&](const Note& note) { return tile + (note.place >> (kColumnBits + kRowBits)); };
@@ -358,7 +357,7 @@ struct HopperScan {
         std::int32_t ids[kAtOnce];
         int slots[kAtOnce];
         const Note* const own = notes + first + lane;
-        const int n_own = n - first - lane;  // at least the distance from one to the next: one more
+        const int n_own = n - first - lane;  // every kWarp-th of them is the lane's
         RECFUSE_UNROLL
         for (int i = 0; i < kAtOnce; ++i) {
           ids[i] = -1;

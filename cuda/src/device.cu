@@ -1,15 +1,61 @@
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 
 #include "device.cuh"
+#include "diagnosis.hpp"
 #include "recfuse/cuda/device.hpp"
 #include "recfuse/cuda/memory.hpp"
 
 namespace recfuse::cuda {
 namespace {
 
-/// 13000 is 13.0.
-std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+/// What searches give back stays here for the next ones: mapping memory anew takes longer than a small search. It is
+/// of ours alone, so that nobody else's pool behaves otherwise. Never destroyed: at exit the driver may be gone.
+cudaMemPool_t pool() {
+  static const cudaMemPool_t made = [] {
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = Gpu::kIndex;
+    cudaMemPool_t result = nullptr;
+    check(cudaMemPoolCreate(&result, &properties), "cudaMemPoolCreate");
+    std::uint64_t everything = ~std::uint64_t{0};
+    check(cudaMemPoolSetAttribute(result, cudaMemPoolAttrReleaseThreshold, &everything), "cudaMemPoolSetAttribute");
+    return result;
+  }();
+  return made;
+}
+
+/// Held by the pool and used by nobody.
+std::size_t idle_bytes() {
+  std::uint64_t reserved = 0, used = 0;
+  check(cudaMemPoolGetAttribute(pool(), cudaMemPoolAttrReservedMemCurrent, &reserved), "cudaMemPoolGetAttribute");
+  check(cudaMemPoolGetAttribute(pool(), cudaMemPoolAttrUsedMemCurrent, &used), "cudaMemPoolGetAttribute");
+  return reserved - used;
+}
+
+MemoryInfo memory_of_device() {
+  MemoryInfo info;
+  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
+  info.free += idle_bytes();
+  return info;
+}
+
+/// Asks again when the pool has given back what it holds: that may be what is missing.
+template <class Ask>
+void allocate_by(const Ask& ask, std::size_t bytes, const char* call) {
+  cudaError_t status = ask();
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    check(cudaMemPoolTrimTo(pool(), 0), "cudaMemPoolTrimTo");
+    status = ask();
+  }
+  if (status != cudaErrorMemoryAllocation) return check(status, call);
+  cudaGetLastError();
+  throw DeviceOutOfMemory(out_of_memory_text(bytes, memory_of_device()));
+}
 
 /// What it was compiled for is what the kernels were that are launched beside it.
 struct TellHopper {
@@ -28,43 +74,36 @@ bool runs_hopper(Gpu& gpu) {
 }  // namespace
 
 std::string unusable_reason() {
-  int driver = 0, count = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    cudaGetLastError();
-    return "there is no NVIDIA driver on this machine";
-  }
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess) cudaGetLastError();
-  if (status == cudaErrorInsufficientDriver) {
-    return "the driver is made for CUDA " + version(driver) + ", this build for " + version(CUDART_VERSION) +
-           ": update the driver";
-  }
-  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
-    return "the driver reports no CUDA device (is CUDA_VISIBLE_DEVICES set?)";
-  }
-  if (status != cudaSuccess) return std::string("the driver reports: ") + cudaGetErrorString(status);
+  DeviceFacts facts;
+  facts.runtime = CUDART_VERSION;
+  facts.visible = std::getenv("CUDA_VISIBLE_DEVICES");
+#ifdef RECFUSE_CUDA_BUILT_FOR
+  facts.built_for = RECFUSE_CUDA_BUILT_FOR;
+#endif
+  cudaError_t status = cudaDriverGetVersion(&facts.driver);
+  if (status == cudaSuccess && facts.driver != 0) status = cudaGetDeviceCount(&facts.count);
   cudaDeviceProp properties{};
-  if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) {
-    cudaGetLastError();
-    return "the driver does not tell what device 0 is";
+  if (status == cudaSuccess && facts.count > 0) {
+    status = cudaGetDeviceProperties(&properties, Gpu::kIndex);
+    facts.name = properties.name;
+    facts.major = properties.major;
+    facts.minor = properties.minor;
+    facts.has_pools = properties.memoryPoolsSupported != 0;
   }
-  if (properties.major >= 8) return "";
-  return std::string(properties.name) + " has compute capability " + std::to_string(properties.major) + "." +
-         std::to_string(properties.minor) + "; at least 8.0 is needed";
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    facts.status = static_cast<int>(status);
+    facts.status_text = std::string(cudaGetErrorString(status)) + " (" + cudaGetErrorName(status) + ")";
+  }
+  return unusable_reason(facts);
 }
 
 void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // ours: it is told once
-  throw DeviceError(std::string(call) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
-}
-
-void check_allocation(cudaError_t status, std::size_t bytes) {
-  if (status != cudaErrorMemoryAllocation) return check(status, "cudaMallocAsync");
-  cudaGetLastError();
-  MemoryInfo info;
-  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
-  throw DeviceOutOfMemory(out_of_memory_text(bytes, info));
+  const std::string more = advice(static_cast<int>(status));
+  throw DeviceError(std::string(call) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")" +
+                    (more.empty() ? "" : "; " + more));
 }
 
 Entered::Entered(int index) {
@@ -74,21 +113,35 @@ Entered::Entered(int index) {
 
 Entered::~Entered() { cudaSetDevice(before_); }
 
+void* allocated(std::size_t bytes, cudaStream_t stream) {
+  void* data = nullptr;
+  allocate_by([&] { return cudaMallocFromPoolAsync(&data, bytes, pool(), stream); }, bytes, "cudaMallocFromPoolAsync");
+  return data;
+}
+
 Gpu::Gpu() {
+  pool();  // or none can be had: not to be found out when it is too late to throw
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, kIndex), "cudaGetDeviceProperties");
   multiprocessors_ = properties.multiProcessorCount;
   most_shared_bytes_ = properties.sharedMemPerBlockOptin;
+  reads_pages_of_host_ = properties.pageableMemoryAccessUsesHostPageTables != 0;
   name_ = properties.name;
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   has_hopper_ = properties.major == 9 && properties.minor == 0 && runs_hopper(*this);
 }
 
 Gpu::~Gpu() {
-  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  // What an index had goes back to the device, whose memory others want, too. Errors have nobody to hear of them.
+  cudaStreamSynchronize(stream_);
+  cudaStreamDestroy(stream_);
+  cudaMemPoolTrimTo(pool(), 0);
 }
 
 Gpu& Gpu::receive(std::span<const MatrixView<const float>> matrices, const Placement& placement) {
+  // What has failed by now is not of this call.
+  const cudaError_t before = cudaStreamQuery(stream_);
+  if (before != cudaErrorNotReady) check(before, "before the search");
   for (std::size_t m = 0; m < placement.on_device.size(); ++m) {
     if (placement.on_device[m] == 0 || matrices[m].rows == 0) continue;
     cudaPointerAttributes attributes{};
@@ -115,14 +168,12 @@ Gpu& Gpu::receive(std::span<const MatrixView<const float>> matrices, const Place
 
 MemoryInfo memory_info() {
   const Entered here(Gpu::kIndex);
-  MemoryInfo info;
-  check(cudaMemGetInfo(&info.free, &info.total), "cudaMemGetInfo");
-  return info;
+  return memory_of_device();
 }
 
 Memory::Memory(std::size_t bytes) : size_(bytes) {
   const Entered here(Gpu::kIndex);
-  if (bytes > 0) check_allocation(cudaMalloc(&data_, bytes), bytes);
+  if (bytes > 0) allocate_by([&] { return cudaMalloc(&data_, bytes); }, bytes, "cudaMalloc");
 }
 
 Memory::~Memory() {
@@ -136,7 +187,11 @@ void Memory::read(void* to) const {
 
 void Memory::write(const void* from) {
   const Entered here(Gpu::kIndex);
-  if (size_ > 0) check(cudaMemcpy(data_, from, size_, cudaMemcpyHostToDevice), "cudaMemcpy");
+  if (size_ == 0) return;
+  check(cudaMemcpy(data_, from, size_, cudaMemcpyHostToDevice), "cudaMemcpy");
+  // From pageable memory that returns when the source is read, before the last of it has arrived; and the streams of
+  // searches do not wait for the legacy one.
+  check(cudaStreamSynchronize(cudaStreamLegacy), "cudaStreamSynchronize");
 }
 
 void read_rows(float* to, const float* from, std::int64_t rows, std::int64_t cols, std::int64_t stride,

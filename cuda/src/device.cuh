@@ -20,8 +20,8 @@ namespace recfuse::cuda {
 /// Throws what the status of one of our calls means. What other libraries left behind stays for them: nothing here asks
 /// for the last error, but to clear one of ours.
 void check(cudaError_t status, const char* call);
-/// Out of memory says how much was asked for and how much there is.
-void check_allocation(cudaError_t status, std::size_t bytes);
+/// Memory that is there when the stream comes to it. Throws DeviceOutOfMemory.
+void* allocated(std::size_t bytes, cudaStream_t stream);
 
 template <class Body>
 __global__ void __launch_bounds__(Body::kThreads, 1) run(const __grid_constant__ Body body) {
@@ -57,11 +57,14 @@ class Gpu {
    public:
     Array() = default;
     Array(Gpu& device, std::size_t size) : size_(size), stream_(device.stream_) {
-      if (size == 0) return;
-      check_allocation(cudaMallocAsync(reinterpret_cast<void**>(&data_), bytes(), stream_), bytes());
+      if (size > 0) data_ = static_cast<T*>(allocated(bytes(), stream_));
     }
+    /// The values may go when this has returned.
     Array(Gpu& device, std::span<const T> values) : Array(device, values.size()) {
-      if (size_ > 0) copy(data_, values.data(), cudaMemcpyHostToDevice);
+      if (size_ == 0) return;
+      check(cudaMemcpyAsync(data_, values.data(), bytes(), cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
+      // Pageable memory is read before the call returns, but where the device reads it by itself.
+      if (device.reads_pages_of_host_) check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     }
     ~Array() { release(); }
     Array(Array&& other) noexcept { *this = std::move(other); }
@@ -83,6 +86,10 @@ class Gpu {
     void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
       if (rows == 0 || cols == 0) return;
       const std::size_t width = static_cast<std::size_t>(cols) * sizeof(T);
+      if (stride == cols) {
+        const std::size_t all = static_cast<std::size_t>(rows) * width;
+        return check(cudaMemcpyAsync(data_, from, all, cudaMemcpyDefault, stream_), "cudaMemcpyAsync");
+      }
       check(cudaMemcpy2DAsync(data_, width, from, static_cast<std::size_t>(stride) * sizeof(T), width,
                               static_cast<std::size_t>(rows), cudaMemcpyDefault, stream_),
             "cudaMemcpy2DAsync");
@@ -101,10 +108,6 @@ class Gpu {
 
    private:
     std::size_t bytes() const { return size_ * sizeof(T); }
-    void copy(T* to, const T* from, cudaMemcpyKind kind) {
-      // From pageable memory the call returns when the source may be used again.
-      check(cudaMemcpyAsync(to, from, bytes(), kind, stream_), "cudaMemcpyAsync");
-    }
     void release() noexcept {
       if (data_ != nullptr) cudaFreeAsync(std::exchange(data_, nullptr), stream_);
     }
@@ -116,11 +119,12 @@ class Gpu {
 
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
+    if (grid_x == 0 || grid_y == 0) return;  // which a driver takes for an error
     constexpr std::size_t kUnasked = 48 << 10;
     if (shared_bytes > kUnasked) {
-      check(
-          cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-          "cudaFuncSetAttribute");
+      // All that there is, always: the limit is the kernel's, and another thread's search may want more or less.
+      const auto most = static_cast<int>(most_shared_bytes_);
+      check(cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "cudaFuncSetAttribute");
     }
     cudaLaunchConfig_t config{};
     config.gridDim = dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y));
@@ -145,6 +149,7 @@ class Gpu {
   int multiprocessors_ = 0;
   std::size_t most_shared_bytes_ = 0;
   bool has_hopper_ = false;
+  bool reads_pages_of_host_ = false;
   std::string name_;
 };
 

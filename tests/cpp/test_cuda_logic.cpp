@@ -12,6 +12,7 @@
 
 #include "check.hpp"
 #include "cuda_search.hpp"
+#include "diagnosis.hpp"
 
 using namespace recfuse::testing;
 
@@ -30,6 +31,53 @@ template <class F>
 Phase(F) -> Phase<F>;
 
 }  // namespace
+
+TEST(why_cuda_is_off_is_said_with_what_to_do) {
+  const cuda::DeviceFacts works{.driver = 13000, .runtime = 13000, .count = 1, .name = "NVIDIA X", .major = 9};
+  const auto says = [](const cuda::DeviceFacts& facts, const std::string& words) {
+    return cuda::unusable_reason(facts).find(words) != std::string::npos;
+  };
+  const auto changed = [&](auto&& change) {
+    cuda::DeviceFacts facts = works;
+    change(facts);
+    return facts;
+  };
+  CHECK(cuda::unusable_reason(works).empty());
+  CHECK(says(changed([](auto& f) { f.driver = 0; }), "no NVIDIA driver on this machine (install one for CUDA 13.0"));
+  CHECK(says(changed([](auto& f) { f.driver = 12080, f.status = 35; }),
+             "is made for CUDA 12.8, this build for 13.0: update the driver"));
+  CHECK(says(changed([](auto& f) { f.status = 100; }), "no CUDA device: nvidia-smi should list one"));
+  CHECK(says(changed([](auto& f) { f.count = 0; }), "no CUDA device: nvidia-smi should list one"));
+  CHECK(says(changed([](auto& f) { f.count = 0, f.visible = ""; }), "CUDA_VISIBLE_DEVICES='' hides all"));
+  CHECK(says(changed([](auto& f) { f.status = 802, f.status_text = "system not yet initialized"; }),
+             "CUDA does not start: system not yet initialized; a service of the machine is not running"));
+  CHECK(cuda::unusable_reason(changed([](auto& f) { f.status = 999, f.status_text = "unknown"; })) ==
+        "CUDA does not start: unknown");
+  CHECK(says(changed([](auto& f) { f.major = 7, f.minor = 5; }), "X has compute capability 7.5; at least 8.0 is"));
+  CHECK(says(changed([](auto& f) { f.major = 8, f.built_for = "90a-real"; }),
+             "8.0, and this build has code for 90a-real alone: build it with -DRECFUSE_CUDA_ARCHITECTURES=80"));
+  CHECK(says(changed([](auto& f) { f.has_pools = false; }), "X has no memory pools"));
+}
+
+TEST(code_runs_on_the_devices_that_it_is_made_for) {
+  const auto runs_on = [](const char* architectures, int capability) {
+    return cuda::has_code_for(architectures, capability / 10, capability % 10);
+  };
+  CHECK(runs_on("", 90) && runs_on("native", 90) && runs_on("all-major", 80));
+  CHECK(runs_on("90a-real", 90) && !runs_on("90a-real", 80) && !runs_on("90a-real", 100));
+  CHECK(!runs_on("90a", 120) && runs_on("90a", 90));
+  CHECK(runs_on("80-real", 80) && runs_on("80-real", 86) && !runs_on("80-real", 90) && !runs_on("86-real", 80));
+  CHECK(runs_on("80-virtual", 80) && runs_on("80-virtual", 120) && !runs_on("86-virtual", 80));
+  CHECK(runs_on("80", 120) && runs_on("90a-real;80-virtual", 89) && !runs_on("90a-real;100-real", 89));
+}
+
+TEST(a_failure_that_is_nobodys_in_particular_is_not_called_ours) {
+  for (const int sticky : {700, 702, 709, 710, 714, 715, 716, 717, 718, 719}) {
+    CHECK(cuda::advice(sticky).find("of recfuse or of another library") != std::string::npos);
+  }
+  CHECK(cuda::advice(3).find("fork") != std::string::npos);
+  CHECK(cuda::advice(1).empty() && cuda::advice(2).empty());
+}
 
 TEST(every_float16_survives_the_way_to_float32_and_back) {
   for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {

@@ -42,6 +42,7 @@ INCLUDES = [
     ("cuda/include/recfuse/*", ["recfuse/*"]),
     ("cuda/src/emulator.hpp", ["*.cuh", "emulated_crew.hpp", "recfuse/*"]),
     # A kernel is written against block.cuh; only device.* and the .cu files know CUDA.
+    ("cuda/src/device.cu", ["device.cuh", "diagnosis.hpp", "recfuse/*"]),
     ("cuda/src/*", ["*.cuh", "recfuse/*"]),
     (
         "bindings/emulated_module.cpp",

@@ -1,69 +1,130 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell: builds, tests, compute-sanitizer, benchmarks; the evidence goes to a folder.
-#   tools/gpu_check.sh [FOLDER]     (gpu-check)
-#   tools/gpu_check.sh --host-only  what needs no device: compile, look at the code, run the kernels on the emulator
-# Needs Python with NumPy, SciPy, pybind11, pytest and hypothesis, CMake, Ninja, nvcc; PyTorch with CUDA for the benchmarks.
-set -euo pipefail
+# Everything that only a GPU can tell, in under 9 minutes: builds, tests, compute-sanitizer, benchmarks.
+#   tools/gpu_check.sh [FOLDER]          log.txt and gpu-<device>.json go to FOLDER (gpu-check), the latter to benchmarks/results, too
+#   tools/gpu_check.sh --host-only       what needs no device: compile, look at the code, and rehearse every step on the emulator
+#   STEPS="smoke one" tools/gpu_check.sh some steps alone, on what an earlier run has built
+# Every step has a limit of its own and adds to the evidence when it ends: one that fails or hangs costs none of the others.
+# Needs Python with NumPy, SciPy, pybind11, pytest and hypothesis, CMake, Ninja and nvcc; PyTorch with CUDA for the benchmarks. CuPy, onnx and
+# onnxruntime-gpu are used where they are: wheels in .whl/ are installed first, those that came in parts (*.whl.00, *.whl.01 ...) joined.
+set -uo pipefail
 cd "$(dirname "$0")/.."
 
 host_only=false
 [ "${1:-}" != --host-only ] || { host_only=true; shift; }
 out=${1:-gpu-check}
-build=build/gpu
-mkdir -p "$out" "$build"
-
-# step NAME COMMAND...: its output goes to a file of that name; a failure shows the end of it.
-step() {
-  local name=$1 begun=$SECONDS
-  shift
-  if "$@" >"$out/$name.log" 2>&1; then
-    printf 'ok      %-24s %4d s  %s\n' "$name" $((SECONDS - begun)) "$(grep -v '^$' "$out/$name.log" | tail -n 1 | cut -c1-100)"
-  else
-    printf 'FAILED  %-24s %4d s\n' "$name" $((SECONDS - begun))
-    tail -n 40 "$out/$name.log"
-    failed=true
-  fi
-}
+export build=$PWD/build/gpu
+budget=${BUDGET:-530} rehearse=
+if $host_only; then budget=${BUDGET:-7200} rehearse=--rehearse build=$build-host; fi
+export rehearse PYTHONUNBUFFERED=1 PYTHONPATH=$build/python:$build/modules:$build/site
+mkdir -p "$out" "$build/python" "$build/modules" "$build/site"
+log=$out/log.txt evidence=$build/evidence.json
+: >"$log"
 failed=false
+keep=0 # seconds that later steps must have
+
+note() { python3 benchmarks/gpu/evidence.py "$evidence" step "$@" || true; }
+
+# step NAME SECONDS COMMAND...: its output goes to the log; a failure shows the end of it.
+step() {
+  local name=$1 limit=$2 begun=$SECONDS left=$((budget - SECONDS - keep)) status=ok from said
+  shift 2
+  [ -z "${STEPS:-}" ] || [[ " $STEPS " == *" $name "* ]] || return 0
+  [ "$left" -ge "$limit" ] || limit=$left
+  if [ "$limit" -lt 5 ]; then
+    note "$name" 'left out' 0 'no time left'
+    printf 'left out  %-12s no time left\n' "$name"
+    return 0
+  fi
+  printf -- '--- %s\n' "$name" >>"$log"
+  from=$(wc -l <"$log")
+  timeout -k 5 "$limit" bash -c '"$@"' - "$@" </dev/null >>"$log" 2>&1 || {
+    status=failed
+    [ $((SECONDS - begun)) -lt "$limit" ] || status='timed out'
+    failed=true
+  }
+  said=$(tail -n +$((from + 1)) "$log" | grep -v '^$' | tail -n 1 | cut -c1-150)
+  note "$name" "$status" $((SECONDS - begun)) "$said"
+  printf '%-9s %-12s %4d s  %s\n' "$status" "$name" $((SECONDS - begun)) "$said"
+  [ "$status" = ok ] || tail -n +$((from + 1)) "$log" | tail -n 30
+  save
+  [ "$status" = ok ]
+}
+
+# What there is so far, where it outlives the machine.
+save() {
+  $host_only && return 0
+  local device
+  device=$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 2>/dev/null | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
+  cp "$evidence" "$out/gpu-${device:-unknown}.json"
+  cp "$evidence" "benchmarks/results/gpu-${device:-unknown}.json"
+}
+
+wheels() {
+  local first
+  for first in .whl/*.whl.00; do
+    [ -e "$first" ] || continue
+    cat "${first%.00}".[0-9][0-9] >"$build/$(basename "${first%.00}")"
+  done
+  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$build/site" $(ls .whl/*.whl "$build"/*.whl 2>/dev/null)
+}
 
 compile() {
+  local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
+  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_logic) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
   # The device's own generation only: the others are compiled by every build.
-  cmake -S . -B "$build" -G Ninja -DRECFUSE_TESTS=ON -DRECFUSE_CUDA=ON -DRECFUSE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90a-real}" \
-    -DRECFUSE_EMULATE_CUDA=ON -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" \
-    -DPython_EXECUTABLE="$(command -v python3)" -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PWD/$build/python/recfuse"
-  mkdir -p "$build/python"
-  cp -r python/recfuse "$build/python/"
-  cmake --build "$build" -- --quiet
+  cmake -S . -B "$build" -G Ninja "${options[@]}" -DRECFUSE_CUDA=ON -DRECFUSE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90a-real}" \
+    -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" -DPython_EXECUTABLE="$(command -v python3)" \
+    -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$build/python/recfuse" || return 1
+  tar -C python --exclude='*.so' --exclude=__pycache__ -cf - recfuse | tar -C "$build/python" -xf - || return 1
+  cmake --build "$build" --target "${targets[@]}" -- --quiet || return 1
+  # Not beside the files of the package: their names would hide those of others.
+  ! ls "$build"/python/recfuse/_cuda_emulated* >/dev/null 2>&1 || mv "$build"/python/recfuse/_cuda_emulated* "$build/modules/"
+  python3 -c 'import recfuse; print(recfuse.__file__, recfuse.doctor()["cuda"])'
 }
 
-run_python() { PYTHONPATH=$build/python:$build/python/recfuse python3 "$@"; }
-
-device_tests() {
-  run_python -m pytest -q -p no:cacheprovider -k 'cuda-float16' tests/python/test_topk.py tests/python/test_fuse_topk.py \
-    tests/python/test_fusion_rules.py tests/python/test_norm_order.py
+# The same bodies as on the CPU; those of arrays that lie on the device are in `arrays`.
+searches() {
+  python3 -m pytest -q -p no:cacheprovider --maxfail=20 -k "${1:-cuda}-float16" tests/python/test_topk.py tests/python/test_fuse_topk.py \
+    tests/python/test_fusion_rules.py
 }
 
-# Arrays that are on the device before and after; those of networks where ONNX Runtime for CUDA is installed.
-array_tests() {
-  run_python -m pytest -q -p no:cacheprovider tests/python/test_device_arrays.py tests/python/test_device_memory.py \
+arrays() {
+  python3 -m pytest -q -p no:cacheprovider --maxfail=20 tests/python/test_device_arrays.py tests/python/test_device_memory.py \
     tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
 }
 
-small_searches() {
-  compute-sanitizer --tool "$1" --error-exitcode 7 --require-cuda-init=no python3 benchmarks/gpu_small.py
+sanitized() {
+  command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer here'; return 1; }
+  compute-sanitizer --tool "$1" --error-exitcode 7 --require-cuda-init=no python3 benchmarks/gpu/smoke.py
 }
 
-step compile compile
-step emulator "$build/tests/cpp/test_cuda_logic"
+smoke() { python3 benchmarks/gpu/smoke.py $rehearse; }
+measure() { python3 benchmarks/gpu "$evidence" "$1" $rehearse; }
+rules() { python3 tests/tools/check_cuda.py; }
+emulator() { "$build/tests/cpp/test_cuda_logic"; }
+
+export evidence
+export -f wheels compile searches arrays sanitized smoke measure rules emulator
+
+[ -n "${STEPS:-}" ] && [ -e "$evidence" ] || python3 benchmarks/gpu/evidence.py "$evidence" start || exit 1
+[ ! -d .whl ] || step wheels 60 wheels
+$host_only || nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+
+limit() { if $host_only; then echo 3600; else echo "$1"; fi; }
+# What the others need, then from the cheapest and most telling on; before the measurements nothing may take their time.
+keep=$($host_only && echo 0 || echo 200)
+step compile "$(limit 240)" compile || { [ -n "${STEPS:-}" ] || exit 1; }
+step smoke "$(limit 60)" smoke
 if $host_only; then
-  step code python3 tests/tools/check_cuda.py
+  step rules 3600 rules
+  step emulator 3600 emulator
+  step searches 3600 searches emulator
 else
-  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-  step tests device_tests
-  step arrays array_tests
-  export PYTHONPATH=$build/python:$build/python/recfuse
-  for tool in memcheck racecheck initcheck synccheck; do step "$tool" small_searches "$tool"; done
-  step benchmark run_python benchmarks/gpu.py "$out/gpu.json"
-  cat "$out/benchmark.log"
+  step searches 100 searches
 fi
+step arrays "$(limit 60)" arrays
+$host_only || step memcheck 60 sanitized memcheck
+keep=0
+for part in ceilings one batch fusion encode; do step $part "$(limit 90)" measure $part; done
+$host_only || for tool in racecheck synccheck initcheck; do step $tool 60 sanitized $tool; done
 ! $failed

@@ -1,0 +1,62 @@
+"""Small searches on a GPU that meet every kernel: against NumPy first, then against the CPU.
+
+    python benchmarks/gpu/smoke.py [--rehearse]
+
+Quick enough for compute-sanitizer, which makes kernels a hundred times slower.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import recfuse
+from recfuse import backend
+
+N_ITEMS = 700
+
+
+def of_numpy() -> None:
+    """Hold one plain search against float64 in NumPy: the first thing to go wrong."""
+    rng = np.random.default_rng(1)
+    queries, items = (rng.standard_normal((n, 48), dtype=np.float32) for n in (5, N_ITEMS))
+    ids, scores = recfuse.topk(queries, items, 9, device="cuda")
+    exact = queries.astype(np.float64) @ items.T.astype(np.float64)
+    best = np.argsort(-exact, axis=1, kind="stable")[:, :9]
+    np.testing.assert_array_equal(ids, best)
+    np.testing.assert_allclose(scores, np.take_along_axis(exact, best, 1), rtol=1e-6)
+    print("a search gives the lists of NumPy", flush=True)
+
+
+def of_the_cpu() -> None:
+    """Search in all the ways there are: few queries and many, screened or not, pairs."""
+    rng = np.random.default_rng(0)
+    items = {
+        name: rng.standard_normal((N_ITEMS, d), dtype=np.float32)
+        for name, d in (("a", 40), ("b", 70))
+    }
+    items["a"][5] = np.inf  # no screen can judge it
+    items["b"][100:400] = items["b"][100]  # ties: more candidates than expected
+    present = {"b": rng.random(N_ITEMS) < 0.7}
+    indexes = [recfuse.FusedIndex(items, present=present, device=d) for d in ("cuda", "cpu")]
+    for n_queries in (3, 70):
+        queries = {
+            name: rng.standard_normal((n_queries, matrix.shape[1]), dtype=np.float32)
+            for name, matrix in items.items()
+        }
+        weights = {name: rng.uniform(0.1, 1, n_queries) for name in items}
+        for fusion in ("sum", "max"):
+            for k in (5, 300):
+                options = {"k": k, "weights": weights, "fusion": fusion, "contributions": True}
+                found = [index.topk(queries, **options) for index in indexes]
+                for ours, theirs in zip(*found, strict=True):
+                    assert ours.tobytes() == theirs.tobytes(), (n_queries, fusion, k)
+    print("the same bytes as the CPU", flush=True)
+
+
+if __name__ == "__main__":
+    if "--rehearse" in sys.argv:
+        backend._MODULES["cuda"] = "_cuda_emulated"
+    of_numpy()
+    of_the_cpu()

@@ -6,6 +6,7 @@
 # Every step has a limit of its own and adds to the evidence when it ends: one that fails or hangs costs none of the others.
 # Needs Python with NumPy, SciPy, pybind11, pytest and hypothesis, CMake, Ninja and nvcc; PyTorch with CUDA for the benchmarks. CuPy, onnx and
 # onnxruntime-gpu are used where they are: wheels in .whl/ are installed first, those that came in parts (*.whl.00, *.whl.01 ...) joined.
+# Python's headers, where the machine lacks them, are looked for in .python-include/.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,9 +36,11 @@ step() {
     printf 'left out  %-12s no time left\n' "$name"
     return 0
   fi
+  local within=(timeout -k 5 "$limit")
+  ! $host_only || within=() # in the process group of whoever may stop it
   printf -- '--- %s\n' "$name" >>"$log"
   from=$(wc -l <"$log")
-  timeout -k 5 "$limit" bash -c '"$@"' - "$@" </dev/null >>"$log" 2>&1 || {
+  "${within[@]}" bash -c '"$@"' - "$@" </dev/null >>"$log" 2>&1 || {
     status=failed
     [ $((SECONDS - begun)) -lt "$limit" ] || status='timed out'
     failed=true
@@ -56,7 +59,7 @@ save() {
   local device
   device=$(nvidia-smi --query-gpu=name --format=csv,noheader -i 0 2>/dev/null | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
   cp "$evidence" "$out/gpu-${device:-unknown}.json"
-  cp "$evidence" "benchmarks/results/gpu-${device:-unknown}.json"
+  [ -z "$device" ] || cp "$evidence" "benchmarks/results/gpu-$device.json"
 }
 
 wheels() {
@@ -71,6 +74,8 @@ wheels() {
 compile() {
   local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
   if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_logic) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
+  # A machine may have Python without its headers; those of the same minor version will do.
+  [ ! -e .python-include/Python.h ] || options+=(-DPython_INCLUDE_DIR="$PWD/.python-include")
   # The device's own generation only: the others are compiled by every build.
   cmake -S . -B "$build" -G Ninja "${options[@]}" -DRECFUSE_CUDA=ON -DRECFUSE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90a-real}" \
     -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" -DPython_EXECUTABLE="$(command -v python3)" \
@@ -82,20 +87,23 @@ compile() {
   python3 -c 'import recfuse; print(recfuse.__file__, recfuse.doctor()["cuda"])'
 }
 
+# Warnings of the libraries of that machine are not what is looked for, nor need their plugins be those of the test environment.
+tests() { python3 -m pytest -q -ra -o addopts= -W default -p no:cacheprovider --maxfail=20 "$@"; }
+
 # The same bodies as on the CPU; those of arrays that lie on the device are in `arrays`.
 searches() {
-  python3 -m pytest -q -p no:cacheprovider --maxfail=20 -k "${1:-cuda}-float16" tests/python/test_topk.py tests/python/test_fuse_topk.py \
+  tests -k "${1:-cuda}-float16" tests/python/test_topk.py tests/python/test_fuse_topk.py \
     tests/python/test_fusion_rules.py
 }
 
 arrays() {
-  python3 -m pytest -q -p no:cacheprovider --maxfail=20 tests/python/test_device_arrays.py tests/python/test_device_memory.py \
+  tests tests/python/test_device_arrays.py tests/python/test_device_memory.py \
     tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
 }
 
 sanitized() {
   command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer here'; return 1; }
-  compute-sanitizer --tool "$1" --error-exitcode 7 --require-cuda-init=no python3 benchmarks/gpu/smoke.py
+  compute-sanitizer --tool "$1" --target-processes all --error-exitcode 7 --require-cuda-init=no python3 benchmarks/gpu/smoke.py
 }
 
 smoke() { python3 benchmarks/gpu/smoke.py $rehearse; }
@@ -104,27 +112,32 @@ rules() { python3 tests/tools/check_cuda.py; }
 emulator() { "$build/tests/cpp/test_cuda_logic"; }
 
 export evidence
-export -f wheels compile searches arrays sanitized smoke measure rules emulator
+export -f wheels compile tests searches arrays sanitized smoke measure rules emulator
 
-[ -n "${STEPS:-}" ] && [ -e "$evidence" ] || python3 benchmarks/gpu/evidence.py "$evidence" start || exit 1
-[ ! -d .whl ] || step wheels 60 wheels
-$host_only || nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+# A function, read whole before it runs: who edits this file meanwhile does no harm.
+main() {
+  [ -n "${STEPS:-}" ] && [ -e "$evidence" ] || python3 benchmarks/gpu/evidence.py "$evidence" start || exit 1
+  [ ! -d .whl ] || step wheels 60 wheels
+  $host_only || nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 
-limit() { if $host_only; then echo 3600; else echo "$1"; fi; }
-# What the others need, then from the cheapest and most telling on; before the measurements nothing may take their time.
-keep=$($host_only && echo 0 || echo 200)
-step compile "$(limit 240)" compile || { [ -n "${STEPS:-}" ] || exit 1; }
-step smoke "$(limit 60)" smoke
-if $host_only; then
-  step rules 3600 rules
-  step emulator 3600 emulator
-  step searches 3600 searches emulator
-else
-  step searches 100 searches
-fi
-step arrays "$(limit 60)" arrays
-$host_only || step memcheck 60 sanitized memcheck
-keep=0
-for part in ceilings one batch fusion encode; do step $part "$(limit 90)" measure $part; done
-$host_only || for tool in racecheck synccheck initcheck; do step $tool 60 sanitized $tool; done
-! $failed
+  limit() { if $host_only; then echo 3600; else echo "$1"; fi; }
+  # What the others need, then from the cheapest and most telling on; before the measurements nothing may take their time.
+  if ! $host_only && [ -z "${STEPS:-}" ]; then keep=200; fi
+  step compile "$(limit 240)" compile || { [ -n "${STEPS:-}" ] || exit 1; }
+  step smoke "$(limit 60)" smoke
+  if $host_only; then
+    step rules 3600 rules
+    step emulator 3600 emulator
+    step searches 3600 searches emulator
+  else
+    step searches 100 searches
+  fi
+  step arrays "$(limit 60)" arrays
+  $host_only || step memcheck 60 sanitized memcheck
+  keep=0
+  for part in ceilings one batch fusion encode; do step $part "$(limit 90)" measure $part; done
+  $host_only || for tool in racecheck synccheck initcheck; do step $tool 60 sanitized $tool; done
+  ! $failed
+}
+main
+exit

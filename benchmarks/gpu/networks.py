@@ -114,7 +114,7 @@ def by_torch(sizes: Sizes, clock: Clock) -> dict[str, Any]:
     index = recfuse.FusedIndex(items_of(sizes, clock.device), device="cuda")
 
     def encode(i: int) -> Any:
-        with torch.inference_mode():
+        with torch.no_grad():
             return network(texts[i % SETS]).mean(1)
 
     def whole(i: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -157,7 +158,11 @@ def by_cupy(work: Workload) -> Callable[[int], None]:
     def run(i: int) -> None:
         queries = cupy.asarray(work.side_by_side(i, weights))
         with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+            begun = time.perf_counter()
             for begin in range(0, len(queries), block):
+                cupy.cuda.get_current_stream().synchronize()
+                if time.perf_counter() - begun > MOST_SECONDS:
+                    raise TimeoutError(f"{begin} of {len(queries)} queries in {MOST_SECONDS} s")
                 scores = queries[begin : begin + block] @ items.T
                 best = cupy.argpartition(scores, len(items) - k, axis=1)[:, -k:]
                 found = cupy.take_along_axis(scores, best, axis=1)

@@ -27,6 +27,16 @@ cudaMemPool_t pool() {
   return made;
 }
 
+/// Of the device that searches use; asked once, because the answer takes longer than a small search.
+const cudaDeviceProp& properties_of_device() {
+  static const cudaDeviceProp asked = [] {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, Gpu::kIndex), "cudaGetDeviceProperties");
+    return properties;
+  }();
+  return asked;
+}
+
 /// Held by the pool and used by nobody.
 std::size_t idle_bytes() {
   std::uint64_t reserved = 0, used = 0;
@@ -121,8 +131,7 @@ void* allocated(std::size_t bytes, cudaStream_t stream) {
 
 Gpu::Gpu() {
   pool();  // or none can be had: not to be found out when it is too late to throw
-  cudaDeviceProp properties{};
-  check(cudaGetDeviceProperties(&properties, kIndex), "cudaGetDeviceProperties");
+  const cudaDeviceProp& properties = properties_of_device();
   multiprocessors_ = properties.multiProcessorCount;
   most_shared_bytes_ = properties.sharedMemPerBlockOptin;
   reads_pages_of_host_ = properties.pageableMemoryAccessUsesHostPageTables != 0;

@@ -28,11 +28,6 @@ RECFUSE_BOTH double unit_for(double largest) {
   return largest > 0 ? std::ldexp(1.0, kLargestExponent - std::ilogb(largest)) : 1.0;
 }
 
-RECFUSE_DEVICE float at_least(double x) {
-  const auto f = static_cast<float>(x);
-  return f >= x ? f : std::nextafterf(f, INFINITY);
-}
-
 /// Norms of every item and modality.
 struct MeasureItems {
   static constexpr int kThreads = 128;

@@ -18,6 +18,7 @@ __all__ = ["DeviceMatrix", "is_on_gpu", "on_gpu", "read_in_place", "to_gpu"]
 
 _CUDA, _MANAGED = 2, 13  # as DLPack counts devices
 _LEGACY_STREAM = 1
+_ALIGNMENT = 4  # bytes, of a float32
 _DEVICE = 0  # the GPU that searches use
 
 
@@ -117,6 +118,8 @@ def on_gpu(x: Any, name: str, device: str) -> DeviceMatrix:
         raise ValueError(f"{name} must have 2 dimensions; got shape {shape}")
     if index != _DEVICE:
         raise ValueError(f"{name} must be on cuda:{_DEVICE}; got an array on cuda:{index}")
+    if address % _ALIGNMENT:  # a kernel that reads there takes the whole process off the GPU
+        raise ValueError(f"{name} must lie at a multiple of {_ALIGNMENT} bytes; got {address:#x}")
     return DeviceMatrix(address, shape, _row_stride(shape, strides, name), stream, owner)
 
 

@@ -36,7 +36,10 @@ def _load(device: str) -> Backend | str:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        return f"this build of recfuse has no {device.upper()} module"
+        return (
+            f"this build of recfuse has no {device.upper()} module: build it where nvcc is, "
+            "12.4 or later (the variable CUDACXX says where)"
+        )
     except ImportError as error:  # a shared library is missing
         return f"{name} does not load: {error}"
     reason = ops.unusable_reason() if device == "cuda" else ""

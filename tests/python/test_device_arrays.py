@@ -326,6 +326,10 @@ def test_wrong_arrays_on_the_gpu(rng, emulated):
     masked.__cuda_array_interface__["mask"] = SpeaksCuda(y > 0)
     with pytest.raises(TypeError, match="topk: queries must not be masked; got SpeaksCuda"):
         recfuse.topk(masked, y, 1, device="cuda")
+    shifted = np.frombuffer(bytes(61), np.uint8)[1:].view(np.float32).reshape(5, 3)
+    assert shifted.ctypes.data % 4
+    with pytest.raises(ValueError, match="topk: queries must lie at a multiple of 4 bytes; got 0x"):
+        recfuse.topk(SpeaksCuda(shifted), y, 1, device="cuda")
     refusing.array = None  # as PyTorch refuses what wants a gradient
     with pytest.raises(TypeError, match="topk: items must be an array that DLPack can pass on"):
         recfuse.topk(y, refusing, 1, device="cuda")

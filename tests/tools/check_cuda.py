@@ -2,9 +2,9 @@
 
 Per kernel: nothing spilled, nothing on the stack, no more registers and shared memory than a block
 may have, and no word of the assembler that it waits between products or ignores the registers asked
-for. In the PTX: the instructions that the screens are made of, and no local memory. In the machine
-code, where the disassembler is installed: the matrix units' and the copies' instructions, no local
-memory either.
+for. In the PTX: the instructions that the screens are made of, no local memory, and no rounding that
+the CPU does not have, with the options of the build. In the machine code, where the disassembler is
+installed: the matrix units' and the copies' instructions, no local memory either.
 
 ``python check_cuda.py [ARCHITECTURE...]`` prints a table and what is wrong; exits 1 if anything is.
 """
@@ -25,6 +25,8 @@ SOURCE = ROOT / "cuda" / "src" / "fuse_topk.cu"
 ARCHITECTURES = ["80", "90a"]
 MOST_REGISTERS = 255
 MOST_STATIC_SHARED = 48 << 10
+# What would make scores others than the CPU's.
+NOT_IEEE = re.compile(r"\bfma\.\w+\.f64|\S+\.(?:approx|ftz|full)\b\S*")
 # By the name of a kernel and the architectures that have it: its PTX, its machine code.
 EXPECTED = {
     "Screen": (
@@ -60,13 +62,22 @@ class Kernel:
     shared: int
 
 
+def build_options() -> list[str]:
+    """Return the options for nvcc that the build has beside those of CMake."""
+    text = (ROOT / "cuda" / "CMakeLists.txt").read_text(encoding="utf-8")
+    found = re.search(r"target_compile_options\(recfuse_cuda PRIVATE ([^)]*)\)", text)
+    if found is None:
+        sys.exit("cuda/CMakeLists.txt names no options")
+    return found[1].split()
+
+
 def compile_to(kind: str, architecture: str, folder: Path) -> tuple[Path, str]:
     """Return the file that nvcc wrote and what it said; `kind` is 'cubin' or 'ptx'."""
     out = folder / f"{architecture}.{kind}"
     code = f"sm_{architecture}" if kind == "cubin" else f"compute_{architecture}"
     done = subprocess.run(
         [
-            "nvcc", "-std=c++20", "-O3", "--fmad=false", f"-{kind}", "-Xptxas", "-v",
+            "nvcc", "-std=c++20", "-O3", *build_options(), f"-{kind}", "-Xptxas", "-v",
             "-gencode", f"arch=compute_{architecture},code={code}",
             "-I", ROOT / "cuda/include", "-I", ROOT / "cpp/include", SOURCE, "-o", out,
         ],
@@ -143,6 +154,8 @@ def ptx_problems(path: Path, architecture: str) -> Iterator[str]:
         name = short_name(entry.split("(", 1)[0])
         if ".local " in entry:
             yield f"{path.name}: {name} uses local memory"
+        for instruction in sorted(set(NOT_IEEE.findall(entry))):
+            yield f"{path.name}: {name} has {instruction}: not the CPU's rounding"
         for instruction in expected_of(name, architecture)[0]:
             if instruction not in entry:
                 yield f"{path.name}: {name} has no {instruction}"

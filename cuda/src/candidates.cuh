@@ -45,10 +45,11 @@ struct RaiseThresholds {
   /// What threads of a block share.
   struct Shared {
     std::uint32_t prefix, mask;  // of the k-th largest, as far as it is known
-    std::int64_t wanted;         // how many of those with this prefix are still to be counted
-    std::int32_t bins[kBins];
+    std::int32_t wanted[2];      // how many of those with this prefix are still to be counted; the digits take turns
+    std::int32_t bins[kBins];    // of a digit, the largest first
     std::int32_t kept[kThreads];
   };
+  static_assert(kBins == kThreads);
 
   RECFUSE_BOTH static std::size_t shared_bytes(int capacity) {
     return sizeof(Shared) + static_cast<std::size_t>(capacity) * 3 * sizeof(float);
@@ -72,32 +73,47 @@ struct RaiseThresholds {
       }
       if (thread == 0) {
         shared.prefix = shared.mask = 0;
-        shared.wanted = k;
+        shared.wanted[0] = static_cast<std::int32_t>(k);
       }
     });
-    if (n >= k) find_threshold(block, shared, lower, n, q);
+    if (n >= k) find_threshold(block, shared, lower, n, q);  // so k is no more than the capacity
     keep(block, shared, lower, upper, ids, n, q);
   }
 
  private:
+  /// Running sums of `values`, in steps that take all threads; one that adds alone takes ten times as long.
+  template <class Block>
+  RECFUSE_DEVICE void add_up(Block& block, std::int32_t* values, std::int32_t* other) const {
+    for (int apart = 1; apart < kThreads; apart *= 2) {
+      block.each_thread(
+          [&](int thread) { other[thread] = values[thread] + (thread >= apart ? values[thread - apart] : 0); });
+      std::int32_t* const summed = other;
+      other = values;
+      values = summed;
+    }
+  }
+  static constexpr bool kEndsWhereItBegan = kThreads == 256;  // after an even number of steps
+  static_assert(kEndsWhereItBegan);
+
   /// Radix selection, from the highest eight bits of the order-preserving integers down.
   template <class Block>
   RECFUSE_DEVICE void find_threshold(Block& block, Shared& shared, const float* lower, int n, std::int64_t q) const {
-    for (int shift = 24; shift >= 0; shift -= 8) {
-      block.each_thread([&](int thread) {
-        for (int bin = thread; bin < kBins; bin += kThreads) shared.bins[bin] = 0;
-      });
+    for (int digit = 0; digit < 4; ++digit) {
+      const int shift = 24 - 8 * digit;
+      block.each_thread([&](int thread) { shared.bins[thread] = 0; });
       block.each_thread([&](int thread) {
         for (int i = thread; i < n; i += kThreads) {
           const std::uint32_t bits = score_bits(lower[i]);
-          if ((bits & shared.mask) == shared.prefix) block.add_atomically(&shared.bins[bits >> shift & 255U], 1);
+          if ((bits & shared.mask) != shared.prefix) continue;
+          block.add_atomically(&shared.bins[kBins - 1 - (bits >> shift & 255U)], 1);
         }
       });
+      add_up(block, shared.bins, shared.kept);
       block.each_thread([&](int thread) {
-        if (thread != 0) return;
-        int bin = kBins - 1;
-        while (shared.bins[bin] < shared.wanted) shared.wanted -= shared.bins[bin--];
-        shared.prefix |= static_cast<std::uint32_t>(bin) << shift;
+        const std::int32_t above = thread > 0 ? shared.bins[thread - 1] : 0, wanted = shared.wanted[digit % 2];
+        if (above >= wanted || shared.bins[thread] < wanted) return;  // for all but one
+        shared.wanted[(digit + 1) % 2] = wanted - above;
+        shared.prefix |= static_cast<std::uint32_t>(kBins - 1 - thread) << shift;
         shared.mask |= 255U << shift;
       });
     }
@@ -121,18 +137,10 @@ struct RaiseThresholds {
       shared.kept[thread] = 0;
       each_kept(thread, [&](int) { ++shared.kept[thread]; });
     });
+    add_up(block, shared.kept, shared.bins);
     block.each_thread([&](int thread) {
-      if (thread != 0) return;
-      int sum = 0;
-      for (int i = 0; i < kThreads; ++i) {
-        const int here = shared.kept[i];
-        shared.kept[i] = sum;
-        sum += here;
-      }
-      candidates.counts[q] = sum;
-    });
-    block.each_thread([&](int thread) {
-      std::int64_t to = q * candidates.capacity + shared.kept[thread];
+      if (thread == 0) candidates.counts[q] = shared.kept[kThreads - 1];
+      std::int64_t to = q * candidates.capacity + (thread > 0 ? shared.kept[thread - 1] : 0);
       each_kept(thread, [&](int i) {
         candidates.lower[to] = lower[i];
         candidates.upper[to] = upper[i];

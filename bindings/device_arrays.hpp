@@ -182,7 +182,9 @@ void bind_device_arrays(py::module_& m) {
       // Nothing is left to wait for, whatever the stream of the consumer; and it is the array itself that is given.
       .def(
           "__dlpack__",
-          [](const Results& self, const py::object&, const py::object&, const py::object&, const py::object&) {
+          [](const Results& self, const py::object&, const py::object&, const py::object&, const py::object& copy) {
+            if (!copy.is_none() && copy.cast<bool>())
+              throw py::buffer_error("results are given as they are, not copied");
             return self.dlpack();
           },
           py::kw_only(), "stream"_a = py::none(), "max_version"_a = py::none(), "dl_device"_a = py::none(),
@@ -194,7 +196,11 @@ void bind_device_arrays(py::module_& m) {
       [](const DeviceMatrix& matrix) {
         const auto from = view(matrix);
         auto to = new_matrix<float>(from.rows, from.cols);
-        Device::read_rows(to.mutable_data(), from.data, from.rows, from.cols, from.stride, std::get<4>(matrix));
+        float* const data = to.mutable_data();
+        {
+          const py::gil_scoped_release nogil;  // the stream may have much to do
+          Device::read_rows(data, from.data, from.rows, from.cols, from.stride, std::get<4>(matrix));
+        }
         return to;
       },
       "matrix"_a);

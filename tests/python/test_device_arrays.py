@@ -276,6 +276,8 @@ def test_dlpack_comes_in_and_goes_out(rng, emulated):
     # The producer makes the legacy stream wait for its own, and the search waits for that one.
     assert there.streams == [1]
     assert ids.__dlpack_device__() == (1, 0)
+    with pytest.raises(BufferError, match="results are given as they are, not copied"):
+        ids.__dlpack__(copy=True)
     out = np.from_dlpack(ids), np.from_dlpack(scores)
     assert out[0].ctypes.data == ids.__cuda_array_interface__["data"][0]
     del ids, scores

@@ -139,5 +139,4 @@ main() {
   $host_only || for tool in racecheck synccheck initcheck; do step $tool 60 sanitized $tool; done
   ! $failed
 }
-main
-exit
+main; exit

@@ -2,9 +2,9 @@
 
 Per kernel: nothing spilled, nothing on the stack, no more registers and shared memory than a block
 may have, and no word of the assembler that it waits between products or ignores the registers asked
-for. In the PTX: the instructions that the screens are made of, no local memory, and no rounding that
-the CPU does not have, with the options of the build. In the machine code, where the disassembler is
-installed: the matrix units' and the copies' instructions, no local memory either.
+for. In the PTX: the instructions that the screens are made of, no local memory, and no rounding
+that the CPU does not have, with the options of the build. In the machine code, where the
+disassembler is installed: the matrix units' and the copies' instructions, no local memory either.
 
 ``python check_cuda.py [ARCHITECTURE...]`` prints a table and what is wrong; exits 1 if anything is.
 """

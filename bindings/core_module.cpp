@@ -1,6 +1,7 @@
 #include "backends.hpp"
 #include "bind_all.hpp"
 #include "ops/ceilings.hpp"
+#include "ops/device_memory.hpp"
 
 namespace py = pybind11;
 
@@ -8,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The ops on the CPU.";
   recfuse::bindings::bind_all<recfuse::bindings::Cpu>(m);
   recfuse::bindings::bind_ceilings(m);
+  recfuse::bindings::bind_device_memory(m);
   m.def("is_canonical_csr", &recfuse::bindings::is_canonical_csr, py::arg("indptr"), py::arg("indices"),
         py::arg("shape"), py::arg("num_threads") = 1);
   m.def("active_isa", &recfuse::active_isa);

@@ -14,7 +14,7 @@ namespace {
 
 namespace cuda = recfuse::cuda;
 
-cuda::SearchLimits limits;
+recfuse::SearchLimits limits;
 
 class FusedIndex {
  public:
@@ -58,10 +58,7 @@ struct Emulated {
                         std::uintptr_t) {
     for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, to + i * cols);
   }
-  static cuda::MemoryInfo memory_info() {
-    const std::size_t total = cuda::Emulator::memory.total;
-    return {total - std::min<std::size_t>(cuda::Emulator::memory.used, total), total};
-  }
+  static cuda::MemoryInfo memory_info() { return cuda::Emulator::memory_info(); }
 };
 
 }  // namespace
@@ -77,9 +74,17 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   m.def(
       "set_limits",
       [](std::int64_t capacity, std::int64_t first_items, std::int64_t growth, std::int64_t batch_bytes,
-         std::int64_t keys_bytes) { limits = {capacity, first_items, growth, batch_bytes, keys_bytes}; },
+         std::int64_t keys_bytes, std::int64_t launch_bytes, std::int64_t least_block) {
+        limits = {.capacity = capacity,
+                  .first_items = first_items,
+                  .growth = growth,
+                  .batch_bytes = batch_bytes,
+                  .keys_bytes = keys_bytes,
+                  .launch_bytes = launch_bytes,
+                  .least_block = least_block};
+      },
       "capacity"_a = 4096, "first_items"_a = 2048, "growth"_a = 4, "batch_bytes"_a = 256 << 20,
-      "keys_bytes"_a = 256 << 20);
+      "keys_bytes"_a = 256 << 20, "launch_bytes"_a = 20 << 20, "least_block"_a = 8192);
   // How much memory there is from now on; the most that was in use since the last call.
   m.def(
       "set_memory",

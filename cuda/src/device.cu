@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -174,6 +175,93 @@ Gpu& Gpu::receive(std::span<const MatrixView<const float>> matrices, const Place
   }
   return *this;
 }
+
+thread_local cudaStream_t Gpu::recording_ = nullptr;
+
+void Gpu::begin_recording() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  const cudaError_t begun = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+  if (begun != cudaSuccess) cudaStreamDestroy(stream);
+  check(begun, "cudaStreamBeginCapture");
+  recording_ = stream;
+}
+
+void Gpu::end_recording(Recording* recording) {
+  const cudaStream_t stream = std::exchange(recording_, nullptr);
+  cudaGraph_t graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
+  cudaStreamDestroy(stream);
+  const bool wanted = ended == cudaSuccess && recording != nullptr;
+  const cudaError_t made = wanted ? cudaGraphInstantiate(&recording->graph_, graph, 0) : cudaSuccess;
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  if (recording == nullptr) {
+    if (ended != cudaSuccess) cudaGetLastError();  // ours: another exception is on its way
+    return;
+  }
+  check(ended, "cudaStreamEndCapture");
+  check(made, "cudaGraphInstantiate");
+}
+
+Gpu::Recording::~Recording() {
+  if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
+}
+
+void Gpu::copy_from_host(void* to, const void* from, std::size_t bytes) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, to), "cudaPointerGetAttributes");
+  if (attributes.type == cudaMemoryTypeDevice) {
+    check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
+
+Gpu::Upload::Upload(Gpu&) {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  for (Slot& slot : slots_) {
+    check(cudaMallocHost(reinterpret_cast<void**>(&slot.data), kFloats * sizeof(float)), "cudaMallocHost");
+    check(cudaEventCreateWithFlags(&slot.sent, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  }
+}
+
+Gpu::Upload::~Upload() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  for (const Slot& slot : slots_) {
+    if (slot.sent != nullptr) cudaEventDestroy(slot.sent);
+    if (slot.data != nullptr) cudaFreeHost(slot.data);
+  }
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+/// What goes where the last run ends joins it.
+void Gpu::Upload::append(float* to, const float* from, std::int64_t n) {
+  if (filled_ > 0 && to != to_ + filled_) send();
+  while (n > 0) {
+    if (filled_ == kFloats) send();
+    if (filled_ == 0) {
+      check(cudaEventSynchronize(slots_[slot_].sent), "cudaEventSynchronize");
+      to_ = to;
+    }
+    const std::int64_t now = std::min(n, kFloats - filled_);
+    std::copy_n(from, now, slots_[slot_].data + filled_);
+    filled_ += now;
+    from += now;
+    to += now;
+    n -= now;
+  }
+}
+
+void Gpu::Upload::send() {
+  if (filled_ == 0) return;
+  Slot& slot = slots_[slot_];
+  const std::size_t bytes = static_cast<std::size_t>(std::exchange(filled_, 0)) * sizeof(float);
+  check(cudaMemcpyAsync(to_, slot.data, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
+  check(cudaEventRecord(slot.sent, stream_), "cudaEventRecord");
+  slot_ = 1 - slot_;
+}
+
+void Gpu::Upload::finish() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
 MemoryInfo memory_info() {
   const Entered here(Gpu::kIndex);

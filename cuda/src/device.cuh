@@ -83,6 +83,11 @@ class Gpu {
       if (size_ > 0) check(cudaMemsetAsync(data_, 0, bytes(), stream_), "cudaMemsetAsync");
     }
     /// From the host or the device.
+    void write(std::span<const T> from) {
+      if (!from.empty()) {
+        check(cudaMemcpyAsync(data_, from.data(), from.size_bytes(), cudaMemcpyDefault, stream_), "cudaMemcpyAsync");
+      }
+    }
     void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
       if (rows == 0 || cols == 0) return;
       const std::size_t width = static_cast<std::size_t>(cols) * sizeof(T);
@@ -117,6 +122,98 @@ class Gpu {
     cudaStream_t stream_ = nullptr;
   };
 
+  /// Copies to the device beside the other work there: from the host through pinned memory, and on a stream of its own.
+  /// Of one thread at a time.
+  class Upload {
+   public:
+    explicit Upload(Gpu&);
+    ~Upload();
+    Upload(const Upload&) = delete;
+    Upload& operator=(const Upload&) = delete;
+
+    /// Row i from row_of(i) in host memory, which may change when the call has returned.
+    template <class RowOf>
+    void rows(float* to, std::int64_t n, std::int64_t cols, const RowOf& row_of) {
+      for (std::int64_t i = 0; i < n; ++i) append(to + i * cols, row_of(i), cols);
+      send();
+    }
+    void finish();
+
+   private:
+    static constexpr std::int64_t kFloats = 4 << 20;
+    struct Slot {
+      float* data = nullptr;
+      cudaEvent_t sent = nullptr;
+    };
+    void append(float* to, const float* from, std::int64_t n);
+    void send();
+
+    cudaStream_t stream_ = nullptr;
+    Slot slots_[2];
+    int slot_ = 0;
+    std::int64_t filled_ = 0;  // floats in the slot at hand
+    float* to_ = nullptr;      // where they go
+  };
+
+  /// Pinned.
+  template <class T>
+  class HostArray {
+   public:
+    HostArray(Gpu&, std::size_t size) {
+      check(cudaMallocHost(reinterpret_cast<void**>(&data_), std::max<std::size_t>(size, 1) * sizeof(T)),
+            "cudaMallocHost");
+    }
+    ~HostArray() { cudaFreeHost(data_); }
+    HostArray(const HostArray&) = delete;
+    HostArray& operator=(const HostArray&) = delete;
+
+    T* data() { return data_; }
+    /// From here to the host or the device; waits.
+    static void copy_to(void* to, const T* from, std::size_t n) {
+      if (n > 0) copy_from_host(to, from, n * sizeof(T));
+    }
+
+   private:
+    T* data_ = nullptr;
+  };
+
+  /// Launches as a graph.
+  class Recording {
+   public:
+    Recording() = default;
+    ~Recording();
+    Recording(Recording&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+    Recording& operator=(Recording&& other) noexcept {
+      std::swap(graph_, other.graph_);
+      return *this;
+    }
+    void replay(Gpu& device) const { check(cudaGraphLaunch(graph_, device.stream_), "cudaGraphLaunch"); }
+
+   private:
+    friend Gpu;
+    cudaGraphExec_t graph_ = nullptr;
+  };
+
+  /// The launches of `f`, which do not run now. They are captured on a stream of their own: other threads go on sending
+  /// to that of the device.
+  template <class F>
+  Recording record(const F& f) {
+    Recording recording;
+    begin_recording();
+    try {
+      f();
+    } catch (...) {
+      end_recording(nullptr);
+      throw;
+    }
+    end_recording(&recording);
+    return recording;
+  }
+
+  Entered enter() const { return Entered(kIndex); }
+  void wait() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+  static MemoryInfo memory_info() { return cuda::memory_info(); }
+
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
     if (grid_x == 0 || grid_y == 0) return;  // which a driver takes for an error
@@ -130,7 +227,7 @@ class Gpu {
     config.gridDim = dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y));
     config.blockDim = dim3(Body::kThreads);
     config.dynamicSmemBytes = shared_bytes;
-    config.stream = stream_;
+    config.stream = recording_ != nullptr ? recording_ : stream_;
     check(cudaLaunchKernelEx(&config, run<Body>, body), "cudaLaunchKernel");
   }
 
@@ -145,6 +242,13 @@ class Gpu {
   const std::string& name() const { return name_; }
 
  private:
+  static void copy_from_host(void* to, const void* from, std::size_t bytes);
+  void begin_recording();
+  /// Null: what was recorded is thrown away, whatever became of it.
+  void end_recording(Recording* recording);
+
+  static thread_local cudaStream_t recording_;  // where the launches of this thread go meanwhile
+
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   std::size_t most_shared_bytes_ = 0;

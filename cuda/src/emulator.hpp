@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <new>
@@ -18,6 +19,7 @@
 #include "emulated_crew.hpp"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
+#include "recfuse/views.hpp"
 
 namespace recfuse::cuda {
 
@@ -59,6 +61,7 @@ class Emulator {
     void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
       for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, data() + i * cols);
     }
+    void write(std::span<const T> from) { std::copy(from.begin(), from.end(), data()); }
     void read(std::span<T> to) const { std::copy_n(data(), to.size(), to.begin()); }
     std::vector<T> all() const { return {data(), data() + size_}; }
 
@@ -79,8 +82,46 @@ class Emulator {
     std::unique_ptr<T[], Deleter> data_;
   };
 
+  template <class T>
+  class HostArray {
+   public:
+    HostArray(Emulator&, std::size_t size) : values_(size) {}
+    T* data() { return values_.data(); }
+    static void copy_to(void* to, const T* from, std::size_t n) { std::memcpy(to, from, n * sizeof(T)); }
+
+   private:
+    std::vector<T> values_;
+  };
+
+  /// Launches that the thread which records has not run.
+  class Recording {
+   public:
+    void replay(Emulator&) const {
+      for (const auto& launch : launches_) launch();
+    }
+
+   private:
+    friend Emulator;
+    std::vector<std::function<void()>> launches_;
+  };
+
+  template <class F>
+  Recording record(const F& launches) {
+    Recording recording;
+    recording_ = &recording;
+    launches();
+    recording_ = nullptr;
+    return recording;
+  }
+
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
+    if (recording_ == nullptr) return run(body, grid_x, grid_y, shared_bytes);
+    recording_->launches_.emplace_back([=, this] { run(body, grid_x, grid_y, shared_bytes); });
+  }
+
+  template <class Body>
+  void run(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
     // What a device refuses, too.
     if (shared_bytes > most_shared_bytes_) throw DeviceError("a block wants more shared memory than there is");
     if (grid_y > 65'535) throw DeviceError("a grid has at most 65,535 blocks in its second dimension");
@@ -97,6 +138,24 @@ class Emulator {
     }
   }
 
+  /// As Gpu::Upload: nothing is left to wait for.
+  class Upload {
+   public:
+    explicit Upload(Emulator&) {}
+    template <class RowOf>
+    void rows(float* to, std::int64_t n, std::int64_t cols, const RowOf& row_of) {
+      for (std::int64_t i = 0; i < n; ++i) std::copy_n(row_of(i), cols, to + i * cols);
+    }
+    void finish() {}
+  };
+
+  struct Here {};
+  Here enter() const { return {}; }
+  void wait() {}
+  static MemoryInfo memory_info() {
+    return {memory.total - std::min<std::size_t>(memory.used, memory.total), memory.total};
+  }
+
   int multiprocessors() const { return 3; }
   std::size_t most_shared_bytes() const { return most_shared_bytes_; }
   void set_most_shared_bytes(std::size_t bytes) { most_shared_bytes_ = bytes; }
@@ -105,6 +164,8 @@ class Emulator {
   std::string name() const { return "the emulator"; }
 
  private:
+  inline static thread_local Recording* recording_ = nullptr;
+
   std::size_t most_shared_bytes_ = 227 << 10;
   bool has_hopper_ = true;
 

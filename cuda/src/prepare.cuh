@@ -39,19 +39,19 @@ struct MeasureItems {
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
     block.each_thread([&](int thread) {
-      const std::int64_t id = static_cast<std::int64_t>(block.x()) * kThreads + thread;
-      if (id >= items.n) return;
+      const std::int64_t row = static_cast<std::int64_t>(block.x()) * kThreads + thread;
+      if (row >= items.n) return;
       const int n_modalities = items.matrices.n_modalities;
-      const char* const present = items.present + static_cast<std::int64_t>(items.groups[id]) * n_modalities;
-      irregular[id] = 0;
+      const char* const present = items.present + static_cast<std::int64_t>(items.groups[row]) * n_modalities;
+      irregular[row] = 0;
       for (int m = 0; m < n_modalities; ++m) {
-        const std::int64_t at = id * n_modalities + m;
+        const std::int64_t at = row * n_modalities + m;
         inverse_norms[at] = 0;
         largest[at] = 0;
         if (present[m] == 0) continue;
-        const float* const x = items.matrices.row(m, id);
+        const float* const x = items.matrices.row(m, row);
         const double squared = canonical_dot(x, x, items.matrices.cols[m]);
-        if (!in_screen_range(std::sqrt(squared))) irregular[id] = 1;  // NaN and infinity too
+        if (!in_screen_range(std::sqrt(squared))) irregular[row] = 1;  // NaN and infinity too
         inverse_norms[at] = inverse_norm(squared);
         float most = 0;
         for (std::int64_t j = 0; j < items.matrices.cols[m]; ++j) most = std::fmax(most, std::fabs(x[j]));
@@ -82,12 +82,13 @@ struct PackItems {
     auto* const norms = reinterpret_cast<double*>(block.shared());  // (rows, modalities, 2)
     block.each_thread([&](int row) {
       const std::int32_t id = ids[tile * kTileItems + row];
+      const std::int64_t item = id < 0 ? 0 : items.row_of(id);
       std::int64_t column = 0;
       for (int m = 0; m < n_modalities; ++m) {
-        const std::int64_t cols = items.matrices.cols[m], of_item = static_cast<std::int64_t>(id) * n_modalities + m;
-        const bool used = id >= 0 && items.present[items.groups[id] * n_modalities + m] != 0;
+        const std::int64_t cols = items.matrices.cols[m], of_item = item * n_modalities + m;
+        const bool used = id >= 0 && items.present[items.groups[item] * n_modalities + m] != 0;
         const double scale = used ? units[m] * (items.cosine ? items.inverse_norms[of_item] : 1.0) : 0.0;
-        const float* const x = used ? items.matrices.row(m, id) : nullptr;
+        const float* const x = used ? items.matrices.row(m, item) : nullptr;
         double kept = 0, lost = 0;
         for (std::int64_t j = 0; j < cols; ++j, ++column) {
           const double y = used ? x[j] * scale : 0.0;
@@ -97,6 +98,7 @@ struct PackItems {
           kept += rounded * rounded;
           lost += (y - rounded) * (y - rounded);
         }
+        for (; column % kColumns != 0; ++column) image[image_index(tile, kTileItems, n_slabs, row, column)] = 0;
         norms[(row * n_modalities + m) * 2] = std::sqrt(kept) * kAbove;
         norms[(row * n_modalities + m) * 2 + 1] = std::sqrt(lost) * kAbove;
       }
@@ -206,6 +208,7 @@ struct PrepareQueries {
         kept += rounded * rounded;
         lost += (v - rounded) * (v - rounded);
       }
+      for (; column % kColumns != 0; ++column) write(column, 0);
       const double length = std::sqrt(all) * kAbove;
       bounds[q * n_modalities + m] = {
           std::sqrt(lost) * kAbove + matrix_unit * std::sqrt(kept) * kAbove + kRoundings * length,

@@ -19,6 +19,7 @@ struct Tiles {
   const double* norms;         // (tiles, modalities, 2): PackItems
   const char* present;         // (groups, modalities)
   int n_slabs, n_modalities, n_groups;
+  const std::int32_t* ends = nullptr;  // (modalities): column of the image after the last
 };
 
 struct ScreenedQueries {
@@ -27,6 +28,11 @@ struct ScreenedQueries {
   const double* scales;      // (n)
   const double* factors;     // (n, groups)
   std::int64_t n;
+  // Of fusions that are no sums:
+  Fusion fusion = Fusion::kSum;
+  Missing missing = Missing::kRenormalise;
+  const double* weights = nullptr;  // (1 or n, modalities)
+  std::int64_t n_weights = 1;
 };
 
 /// Of a query, for items that have the same modalities.

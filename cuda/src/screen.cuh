@@ -59,7 +59,7 @@ struct Screen {
     }
   }
 
- private:
+ protected:
   struct Sums {
     FragmentC block[kBlocksM][kBlocksN];
   };
@@ -112,38 +112,43 @@ struct Screen {
 
   template <class Block, class PerThread>
   RECFUSE_DEVICE void multiply(Block& block, const char* stage, PerThread& sums) const {
+    RECFUSE_UNROLL
+    for (int column = 0; column < kSlab; column += kColumns) multiply_columns(block, stage, column, sums);
+  }
+
+  /// Of a slab, kColumns columns.
+  template <class Block, class PerThread>
+  RECFUSE_DEVICE void multiply_columns(Block& block, const char* stage, int column, PerThread& sums) const {
     typename Block::template PerThread<Operands> operands(block);
+    const int chunk = column / 8;
     block.each_warp([&](int warp) {
       const int query_row = warp / kWarpsN * (kBlocksM * 16), item_row = warp % kWarpsN * (kBlocksN * 8);
       RECFUSE_UNROLL
-      for (int chunk = 0; chunk < kSlab / 8; chunk += 2) {
+      for (int i = 0; i < kBlocksM; ++i) {
+        block.load_matrices(
+            warp, [&](int thread) { return operands[thread].a[i].pair; },
+            [&](int lane) {
+              const int row = query_row + i * 16 + lane % 16;
+              return stage + chunk_offset(row, chunk + lane / 16);
+            });
+      }
+      RECFUSE_UNROLL
+      for (int j = 0; j < kBlocksN; j += 2) {
+        block.load_matrices(
+            warp, [&](int thread) { return operands[thread].b[j].pair; },
+            [&](int lane) {
+              const int row = item_row + j * 8 + lane / 16 * 8 + lane % 8;
+              return stage + kQueryBytes + chunk_offset(row, chunk + lane / 8 % 2);
+            });
+      }
+      RECFUSE_UNROLL
+      for (int i = 0; i < kBlocksM; ++i) {
         RECFUSE_UNROLL
-        for (int i = 0; i < kBlocksM; ++i) {
-          block.load_matrices(
-              warp, [&](int thread) { return operands[thread].a[i].pair; },
-              [&](int lane) {
-                const int row = query_row + i * 16 + lane % 16;
-                return stage + chunk_offset(row, chunk + lane / 16);
-              });
-        }
-        RECFUSE_UNROLL
-        for (int j = 0; j < kBlocksN; j += 2) {
-          block.load_matrices(
-              warp, [&](int thread) { return operands[thread].b[j].pair; },
-              [&](int lane) {
-                const int row = item_row + j * 8 + lane / 16 * 8 + lane % 8;
-                return stage + kQueryBytes + chunk_offset(row, chunk + lane / 8 % 2);
-              });
-        }
-        RECFUSE_UNROLL
-        for (int i = 0; i < kBlocksM; ++i) {
-          RECFUSE_UNROLL
-          for (int j = 0; j < kBlocksN; ++j) {
-            block.multiply(
-                warp, [&](int thread) -> FragmentA& { return operands[thread].a[i]; },
-                [&](int thread) -> FragmentB& { return operands[thread].b[j]; },
-                [&](int thread) -> FragmentC& { return sums[thread].block[i][j]; });
-          }
+        for (int j = 0; j < kBlocksN; ++j) {
+          block.multiply(
+              warp, [&](int thread) -> FragmentA& { return operands[thread].a[i]; },
+              [&](int thread) -> FragmentB& { return operands[thread].b[j]; },
+              [&](int thread) -> FragmentC& { return sums[thread].block[i][j]; });
         }
       }
     });

@@ -9,7 +9,8 @@
 
 namespace recfuse::cuda {
 
-constexpr int kSlab = 64;  // columns
+constexpr int kSlab = 64;     // columns
+constexpr int kColumns = 16;  // that the matrix units multiply at a time; a modality has whole groups of them
 constexpr int kRowBytes = 2 * kSlab;
 constexpr int kChunkBytes = 16;
 constexpr int kTileItems = 128;

@@ -21,6 +21,20 @@ struct Matrices {
   RECFUSE_DEVICE const float* row(int m, std::int64_t i) const { return data[m] + i * cols[m]; }
 };
 
+/// Where in an ascending list `id` is, or would be.
+RECFUSE_DEVICE std::int64_t first_not_below(const std::int32_t* sorted, std::int64_t n, std::int32_t id) {
+  std::int64_t begin = 0, end = n;
+  while (begin < end) {
+    const std::int64_t middle = (begin + end) / 2;
+    if (sorted[middle] < id) {
+      begin = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  return begin;
+}
+
 struct Items {
   Matrices matrices;
   std::int64_t n = 0;
@@ -29,6 +43,17 @@ struct Items {
   const std::int32_t* groups = nullptr;   // (n): which modalities the item has
   const char* present = nullptr;          // (groups, modalities)
   int n_groups = 1;
+  std::int64_t first = 0;             // the rows are items [first, first + n)
+  const std::int32_t* ids = nullptr;  // or, where not null, these: they ascend
+
+  RECFUSE_DEVICE std::int32_t id(std::int64_t row) const {
+    return ids == nullptr ? static_cast<std::int32_t>(first + row) : ids[row];
+  }
+  /// Where the vectors of an item lie; -1: not here.
+  RECFUSE_DEVICE std::int64_t row_of(std::int32_t id) const {
+    const std::int64_t row = ids == nullptr ? id - first : first_not_below(ids, n, id);
+    return row >= 0 && row < n && this->id(row) == id ? row : -1;
+  }
 };
 
 struct Rule {
@@ -55,23 +80,23 @@ struct Queries {
 struct Similarities {
   const Items& items;
   const Queries& queries;
-  std::int64_t q;
-  std::int32_t id;
+  std::int64_t q, row;  // of the item
 
   RECFUSE_DEVICE double operator[](int m) const {
-    const double dot = canonical_dot(queries.matrices.row(m, q), items.matrices.row(m, id), items.matrices.cols[m]);
+    const double dot = canonical_dot(queries.matrices.row(m, q), items.matrices.row(m, row), items.matrices.cols[m]);
     if (!items.cosine) return dot;
     const int n = items.matrices.n_modalities;
-    return dot * (queries.inverse_norms[q * n + m] * items.inverse_norms[static_cast<std::int64_t>(id) * n + m]);
+    return dot * (queries.inverse_norms[q * n + m] * items.inverse_norms[row * n + m]);
   }
 };
 
 /// The canonical score in float32; NaN where the item is not ranked. `terms` (may be null): as in fuse_terms().
-RECFUSE_DEVICE float score(const Items& items, const Queries& queries, std::int64_t q, std::int32_t id, double* terms) {
-  const int n_modalities = items.matrices.n_modalities, group = items.groups[id];
+RECFUSE_DEVICE float score(const Items& items, const Queries& queries, std::int64_t q, std::int64_t row,
+                           double* terms) {
+  const int n_modalities = items.matrices.n_modalities, group = items.groups[row];
   const double factor = queries.factor(q, group, items.n_groups);
   const double fused =
-      fuse_terms(queries.rule.fusion, queries.rule.missing, queries.weights_of(q), Similarities{items, queries, q, id},
+      fuse_terms(queries.rule.fusion, queries.rule.missing, queries.weights_of(q), Similarities{items, queries, q, row},
                  items.present + static_cast<std::int64_t>(group) * n_modalities, factor, n_modalities, terms);
   return factor == 0 ? static_cast<float>(NAN) : static_cast<float>(fused);
 }
@@ -85,16 +110,8 @@ struct Filters {
   const std::uint32_t* allowed = nullptr;  // a bit per item; null: everything is admitted
 
   RECFUSE_DEVICE static bool contains(const std::int32_t* sorted, std::int64_t n, std::int32_t id) {
-    std::int64_t begin = 0, end = n;
-    while (begin < end) {
-      const std::int64_t middle = (begin + end) / 2;
-      if (sorted[middle] < id) {
-        begin = middle + 1;
-      } else {
-        end = middle;
-      }
-    }
-    return begin < n && sorted[begin] == id;
+    const std::int64_t at = first_not_below(sorted, n, id);
+    return at < n && sorted[at] == id;
   }
   RECFUSE_DEVICE static bool in_row(const std::int64_t* indptr, const std::int32_t* indices, std::int64_t q,
                                     std::int32_t id) {

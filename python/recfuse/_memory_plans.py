@@ -47,10 +47,11 @@ def _plan_topk(
     dtype: Any = "float32",
     mapped: bool = False,
     device: str = "auto",
+    device_bytes: int | None = None,
     num_threads: int = 0,
 ) -> Plan:
     if planned_device(device) == "cuda":
-        return _plan_on_gpu(n_queries, n_items, dims, k)
+        return _plan_on_gpu(n_queries, n_items, dims, k, device_bytes)
     n, d = _size(n_items, "n_items"), sum(_dims(dims))
     if not mapped or np.dtype(dtype) == np.float32 or 4 * n * d <= BLOCK_BYTES:
         return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=False)
@@ -70,16 +71,18 @@ def _plan_index(
     k: int,
     dtype: Any = "float32",
     device: str = "auto",
+    device_bytes: int | None = None,
     num_threads: int = 0,
 ) -> Plan:
     if planned_device(device) == "cuda":
-        return _plan_on_gpu(n_queries, n_items, dims, k)
+        return _plan_on_gpu(n_queries, n_items, dims, k, device_bytes)
     return _plan_search(n_queries, n_items, dims, k, dtype, num_threads, again=True)
 
 
-def _plan_on_gpu(n_queries: Any, n_items: Any, dims: Any, k: Any) -> Plan:
+def _plan_on_gpu(n_queries: Any, n_items: Any, dims: Any, k: Any, device_bytes: Any) -> Plan:
     q, n = _size(n_queries, "n_queries"), _size(n_items, "n_items")
-    return plan_on_gpu(q, n, _dims(dims), _size(k, "k", least=1))
+    free = None if device_bytes is None else _size(device_bytes, "device_bytes")
+    return plan_on_gpu(q, n, _dims(dims), _size(k, "k", least=1), free)
 
 
 def planned_device(device: str) -> str:

@@ -92,7 +92,8 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             ``k``; ``dtype`` of queries and items, 'float32' by default; but for 'FusedIndex',
             ``mapped``: whether the items lie in a file, so that another type is converted in
             blocks. ``device``: with 'cuda' the plan is that of the GPU, for matrices that come from
-            the host; those that are on it already are used in place.
+            the host; those that are on it already are used in place. ``device_bytes``: what is free
+            there, by default on the GPU at hand; items that are more go through it in blocks.
         'cosine_knn'
             ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (multiples of 1 / 16
             below 16) or 'real' (default); ``norm`` as in `cosine_knn`.

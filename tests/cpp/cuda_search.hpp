@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "emulator.hpp"
@@ -30,6 +31,10 @@ struct Search {
   recfuse::Metric metric = recfuse::Metric::kDot;
   recfuse::Fusion fusion = recfuse::Fusion::kSum;
   bool hopper = false;
+  // Of all queries, or rows of every query's own; and items that are left out.
+  std::vector<std::int32_t> allow_ids = {}, allow = {}, exclude = {};
+  std::vector<std::int64_t> allow_indptr = {}, exclude_indptr = {};
+  bool has_allow_ids = false;
 
   struct Answer {
     std::vector<std::int32_t> ids;
@@ -39,17 +44,31 @@ struct Search {
 
   template <class Index>
   Answer ask(const Index& index) const {
+    return ask(index, [](const auto&) {});
+  }
+  /// `see` is called with what topk() returns, if anything.
+  template <class Index, class See>
+  Answer ask(const Index& index, const See& see) const {
     const std::vector<MatrixView<const float>> q{{queries.data(), n_queries, dim}};
     const double weight = 1;
     Answer answer;
     answer.ids.resize(static_cast<std::size_t>(n_queries * k));
     answer.scores.resize(answer.ids.size());
-    index.topk({.queries = q, .weights = {&weight, 1, 1}, .k = k, .fusion = fusion},
-               {{answer.ids.data(), n_queries, k}, {answer.scores.data(), n_queries, k}}, {});
+    recfuse::FuseTopkArgs args{.queries = q, .weights = {&weight, 1, 1}, .k = k, .fusion = fusion};
+    if (!allow_indptr.empty()) args.allow = {allow_indptr.data(), allow.data(), nullptr, n_queries, n_items};
+    if (!exclude_indptr.empty()) args.exclude = {exclude_indptr.data(), exclude.data(), nullptr, n_queries, n_items};
+    args.allow_ids = allow_ids;
+    args.has_allow_ids = has_allow_ids;
+    const recfuse::TopkOut out{{answer.ids.data(), n_queries, k}, {answer.scores.data(), n_queries, k}};
+    if constexpr (std::is_void_v<decltype(index.topk(args, out, {}))>) {
+      index.topk(args, out, {});
+    } else {
+      see(index.topk(args, out, {}));
+    }
     return answer;
   }
 
-  bool agree(const cuda::SearchLimits& limits = {}, std::size_t shared_bytes = 227 << 10) const {
+  bool agree(const recfuse::SearchLimits& limits = {}, std::size_t shared_bytes = 227 << 10) const {
     const std::vector<MatrixView<const float>> x{{items.data(), n_items, dim}};
     const recfuse::FusedItemsArgs args{.items = x, .metric = metric};
     Emulator device;

@@ -332,8 +332,8 @@ TEST(searches_answer_as_the_cpu_does_whatever_their_shape) {
 }
 
 TEST(searches_that_run_out_of_room_answer_as_the_cpu_does) {
-  const cuda::SearchLimits tiny{.capacity = 8, .first_items = 1, .growth = 2, .batch_bytes = 8192, .keys_bytes = 1};
-  const cuda::SearchLimits small{.capacity = 256, .first_items = 128, .growth = 8, .batch_bytes = 1 << 18};
+  const recfuse::SearchLimits tiny{.capacity = 8, .first_items = 1, .growth = 2, .batch_bytes = 8192, .keys_bytes = 1};
+  const recfuse::SearchLimits small{.capacity = 256, .first_items = 128, .growth = 8, .batch_bytes = 1 << 18};
   for (const auto& limits : {tiny, small}) {
     for (const std::int64_t k : {1, 10, 200}) CHECK(hopper_search(900, 70, 40, k).agree(limits));
   }
@@ -348,7 +348,7 @@ TEST(scores_that_rise_with_the_id_and_ties_answer_as_the_cpu_does) {
       equal.items[at] = equal.items[static_cast<std::size_t>(j)];
     }
   }
-  for (const auto& limits : {cuda::SearchLimits{}, cuda::SearchLimits{.capacity = 128, .first_items = 128}}) {
+  for (const auto& limits : {recfuse::SearchLimits{}, recfuse::SearchLimits{.capacity = 128, .first_items = 128}}) {
     CHECK(rising.agree(limits));
     CHECK(equal.agree(limits));
   }

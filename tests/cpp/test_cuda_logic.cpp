@@ -236,8 +236,8 @@ TEST(a_device_with_little_shared_memory_answers_as_the_cpu_does) {
 }
 
 TEST(searches_that_run_out_of_room_answer_as_the_cpu_does) {
-  const cuda::SearchLimits tiny{.capacity = 8, .first_items = 1, .growth = 2, .batch_bytes = 1, .keys_bytes = 1};
-  const cuda::SearchLimits small{.capacity = 256, .first_items = 128, .growth = 8, .batch_bytes = 1 << 16};
+  const recfuse::SearchLimits tiny{.capacity = 8, .first_items = 1, .growth = 2, .batch_bytes = 1, .keys_bytes = 1};
+  const recfuse::SearchLimits small{.capacity = 256, .first_items = 128, .growth = 8, .batch_bytes = 1 << 16};
   for (const auto& limits : {tiny, small}) {
     for (const std::int64_t k : {1, 10, 200}) CHECK(gaussian_search(900, 70, 40, k).agree(limits));
   }
@@ -252,7 +252,7 @@ TEST(scores_that_rise_with_the_id_and_ties_answer_as_the_cpu_does) {
       equal.items[at] = equal.items[static_cast<std::size_t>(j)];
     }
   }
-  for (const auto& limits : {cuda::SearchLimits{}, cuda::SearchLimits{.capacity = 128, .first_items = 128}}) {
+  for (const auto& limits : {recfuse::SearchLimits{}, recfuse::SearchLimits{.capacity = 128, .first_items = 128}}) {
     CHECK(rising.agree(limits));
     CHECK(equal.agree(limits));
   }

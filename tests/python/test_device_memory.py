@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 
 import numpy as np
@@ -101,7 +102,6 @@ def test_a_plan_needs_no_device(monkeypatch):
 def test_the_end_of_the_memory_is_told_in_numbers_and_survived(rng, emulated):
     x, y = normal(rng, 4, 8), normal(rng, 5000, 8)
     index = FusedIndex({"a": y}, device="cuda")
-    expected = index.topk({"a": x}, 5)
     kept = used(emulated)
     emulated.set_memory(kept + 100_000)
     message = r"fuse_topk: (\d+) bytes asked on cuda, (\d+) of (\d+) free\. plan_memory"
@@ -120,4 +120,21 @@ def test_the_end_of_the_memory_is_told_in_numbers_and_survived(rng, emulated):
         assert used(emulated) == kept  # nothing is lost
     emulated.set_memory()
     assert index.n_items == 5000
-    assert_same_bytes(index.topk({"a": x}, 5), expected)
+    assert_same_bytes(index.topk({"a": x}, 5), FusedIndex({"a": y}, device="cpu").topk({"a": x}, 5))
+
+
+def test_what_a_request_keeps_goes_with_its_index(rng, emulated):
+    x, y = normal(rng, 4, 8), normal(rng, 5000, 8)
+    gc.collect()  # of tests before, whose exceptions hold indexes
+    before = used(emulated)
+    index = FusedIndex({"a": y}, device="cuda")
+    assert_same_bytes(index.topk({"a": x}, 5), FusedIndex({"a": y}, device="cpu").topk({"a": x}, 5))
+    index.add({"a": 10 * x})
+    ids, _ = index.topk({"a": x}, 5)
+    on_cpu = FusedIndex({"a": np.vstack([y, 10 * x])}, device="cpu")
+    assert_same_bytes(index.topk({"a": x}, 5), on_cpu.topk({"a": x}, 5))
+    assert ids[0, 0] == 5000
+    index.remove([5000])
+    assert index.topk({"a": x}, 5)[0][0, 0] != 5000
+    del index
+    assert used(emulated) == before

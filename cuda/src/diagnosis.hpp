@@ -31,7 +31,7 @@ struct DeviceFacts {
   std::string name{};
   int major = 0, minor = 0;      // compute capability
   bool has_pools = true;         // of memory
-  std::string_view built_for{};  // as CMAKE_CUDA_ARCHITECTURES; empty: for whatever there is
+  std::string_view built_for{};  // as CMAKE_CUDA_ARCHITECTURES, with spaces between them; empty: for whatever there is
 };
 
 /// 13000 is 13.0.
@@ -43,7 +43,7 @@ inline std::string version_text(int number) {
 inline bool has_code_for(std::string_view architectures, int major, int minor) {
   if (architectures.empty()) return true;
   while (!architectures.empty()) {
-    const auto end = std::min(architectures.find(';'), architectures.size());
+    const auto end = std::min(architectures.find(' '), architectures.size());
     const std::string_view one = architectures.substr(0, end);
     architectures.remove_prefix(std::min(end + 1, architectures.size()));
     int number = 0;

@@ -68,7 +68,7 @@ TEST(code_runs_on_the_devices_that_it_is_made_for) {
   CHECK(!runs_on("90a", 120) && runs_on("90a", 90));
   CHECK(runs_on("80-real", 80) && runs_on("80-real", 86) && !runs_on("80-real", 90) && !runs_on("86-real", 80));
   CHECK(runs_on("80-virtual", 80) && runs_on("80-virtual", 120) && !runs_on("86-virtual", 80));
-  CHECK(runs_on("80", 120) && runs_on("90a-real;80-virtual", 89) && !runs_on("90a-real;100-real", 89));
+  CHECK(runs_on("80", 120) && runs_on("90a-real 80-virtual", 89) && !runs_on("90a-real 100-real", 89));
 }
 
 TEST(a_failure_that_is_nobodys_in_particular_is_not_called_ours) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import warnings
 
 import numpy as np
@@ -336,6 +337,28 @@ def test_popularity(likes, by):
     assert reference.from_lists(ids, scores) == [[(i, float(expected[i])) for i in order]] * 2
     ids, _ = model.recommend([5], 25, user_items=likes[[5]])
     assert not np.isin(likes.indices[likes.indptr[5] : likes.indptr[6]], ids).any()
+
+
+def test_popularity_prepares_a_search_once_and_anew_after_a_fit(likes, monkeypatch):
+    built = []
+    build = recfuse.FusedIndex._build
+
+    def counted(self, *args, **options):
+        built.append(self)
+        build(self, *args, **options)
+
+    monkeypatch.setattr(recfuse.FusedIndex, "_build", counted)
+    model = recfuse.Popularity().fit(likes)
+    first = model.recommend(0, 5)
+    np.testing.assert_array_equal(model.recommend(0, 5), first)
+    assert len(built) == 1
+    copied = pickle.loads(pickle.dumps(model))
+    assert "_made" not in vars(copied)
+    np.testing.assert_array_equal(copied.recommend(0, 5), first)
+    other = sp.csr_array(likes[:, ::-1])
+    np.testing.assert_array_equal(
+        model.fit(other).recommend(0, 5), recfuse.Popularity().fit(other).recommend(0, 5)
+    )
 
 
 def test_popularity_by_values_may_fall_below_zero():

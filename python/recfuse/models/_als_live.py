@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._base import Estimator, check_fitted
+from recfuse._base import check_fitted
 from recfuse._inputs import as_csr, as_ids, check_ids, csr_parts
 from recfuse._named import named
+from recfuse.models._made import MadeOnce
 
 __all__ = ["LiveFactors"]
 
@@ -20,7 +19,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
-class LiveFactors(Estimator):
+class LiveFactors(MadeOnce):
     """The part of `AlternatingLeastSquares` that works row by row, the other side being fixed."""
 
     factors: int
@@ -38,14 +37,6 @@ class LiveFactors(Estimator):
 
     def _solver(self, csr: sp.csr_array) -> Any:
         raise NotImplementedError
-
-    def _made_once(self, name: str, factors: Float32, make: Callable[[], Any]) -> Any:
-        """Return ``make()``, made anew where factors or parameters are others than last time."""
-        key = (factors, *(getattr(self, parameter) for parameter in self._parameter_names()))
-        made = vars(self).setdefault("_made", {})
-        if name not in made or not all(map(operator.is_, made[name][0], key)):
-            made[name] = key, make()
-        return made[name][1]
 
     @named("fold_in")
     def fold_in(self, user_items: Any) -> Float32:

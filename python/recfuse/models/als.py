@@ -248,10 +248,6 @@ class AlternatingLeastSquares(LiveFactors):
         self.loss_, self.solver_ = losses, solver.solver
         self.n_iter_, self.float64_rows_ = solver.finished_steps, solver.float64_rows
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made again from the factors."""
-        return {name: value for name, value in vars(self).items() if name != "_made"}
-
     def _index(self, name: str, factors: Float32, metric: str) -> FusedIndex:
         def make() -> FusedIndex:
             vectors = self._item_vectors() if metric == "dot" else np.ascontiguousarray(factors)

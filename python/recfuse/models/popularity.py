@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._base import Estimator, check_fitted
-from recfuse._inputs import as_csr, as_ids
+from recfuse._base import check_fitted
+from recfuse._inputs import as_csr, as_ids, csr_parts
 from recfuse._named import named
+from recfuse.index import FusedIndex
+from recfuse.models._made import MadeOnce
 from recfuse.models._requests import left_out, rows_of_users
-from recfuse.ops import topk
 
 __all__ = ["Popularity"]
 
+_WEIGHT = np.ones((1, 1))  # of the only modality
 
-class Popularity(Estimator):
+
+class Popularity(MadeOnce):
     """Recommend the same popular items to everyone; items that nobody has are never recommended.
 
     Parameters
@@ -79,20 +82,29 @@ class Popularity(Estimator):
         else:
             users = as_ids(user_ids, "user_ids")
         shape = (len(users), len(self.item_scores_))
+        index, cut = self._made_once("search", self.item_scores_, self._prepared)
+        excluded = left_out(user_items, exclude, shape)
+        ids, scores = index._search(
+            [np.ones((len(users), 1), np.float32)],
+            _WEIGHT,
+            k,
+            fusion="sum",
+            missing="renormalise",
+            exclude=None if excluded is None else csr_parts(excluded),
+            allow=allow,
+            contributions=False,
+        )
+        last = cut[ids]
+        ids[last], scores[last] = -1, -np.inf
+        return ids, scores
+
+    def _prepared(self) -> tuple[FusedIndex, NDArray[np.bool_]]:
+        """Return the index of all items, and which ids a list is cut off at."""
         nobody = self.item_counts_ == 0
         # Below all others they come last, where they can be cut off.
         lowest = self.item_scores_.min(where=~nobody, initial=0)
         last = np.nextafter(lowest - 1, -np.float32(np.inf))
-        strengths = np.where(nobody, last, self.item_scores_)
-        ids, scores = topk(
-            np.ones((len(users), 1), np.float32),
-            strengths[:, None],
-            k,
-            exclude=left_out(user_items, exclude, shape),
-            allow=allow,
-            device=self.device,
-            num_threads=self.num_threads,
-        )
-        cut = np.append(nobody, True)[ids]  # -1, padding, is the last
-        ids[cut], scores[cut] = -1, -np.inf
-        return ids, scores
+        strengths = np.where(nobody, last, self.item_scores_)[:, None]
+        index = FusedIndex.__new__(FusedIndex)  # built in the name of `topk`, for its messages
+        index._build({"": strengths}, None, "dot", self.device, self.num_threads, op="topk")
+        return index, np.append(nobody, True)  # -1, padding, is the last

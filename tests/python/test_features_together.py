@@ -201,8 +201,28 @@ def test_what_cannot_be_read_is_told(rng, mode, tmp_path):
         assert encoded.present["c"].tolist() == [True, False, False, False, False]
         assert list(encoded.failures["c"]) == [1, 3, 4]
         assert "bad.png" in encoded.failures["c"][3]
-    with pytest.raises(ValueError, match=r"ColourHistogram: inputs.*bad.png"):
+    with pytest.raises(ValueError, match=r"ColourHistogram: inputs\['c'\]\[1\] .*bad.png"):
         encode_all({"c": covers}, {"c": ColourHistogram()}, **run)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("cached", [False, True])
+def test_failures_name_the_row_and_the_file_of_the_catalogue(mode, cached, tmp_path):
+    """Not the row of the chunk, nor another file with the same content."""
+    pytest.importorskip("PIL")
+    for name in ("first.png", "second.png"):
+        (tmp_path / name).write_text("no image")
+    red = np.full((3, 3, 3), [255, 0, 0], np.uint8)
+    covers = [red, None, tmp_path / "first.png", red, tmp_path / "second.png", b"neither"]
+    run = {"mode": mode, "chunk": 2, "cache": tmp_path / "vectors" if cached else None}
+    for _ in range(2):
+        encoded = encode_all({"c": covers}, {"c": ColourHistogram()}, errors="skip", **run)
+        fault = "must be a readable image; got a file of no known format"
+        assert encoded.failures["c"] == {
+            2: f"inputs['c'][2] ({str(tmp_path / 'first.png')!r}) {fault}",
+            4: f"inputs['c'][4] ({str(tmp_path / 'second.png')!r}) {fault}",
+            5: f"inputs['c'][5] {fault}",
+        }
 
 
 def test_parallel_is_parallel():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from recfuse._progress import progress
 
-__all__ = ["Encoded", "Errors", "MediaEncoder", "Unreadable"]
+__all__ = ["Encoded", "Errors", "MediaEncoder", "Unreadable", "labelled"]
 
 Errors = Literal["raise", "skip"]
+Place = Callable[[int], str]
 
 
 class Unreadable(ValueError):
@@ -76,6 +77,12 @@ class MediaEncoder:
         ImportError
             Where the library that decodes is missing.
         """
+        return self._encode(inputs, errors, show_progress, _place)
+
+    def _encode(
+        self, inputs: Iterable[Any], errors: Errors, show_progress: bool, place: Place
+    ) -> Encoded:
+        """Encode; `place` says where the caller's user finds an input that cannot be read."""
         op = type(self).__name__
         if errors not in ("raise", "skip"):
             raise ValueError(f"{op}: errors must be 'raise' or 'skip'; got {errors!r}")
@@ -85,7 +92,7 @@ class MediaEncoder:
         present: list[bool] = []
         parts = [
             self._vectors(batch)
-            for batch in self._batches(inputs, errors, failures, present, show_progress)
+            for batch in self._batches(inputs, errors, failures, present, show_progress, place)
         ]
         mask = np.array(present, np.bool_)
         found = np.concatenate(parts) if parts else self._vectors([])
@@ -114,6 +121,7 @@ class MediaEncoder:
         failures: dict[int, str],
         present: list[bool],
         show_progress: bool,
+        place: Place,
     ) -> Iterator[list[NDArray[Any]]]:
         op, total = type(self).__name__, len(inputs) if isinstance(inputs, Sized) else None
         batch: list[NDArray[Any]] = []
@@ -126,7 +134,7 @@ class MediaEncoder:
                 batch.append(self._decode(source))
                 present.append(True)
             except (OSError, Unreadable) as error:
-                reason = f"{_name(source, row)} must be {self._noun}; got {error}"
+                reason = f"{labelled(place(row), source)} must be {self._noun}; got {error}"
                 if errors == "raise":
                     raise ValueError(f"{op}: {reason}") from error
                 failures[row] = reason
@@ -147,7 +155,10 @@ class MediaEncoder:
         raise NotImplementedError
 
 
-def _name(source: Any, row: int) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return f"inputs[{row}] ({os.fspath(source)!r})"
+def labelled(place: str, source: Any) -> str:
+    """Return the place of an input with the name of its file, if it is one."""
+    return f"{place} ({os.fspath(source)!r})" if isinstance(source, (str, os.PathLike)) else place
+
+
+def _place(row: int) -> str:
     return f"inputs[{row}]"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recfuse._inputs import as_int
 from recfuse._named import named
 from recfuse._progress import progress
-from recfuse.features._media import Encoded, Errors, MediaEncoder, Unreadable
+from recfuse.features._media import Encoded, Errors, MediaEncoder, Unreadable, labelled
 from recfuse.features._store import VectorStore
 
 __all__ = ["EncodedItems", "encode_all"]
@@ -153,7 +153,8 @@ class _Plan:
         inputs = self._inputs
         some = inputs[rows] if isinstance(inputs, np.ndarray) else [inputs[row] for row in rows]
         if isinstance(self._encoder, MediaEncoder):
-            return self._encoder.encode(some, errors=errors)
+            # What cannot be read is named by its row in the catalogue, not in the chunk.
+            return self._encoder._encode(some, errors, False, lambda n: self._place(rows[n]))
         encode = getattr(self._encoder, "encode", self._encoder)
         vectors = _as_vectors(encode(some), len(rows), self.name)
         return Encoded(vectors, np.ones(len(rows), np.bool_), {})
@@ -184,8 +185,15 @@ class _Plan:
             vectors[row] = self._found[self._same[row]]
         for row, same in self._same.items():
             if same in self.failures:
-                self.failures.setdefault(row, self.failures[same])
+                reason = self.failures[same].removeprefix(self._label(same))
+                self.failures[row] = self._label(row) + reason
         return vectors, present
+
+    def _place(self, row: int) -> str:
+        return f"inputs[{self.name!r}][{row}]"
+
+    def _label(self, row: int) -> str:
+        return labelled(self._place(row), self._inputs[row])
 
     def _missing(self, present: list[int], store: VectorStore) -> list[int]:
         """Return the first row of every content that is not in the store; take what is."""

@@ -134,7 +134,7 @@ def test_quality_against_costs(comparison, cost, factor):
         ]
         np.testing.assert_allclose(line.get_xydata(), expected)
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == list(comparison.results)
+    assert [label.replace("\n", " ") for label in labels] == list(comparison.results)
     assert_readable(figure)
 
 
@@ -171,6 +171,68 @@ def test_learning_curves():
     assert train.get_color() != validation.get_color()
     assert train.get_linestyle() != validation.get_linestyle()
     assert_readable(figure)
+
+
+LONG = (
+    "AlternatingLeastSquares(factors=16, regularization=30.0, frequency_scaling=0.5, "
+    "random_state=0)",
+    "AlternatingLeastSquares(factors=128, regularization=10.0, alpha=40.0, random_state=0)",
+)
+
+
+@pytest.mark.parametrize(
+    ("draw", "costs"),
+    [
+        (plots.comparison_bars, True),
+        (plots.comparison_bars, False),
+        (plots.quality_latency, True),
+    ],
+)
+def test_models_named_by_their_parameters_leave_room(draw, costs, comparison):
+    """As `compare` names the models of a list."""
+    results = dict(zip(LONG, comparison.results.values(), strict=True))
+    measured = {
+        name: replace(of_model, latency_p99=seconds, recommend_peak_bytes=2441)
+        for name, of_model, seconds in zip(
+            LONG, comparison.costs.values(), (0.00456, 0.00548), strict=True
+        )
+    }
+    named = type(comparison)(comparison.split, results, measured if costs else {})
+    figure = draw(named, "ndcg@5")
+    assert_readable(figure)
+    assert figure.axes[0].get_window_extent().width > 0.1 * figure.bbox.width
+    legend = figure.axes[0].get_legend()
+    shown = legend.get_texts() if legend else figure.axes[0].get_yticklabels()
+    assert [text.get_text().replace("\n", " ") for text in shown] == list(LONG)
+
+
+def test_long_titles_leave_room():
+    title = "Borat: Cultural Learnings of America for Make Benefit Glorious Nation of Kazakhstan"
+    explained = {title: EXPLANATIONS["another"], "Alien": EXPLANATIONS["another"]}
+    for figure in (
+        plots.contribution_bars(explained),
+        plots.modality_heatmap([[1, 2], [3, 4]], ["als", "text"], list(explained)),
+    ):
+        assert_readable(figure)
+        assert figure.axes[0].get_window_extent().width > 0.3 * figure.bbox.width
+        shown = figure.axes[0].get_yticklabels()[0].get_text()
+        assert shown.replace("\n", " ") == title
+
+
+def test_the_legend_of_many_learning_curves_hides_none():
+    rising = 0.2 - 0.1 * np.exp(-np.arange(30) / 9)
+    curves = {f"ALS, {n} factors, regularization 0.1": rising - n / 1000 for n in range(12)}
+    figure = plots.learning_curves(curves, title="validation")
+    assert_readable(figure)
+    (axes,) = figure.axes
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
+
+
+def test_iterations_are_whole_numbers():
+    figure = plots.learning_curves({"one trial": [0.3]}, xlabel="trial")
+    figure.canvas.draw()
+    labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert labels and all(float(label) == int(float(label)) for label in labels)
 
 
 def test_axes_of_ones_own():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +18,10 @@ __all__ = [
     "colormap",
     "finished",
     "legend_above",
+    "legend_beside",
+    "row_height",
     "tidy",
+    "wrapped",
 ]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -59,6 +64,24 @@ def legend_above(axes: Any) -> None:
         frameon=False,
         fontsize=9,
     )
+
+
+def legend_beside(axes: Any) -> None:
+    """Put the legend to the right of the axes, where it hides nothing."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+
+
+def wrapped(names: Iterable[Any]) -> list[str]:
+    """Return names in lines short enough to leave room for the axes: estimators may be labels."""
+    return [
+        "\n".join(textwrap.wrap(str(name), 36, max_lines=4, placeholder=" ...")) for name in names
+    ]
+
+
+def row_height(labels: Sequence[str], least: float) -> float:
+    """Return the inches that a row needs for its label."""
+    lines = 1 + max((label.count("\n") for label in labels), default=0)
+    return max(least, 0.1 + 0.15 * lines)
 
 
 def finished(figure: Figure, axes: Any, title: str | None, grid: str | None) -> Figure:

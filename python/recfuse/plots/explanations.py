@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recfuse.plots._figure import COLOURS, INK, canvas, colormap, finished, legend_above
+from recfuse.plots._figure import (
+    COLOURS,
+    INK,
+    canvas,
+    colormap,
+    finished,
+    legend_above,
+    row_height,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,8 +71,10 @@ def contribution_bars(explanations: Any, *, title: str | None = None, axes: Any 
             )
         values.append([explanation.contributions[name] for name in names])
     table = np.array(values, np.float64)
+    labels = wrapped(by_label)
     n_bars = len(names) if one else len(table)
-    figure, axes = canvas(axes, (7, 1.4 + 0.42 * n_bars + (0 if one else 0.4)))
+    height = row_height(labels, 0.42) * n_bars
+    figure, axes = canvas(axes, (7, 1.4 + height + (0 if one else 0.4)))
     if one:
         _draw_modalities(axes, names, table[0])
         score = next(iter(by_label.values())).score
@@ -73,7 +84,7 @@ def contribution_bars(explanations: Any, *, title: str | None = None, axes: Any 
         totals = [explanation.score for explanation in by_label.values()]
         finite = [(score, row) for row, score in enumerate(totals) if np.isfinite(score)]
         axes.plot(*np.array(finite).T.reshape(2, -1), "D", color=INK, mec="white", label="score")
-        axes.set_yticks(range(len(table)), list(by_label))
+        axes.set_yticks(range(len(table)), labels)
         axes.set_xlabel("contribution to the score")
         axes.use_sticky_edges = False  # or the longest bar meets the frame
         axes.margins(x=0.05)
@@ -159,13 +170,14 @@ def modality_heatmap(
             f"modality_heatmap: values must have shape (n_rows, {len(modalities)}), a column per "
             f"modality; got {table.shape}"
         )
-    labels = [str(row) for row in (range(len(table)) if rows is None else rows)]
+    labels = wrapped(range(len(table)) if rows is None else rows)
     if len(labels) != len(table):
         raise ValueError(
             f"modality_heatmap: rows must have a label for each of {len(table)}; got {len(labels)}"
         )
-    height = 1.6 + 0.34 * min(len(table), 30)
-    figure, axes = canvas(axes, (3.2 + 0.95 * len(modalities), height))
+    height = 1.6 + row_height(labels, 0.34) * min(len(table), 30)
+    width = 3.2 + 0.95 * len(modalities)
+    figure, axes = canvas(axes, (width, height))
     finite = table[np.isfinite(table)]
     largest = float(np.abs(finite).max(initial=0)) or 1.0
     signed = bool((finite < 0).any())

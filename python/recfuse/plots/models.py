@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recfuse.plots._figure import COLOURS, INK, LINES, MARKERS, canvas, finished, tidy
+from recfuse.plots._figure import (
+    COLOURS,
+    INK,
+    LINES,
+    MARKERS,
+    canvas,
+    finished,
+    legend_beside,
+    row_height,
+    tidy,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +88,9 @@ def quality_latency(
     figure, axes = canvas(axes, (7.5, 4.2))
     best = [n for n in np.lexsort((-y, x)) if y[n] > y[x < x[n]].max(initial=-np.inf)]
     axes.plot(x[best], y[best], color="#b0b7bf", linewidth=1.2, zorder=1, drawstyle="steps-post")
-    for n, name in enumerate(comparison.costs):
+    for n, (name, label) in enumerate(
+        zip(comparison.costs, wrapped(comparison.costs), strict=True)
+    ):
         axes.errorbar(
             x[n],
             y[n],
@@ -87,7 +100,7 @@ def quality_latency(
             markeredgecolor="white",
             color=COLOURS[n % len(COLOURS)],
             capsize=3,
-            label=name,
+            label=label,
             zorder=3,
         )
     if 0 < 3 * x.min() < x.max():  # else a log scale has hardly a round number to show
@@ -98,8 +111,7 @@ def quality_latency(
         axes.xaxis.set_minor_formatter("")
     axes.set_xlabel(unit)
     axes.set_ylabel(metric)
-    # Beside the points: names at them would overlap where models are alike.
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    legend_beside(axes)  # names at the points would overlap where models are alike
     return finished(figure, axes, title or comparison.split, "both")
 
 
@@ -134,24 +146,27 @@ def comparison_bars(comparison: Any, metric: str, *, title: str | None = None) -
     costs = list(comparison.costs.values())
     panels = {cost: [getattr(of_model, cost) for of_model in costs] for cost in _PANELS}
     panels = {cost: v for cost, v in panels.items() if any(x is not None for x in v)}
-    size = (max(7.5, 3.2 + 2.3 * len(panels)), 1.5 + 0.45 * len(names))
+    labels = wrapped(names)
+    height = row_height(labels, 0.45)
+    size = (max(7.5, 3.2 + 2.3 * len(panels)), 1.5 + height * len(names))
     figure, _ = canvas(None, size, empty=True)
     every = figure.subplots(1, 1 + len(panels), sharey=True, squeeze=False)[0]
     quality = [comparison.results[name][metric] for name in names]
     errors = [1.96 * comparison.results[name].standard_errors[metric] for name in names]
-    _draw_panel(every[0], quality, metric, COLOURS[0], errors)
+    nbins = 3 if panels else 9  # more numbers would overlap in narrow panels
+    _draw_panel(every[0], quality, metric, COLOURS[0], errors, nbins)
     for axes, (cost, values) in zip(every[1:], panels.items(), strict=True):
         _, factor = _COSTS[cost]
         scaled = [np.nan if value is None else factor * value for value in values]
-        _draw_panel(axes, scaled, _PANELS[cost], COLOURS[4], None)
-    every[0].set_yticks(range(len(names)), names)
+        _draw_panel(axes, scaled, _PANELS[cost], COLOURS[4], None, nbins)
+    every[0].set_yticks(range(len(names)), labels)
     every[0].invert_yaxis()
     figure.suptitle(title or comparison.split, fontsize=10, color=INK)
     made: Figure = figure
     return made
 
 
-def _draw_panel(axes: Any, values: Any, label: str, colour: str, errors: Any) -> None:
+def _draw_panel(axes: Any, values: Any, label: str, colour: str, errors: Any, nbins: int) -> None:
     bars = axes.barh(
         range(len(values)),
         values,
@@ -165,6 +180,7 @@ def _draw_panel(axes: Any, values: Any, label: str, colour: str, errors: Any) ->
     axes.bar_label(bars, texts, padding=4, fontsize=8, color=INK)
     axes.margins(x=0.3)
     axes.set_xlabel(label, fontsize=8)
+    axes.locator_params(axis="x", nbins=nbins)
     tidy(axes, "x")
 
 
@@ -205,7 +221,9 @@ def learning_curves(
     """
     if not curves:
         raise ValueError("learning_curves: curves must not be empty; got {}")
+    beside = axes is None  # axes of one's own may have neighbours
     figure, axes = canvas(axes, (7, 4))
+    labels = wrapped(curves)
     for n, (name, curve) in enumerate(curves.items()):
         if isinstance(curve, tuple) and len(curve) == 2:
             x, y = (np.asarray(part, np.float64) for part in curve)
@@ -225,12 +243,15 @@ def learning_curves(
             markevery=max(1, len(y) // 15),
             markersize=5,
             color=COLOURS[n % len(COLOURS)],
-            label=name,
+            label=labels[n],
         )
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=9)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    if beside:
+        legend_beside(axes)  # among many curves there is no room
+    else:
+        axes.legend(frameon=False, fontsize=9)
     return finished(figure, axes, title, "both")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import recfuse
 from choices.data import Data, Vectors
-from recfuse.evaluation import Split, compare, evaluate, rmse
+from recfuse.evaluation import Split, compare, evaluate, rmse, user_time_split
 from recfuse.rerank import mmr
 
 K = 20
@@ -114,11 +114,16 @@ def explicit(data: Data) -> list[dict[str, Any]]:
     if data.ratings is None:
         return []
     train, test = data.ratings.train, data.ratings.test
+    stars: dict[str, Any] = {"objective": "explicit"}
+    best = _best_for_stars(user_time_split(train, test_fraction=0.2), biases=True, **stars)
     chosen = {
-        "ALS, explicit, biases": als(
-            32, 0.1, objective="explicit", biases=True, frequency_scaling=1
+        "ALS, explicit, as it comes": als(64, 0.01, **stars),
+        "the same, biases": als(64, 0.01, biases=True, **stars),
+        f"the same, biases, regularization={best:g}": als(64, best, biases=True, **stars),
+        "the same, biases, frequency_scaling=1, regularization=0.1": als(
+            64, 0.1, biases=True, frequency_scaling=1, **stars
         ),
-        "ALS, implicit": als(32, 30.0),
+        "ALS, implicit": als(64, 30.0),
     }
     rows = []
     for name, model in chosen.items():
@@ -135,6 +140,17 @@ def explicit(data: Data) -> list[dict[str, Any]]:
     mean = np.full(len(test), train.values.mean())
     rows.append({"model": "the mean of all ratings", "rmse": rmse(mean, test.values), "ndcg": None})
     return rows
+
+
+def _best_for_stars(validation: Split, **options: Any) -> float:
+    """Return the regularization with the least error on the validation."""
+
+    def error(regularization: float) -> float:
+        model = als(64, regularization, **options).fit(validation.train)
+        asked = validation.test
+        return rmse(model.predict(asked.user_index, asked.item_index), asked.values)
+
+    return min((1.0, 2.0, 5.0, 10.0, 20.0, 50.0), key=error)
 
 
 def diversity(data: Data, chosen: dict[str, tuple[str, Factory]]) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ class AlternatingLeastSquares(LiveFactors):
     ----------
     factors : int, default=64
     regularization : float, default=0.01
-        :math:`\lambda`, at least 0.
+        :math:`\lambda`, at least 0. The default is too small for ratings: see Notes.
     alpha : float, default=1.0
         Confidence per unit of interaction; implicit only.
     iterations : int, default=15
@@ -75,7 +75,7 @@ class AlternatingLeastSquares(LiveFactors):
         factors; 'auto' is the one that is predicted to lower the objective soonest, from the
         lengths of all rows, `factors` and `cg_steps`: see `solver_`.
     biases : bool, default=False
-        Learn a mean and biases of users and items; explicit only.
+        Learn a mean and biases of users and items; explicit only. Ratings want them.
     frequency_scaling : float, default=0.0
         :math:`\nu`. With 1, `regularization` wants to be smaller by orders of magnitude.
     cg_steps : int, default=2
@@ -106,6 +106,13 @@ class AlternatingLeastSquares(LiveFactors):
         Iterations finished: fewer than `iterations` after Ctrl-C or a callback that stops.
     float64_rows_ : int
         Systems that were solved again in float64, because float32 could not hold a pivot.
+
+    Notes
+    -----
+    The defaults suit clicks, plays and purchases. For ratings, begin with ``objective='explicit',
+    biases=True, regularization=10`` and tune the last: on MovieLens (small, 64 factors) the RMSE of
+    later ratings is 1.61 with nothing but the objective changed, 1.08 with biases and 0.90 with
+    both; the mean of all ratings has 1.07 (``docs/choosing.md``).
 
     References
     ----------

@@ -39,6 +39,7 @@ class FusedSearch {
         limits_(limits),
         catalogue_(device, args, on_device),
         plan_(plan_items(catalogue_.sizes, limits_, free_bytes())) {
+    screen_isa(device_);  // a wrong name is told now, whether or not a search will scan
     if (plan_.streamed) {
       loader_.emplace(device_, catalogue_);
       device_.wait();  // for whoever writes matrices that are on the device: from now on they are read at any time

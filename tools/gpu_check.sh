@@ -73,7 +73,7 @@ wheels() {
 
 compile() {
   local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
-  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_logic) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
+  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{logic,hopper,paths}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
   # A machine may have Python without its headers; those of the same minor version will do.
   [ ! -e .python-include/Python.h ] || options+=(-DPython_INCLUDE_DIR="$PWD/.python-include")
   # The device's own generation only: the others are compiled by every build.
@@ -90,6 +90,9 @@ compile() {
 # Warnings of the libraries of that machine are not what is looked for, nor need their plugins be those of the test environment.
 tests() { python3 -m pytest -q -ra -o addopts= -W default -p no:cacheprovider --maxfail=20 "$@"; }
 
+# Each kind of kernels that the device runs, by a name that forces it.
+kernels() { tests tests/python/test_cuda_isa.py; }
+
 # The same bodies as on the CPU; those of arrays that lie on the device are in `arrays`.
 searches() {
   tests -k "${1:-cuda}-float16" tests/python/test_topk.py tests/python/test_fuse_topk.py \
@@ -97,7 +100,7 @@ searches() {
 }
 
 arrays() {
-  tests tests/python/test_device_arrays.py tests/python/test_device_memory.py \
+  tests tests/python/test_device_arrays.py tests/python/test_device_memory.py tests/python/test_device_streamed.py \
     tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
 }
 
@@ -109,10 +112,10 @@ sanitized() {
 smoke() { python3 benchmarks/gpu/smoke.py $rehearse; }
 measure() { python3 benchmarks/gpu "$evidence" "$1" $rehearse; }
 rules() { python3 tests/tools/check_cuda.py; }
-emulator() { "$build/tests/cpp/test_cuda_logic"; }
+emulator() { for name in logic hopper paths; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
 
 export evidence
-export -f wheels compile tests searches arrays sanitized smoke measure rules emulator
+export -f wheels compile tests kernels searches arrays sanitized smoke measure rules emulator
 
 # A function, read whole before it runs: who edits this file meanwhile does no harm.
 main() {
@@ -125,6 +128,7 @@ main() {
   if ! $host_only && [ -z "${STEPS:-}" ]; then keep=200; fi
   step compile "$(limit 240)" compile || { [ -n "${STEPS:-}" ] || exit 1; }
   step smoke "$(limit 60)" smoke
+  step kernels "$(limit 60)" kernels
   if $host_only; then
     step rules 3600 rules
     step emulator 3600 emulator

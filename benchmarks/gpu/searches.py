@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,8 +129,22 @@ def measure_recfuse(work: Workload, clock: Clock) -> dict[str, Any]:
         "plan": index.plan(),
         "resident_ms": clock.time(resident),
         "with_copies_ms": clock.time(with_copies),
+        **portable_kernels(index, resident, clock),
         "kernels": clock.kernels(resident),
     }
+
+
+def portable_kernels(
+    index: recfuse.FusedIndex, search: Callable[[int], Any], clock: Clock
+) -> dict[str, Any]:
+    """Time the kernels that run everywhere, where the device has others."""
+    if "sm_90a" not in index.plan()["reason"]:
+        return {}
+    os.environ["RECFUSE_CUDA_ISA"] = "sm_80"
+    try:
+        return {"portable_ms": clock.time(search)}
+    finally:
+        del os.environ["RECFUSE_CUDA_ISA"]
 
 
 def by_torch(work: Workload, name: str) -> Callable[[int], None]:

@@ -331,7 +331,7 @@ TEST(recordings_that_nobody_uses_make_room) {
   search.n_queries = 1;
   both.ask(search);
   CHECK(Emulator::memory.used - before < kept);  // the oldest has gone
-  search = gaussian_search(1'500, 20, 16, 5);
+  const Search more = gaussian_search(1'500, 20, 16, 5);  // beside `search`, whose items the indexes read
   const Memory little(500'000);
-  CHECK(both.ask(search).recorded == 1);
+  CHECK(both.ask(more).recorded == 1);
 }

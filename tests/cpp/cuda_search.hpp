@@ -1,6 +1,7 @@
 // Searches of the tests on the emulator, and the CPU's answers to them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <random>
 #include <type_traits>
@@ -85,6 +86,31 @@ inline Search gaussian_search(std::int64_t n_items, std::int64_t n_queries, std:
           n_queries,
           dim,
           k};
+}
+
+/// The same search of items whose scores rise with their ids, by less than float16 tells; and of equal items.
+inline std::array<Search, 2> hardly_told_apart(const Search& search) {
+  Search rising = search, equal = search;
+  for (std::int64_t i = 0; i < search.n_items; ++i) {
+    for (std::int64_t j = 0; j < search.dim; ++j) {
+      const auto at = static_cast<std::size_t>(i * search.dim + j);
+      const float first = search.items[static_cast<std::size_t>(j)];
+      rising.items[at] = (1 + 1e-6F * static_cast<float>(i)) * first;
+      equal.items[at] = first;
+    }
+  }
+  return {rising, equal};
+}
+
+/// The same search with some items, a query and single numbers out of the range of float16, and a query of zeros.
+inline Search out_of_range(Search search, float huge, float tiny) {
+  const auto dim = static_cast<std::size_t>(search.dim);
+  for (std::size_t i = 0; i < search.items.size(); i += dim * 7) search.items[i] *= huge;
+  for (std::size_t i = 1; i < search.items.size(); i += dim * 3) search.items[i] *= tiny;
+  search.queries[0] *= huge;
+  search.queries[dim + 1] *= tiny;
+  for (std::size_t j = 0; j < dim; ++j) search.queries[2 * dim + j] = 0;
+  return search;
 }
 
 }  // namespace recfuse::testing

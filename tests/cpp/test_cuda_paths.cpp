@@ -330,7 +330,7 @@ TEST(recordings_that_nobody_uses_make_room) {
   search.k = 20;
   search.n_queries = 1;
   both.ask(search);
-  CHECK(Emulator::memory.used - before < kept);  // the oldest has gone
+  CHECK(Emulator::memory.used - before < kept);           // the oldest has gone
   const Search more = gaussian_search(1'500, 20, 16, 5);  // beside `search`, whose items the indexes read
   const Memory little(500'000);
   CHECK(both.ask(more).recorded == 1);

@@ -11,6 +11,7 @@ template <class Backend>
 void bind_all(py::module_& m) {
   bind_als<Backend>(m);
   bind_cosine_knn<Backend>(m);
+  bind_neighbour_topk<Backend>(m);
   bind_fuse_topk<Backend>(m);
 }
 

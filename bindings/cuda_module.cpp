@@ -1,6 +1,8 @@
 #include "device_arrays.hpp"
 #include "errors.hpp"
+#include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
+#include "recfuse/cuda/cosine_knn.hpp"
 #include "recfuse/cuda/fuse_topk.hpp"
 
 namespace {
@@ -13,6 +15,7 @@ struct Cuda {
   static constexpr int kDlpackType = 2;
   static constexpr auto read_rows = recfuse::cuda::read_rows;
   static constexpr auto memory_info = recfuse::cuda::memory_info;
+  static constexpr auto cosine_knn = recfuse::cuda::cosine_knn;
 };
 
 }  // namespace
@@ -21,6 +24,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The ops on an NVIDIA GPU, those that there are.";
   recfuse::bindings::translate_device_errors();
   recfuse::bindings::bind_device_arrays<Cuda>(m);
+  recfuse::bindings::bind_cosine_knn<Cuda>(m);
   recfuse::bindings::bind_fuse_topk<Cuda>(m);
   m.def("unusable_reason", &recfuse::cuda::unusable_reason);
 }

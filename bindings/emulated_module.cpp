@@ -8,13 +8,16 @@
 #include "emulator.hpp"
 #include "errors.hpp"
 #include "fused_search.cuh"
+#include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
+#include "similar_rows.cuh"
 
 namespace {
 
 namespace cuda = recfuse::cuda;
 
 recfuse::SearchLimits limits;
+cuda::SparseLimits sparse_limits;
 
 class FusedIndex {
  public:
@@ -59,6 +62,10 @@ struct Emulated {
     for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, to + i * cols);
   }
   static cuda::MemoryInfo memory_info() { return cuda::Emulator::memory_info(); }
+  static void cosine_knn(const recfuse::CosineKnnArgs& args, const recfuse::TopkOut& out) {
+    cuda::Emulator device;
+    cuda::SimilarRows<cuda::Emulator>(device, args, sparse_limits).run(out);
+  }
 };
 
 }  // namespace
@@ -68,6 +75,7 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   m.doc() = "The ops of the GPU on an emulator.";
   recfuse::bindings::translate_device_errors();
   recfuse::bindings::bind_device_arrays<Emulated>(m);
+  recfuse::bindings::bind_cosine_knn<Emulated>(m);
   recfuse::bindings::bind_fuse_topk<Emulated>(m);
   m.def("unusable_reason", [] { return ""; });
   // Small ones make every search overflow; for indexes made from now on.
@@ -85,6 +93,14 @@ PYBIND11_MODULE(_cuda_emulated, m) {
       },
       "capacity"_a = 4096, "first_items"_a = 2048, "growth"_a = 4, "batch_bytes"_a = 256 << 20,
       "keys_bytes"_a = 256 << 20, "launch_bytes"_a = 20 << 20, "least_block"_a = 8192);
+  // Small ones cut every row into strips, share it among blocks, and leave no room for candidates.
+  m.def(
+      "set_sparse_limits",
+      [](std::int64_t strip_ids, std::int64_t shared_keys, std::int64_t keys_bytes, std::int64_t heavy_work) {
+        sparse_limits = {strip_ids, shared_keys, keys_bytes, heavy_work};
+      },
+      "strip_ids"_a = std::numeric_limits<std::int64_t>::max(), "shared_keys"_a = 4096, "keys_bytes"_a = 256 << 20,
+      "heavy_work"_a = 1 << 20);
   // How much memory there is from now on; the most that was in use since the last call.
   m.def(
       "set_memory",

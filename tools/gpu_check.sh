@@ -73,7 +73,7 @@ wheels() {
 
 compile() {
   local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
-  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{logic,hopper,paths}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
+  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
   # A machine may have Python without its headers; those of the same minor version will do.
   [ ! -e .python-include/Python.h ] || options+=(-DPython_INCLUDE_DIR="$PWD/.python-include")
   # The device's own generation only: the others are compiled by every build.
@@ -99,6 +99,8 @@ searches() {
     tests/python/test_fusion_rules.py
 }
 
+similar() { tests -k "${1:-cuda}" tests/python/test_cosine_knn.py; }
+
 arrays() {
   tests tests/python/test_device_arrays.py tests/python/test_device_memory.py tests/python/test_device_streamed.py \
     tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
@@ -112,10 +114,10 @@ sanitized() {
 smoke() { python3 benchmarks/gpu/smoke.py $rehearse; }
 measure() { python3 benchmarks/gpu "$evidence" "$1" $rehearse; }
 rules() { python3 tests/tools/check_cuda.py; }
-emulator() { for name in logic hopper paths; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
+emulator() { for name in logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
 
 export evidence
-export -f wheels compile tests kernels searches arrays sanitized smoke measure rules emulator
+export -f wheels compile tests kernels searches similar arrays sanitized smoke measure rules emulator
 
 # A function, read whole before it runs: who edits this file meanwhile does no harm.
 main() {
@@ -133,8 +135,10 @@ main() {
     step rules 3600 rules
     step emulator 3600 emulator
     step searches 3600 searches emulator
+    step similar 3600 similar emulator
   else
     step searches 100 searches
+    step similar 60 similar
   fi
   step arrays "$(limit 60)" arrays
   $host_only || step memcheck 60 sanitized memcheck

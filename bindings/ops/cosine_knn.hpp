@@ -31,6 +31,11 @@ void bind_cosine_knn(py::module_& m) {
         return py::make_tuple(ids, scores);
       },
       "matrix"_a.noconvert(), "k"_a, py::kw_only(), "norm"_a, "shrinkage"_a, "min_support"_a, "num_threads"_a);
+}
+
+template <class Backend>
+void bind_neighbour_topk(py::module_& m) {
+  using namespace py::literals;
   m.def(
       "neighbour_topk",
       [](const CsrParts& queries, const CsrParts& neighbours, std::int64_t k, bool normalise,

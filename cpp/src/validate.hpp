@@ -19,7 +19,6 @@ void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factor
 /// The regularization of every row, after frequency scaling.
 void validate_penalties(std::span<const double> penalties, const AlsParams& params);
 
-void validate(const CosineKnnArgs& args, const TopkOut& out);
 void validate(const NeighbourTopkArgs& args, const TopkOut& out);
 
 enum class Order { kAscending, kAny };

@@ -2,8 +2,8 @@
 
 Per kernel: nothing spilled, nothing on the stack, no more registers and shared memory than a block
 may have, and no word of the assembler that it waits between products or ignores the registers asked
-for. In the PTX: the instructions that the screens are made of, no local memory, and no rounding
-that the CPU does not have, with the options of the build. In the machine code, where the
+for. In the PTX: the instructions that screens and sums are made of, no local memory, and no
+rounding that the CPU does not have, with the options of the build. In the machine code, where the
 disassembler is installed: the matrix units' and the copies' instructions, no local memory either.
 
 ``python check_cuda.py [ARCHITECTURE...]`` prints a table and what is wrong; exits 1 if anything is.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "cuda" / "src" / "fuse_topk.cu"
+SOURCES = ["fuse_topk", "cosine_knn"]
 ARCHITECTURES = ["80", "90a"]
 MOST_REGISTERS = 255
 MOST_STATIC_SHARED = 48 << 10
@@ -48,6 +48,8 @@ EXPECTED = {
         ],
         ["HGMMA", "UBLKCP", "USETMAXREG"],
     ),
+    # Natively, not by comparing and swapping.
+    "SearchRows<CountSums>": ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
 }
 
 
@@ -71,15 +73,16 @@ def build_options() -> list[str]:
     return found[1].split()
 
 
-def compile_to(kind: str, architecture: str, folder: Path) -> tuple[Path, str]:
+def compile_to(kind: str, source: str, architecture: str, folder: Path) -> tuple[Path, str]:
     """Return the file that nvcc wrote and what it said; `kind` is 'cubin' or 'ptx'."""
-    out = folder / f"{architecture}.{kind}"
+    out = folder / f"{source}.{architecture}.{kind}"
     code = f"sm_{architecture}" if kind == "cubin" else f"compute_{architecture}"
     done = subprocess.run(
         [
             "nvcc", "-std=c++20", "-O3", *build_options(), f"-{kind}", "-Xptxas", "-v",
             "-gencode", f"arch=compute_{architecture},code={code}",
-            "-I", ROOT / "cuda/include", "-I", ROOT / "cpp/include", SOURCE, "-o", out,
+            "-I", ROOT / "cuda/include", "-I", ROOT / "cpp/include",
+            ROOT / "cuda/src" / f"{source}.cu", "-o", out,
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -89,13 +92,14 @@ def compile_to(kind: str, architecture: str, folder: Path) -> tuple[Path, str]:
 
 
 def short_name(mangled: str) -> str:
-    """Return the body of a kernel ``run<Body>``, with the numbers of its template."""
+    """Return the body of a kernel ``run<Body>``, with the arguments of its template."""
     body = re.search(r"runINS\w?_(\d+)(\w+)", mangled)
     if body is None:
         sys.exit(f"no kernel of ours by its name: {mangled}")
     name, rest = body[2][: int(body[1])], body[2][int(body[1]) :]
-    numbers = re.findall(r"Li(\d+)E", rest)
-    return f"{name}<{', '.join(numbers)}>" if numbers else name
+    types = re.match(r"INS\w?_(\d+)(\w+)", rest)
+    arguments = [types[2][: int(types[1])]] if types else re.findall(r"Li(\d+)E", rest)
+    return f"{name}<{', '.join(arguments)}>" if arguments else name
 
 
 def kernels_in(report: str) -> list[Kernel]:
@@ -136,13 +140,14 @@ def resource_problems(architecture: str, kernels: list[Kernel], report: str) -> 
 
 def expected_of(name: str, architecture: str) -> tuple[list[str], list[str]]:
     """Return what the PTX and the machine code of a kernel must hold."""
-    architectures, ptx, machine_code = EXPECTED.get(name.split("<")[0], (set(), [], []))
+    nothing: tuple[set[str], list[str], list[str]] = (set(), [], [])
+    architectures, ptx, machine_code = EXPECTED.get(name, EXPECTED.get(name.split("<")[0], nothing))
     return (ptx, machine_code) if architecture in architectures else ([], [])
 
 
 def missing_kernels(architecture: str, kernels: list[Kernel]) -> Iterator[str]:
-    """Yield the screens that were not compiled."""
-    compiled = {kernel.name.split("<")[0] for kernel in kernels}
+    """Yield the kernels with expectations that were not compiled."""
+    compiled = {name for k in kernels for name in (k.name, k.name.split("<")[0])}
     for name in sorted(EXPECTED.keys() - compiled):
         yield f"sm_{architecture}: no kernel is called {name}"
 
@@ -184,17 +189,20 @@ def main(architectures: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for architecture in architectures:
-            cubin, report = compile_to("cubin", architecture, folder)
-            kernels = kernels_in(report)
+            compiled: list[Kernel] = []
+            for source in SOURCES:
+                cubin, report = compile_to("cubin", source, architecture, folder)
+                kernels = kernels_in(report)
+                compiled += kernels
+                problems += resource_problems(architecture, kernels, report)
+                if shutil.which("cuobjdump"):
+                    problems += machine_code_problems(cubin, architecture)
+                ptx, _ = compile_to("ptx", source, architecture, folder)
+                problems += ptx_problems(ptx, architecture)
             print(f"sm_{architecture}")
-            for kernel in sorted(kernels, key=lambda k: k.name):
+            for kernel in sorted(compiled, key=lambda k: k.name):
                 print(f"  {kernel.name:<28} {kernel.registers:>4} registers")
-            problems += missing_kernels(architecture, kernels)
-            problems += resource_problems(architecture, kernels, report)
-            if shutil.which("cuobjdump"):
-                problems += machine_code_problems(cubin, architecture)
-            ptx, _ = compile_to("ptx", architecture, folder)
-            problems += ptx_problems(ptx, architecture)
+            problems += missing_kernels(architecture, compiled)
     if not shutil.which("cuobjdump"):
         print("no cuobjdump here: the machine code was not looked at")
     print("\n".join(problems) or "no spills, no stack, the instructions expected")

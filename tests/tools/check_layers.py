@@ -54,6 +54,7 @@ INCLUDES = [
             "ops/*",
             "emulator.hpp",
             "fused_search.cuh",
+            "similar_rows.cuh",
         ],
     ),
     (

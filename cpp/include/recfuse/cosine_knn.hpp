@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "recfuse/canonical.hpp"
 #include "recfuse/views.hpp"
@@ -29,6 +30,19 @@ struct CosineKnnArgs {
 /// count as shared columns. The result depends on neither num_threads nor the instruction set.
 /// Throws std::invalid_argument, std::out_of_range.
 void cosine_knn(const CosineKnnArgs& args, const TopkOut& out);
+
+/// The checks of cosine_knn().
+void validate(const CosineKnnArgs& args, const TopkOut& out);
+
+/// What a search needs to know of the rows, whatever device adds them up.
+struct CosineFacts {
+  std::vector<double> squared;  // |row|^2 in float64, in ascending column order
+  bool counting;                // sums of whole numbers below 2^31, exact in any order, give what the score needs:
+  bool ones;                    // every value times the scale is one, here always 1
+  float scale;                  // a power of two
+};
+
+CosineFacts cosine_facts(const CosineKnnArgs& args);
 
 struct NeighbourTopkArgs {
   CsrView queries;         // (n_queries, n_rows), with values

@@ -145,6 +145,11 @@ void NeighbourSearch::run(const TopkOut& out) const {
 
 }  // namespace
 
+CosineFacts cosine_facts(const CosineKnnArgs& args) {
+  Facts facts(args);
+  return {std::move(facts.squared), facts.counting, facts.traits.all_ones, facts.traits.scale};
+}
+
 void cosine_knn(const CosineKnnArgs& args, const TopkOut& out) {
   validate(args, out);
   Facts facts(args);

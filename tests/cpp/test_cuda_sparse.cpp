@@ -1,0 +1,152 @@
+// cosine_knn() of a device, run by the emulator: every way to add up, in strips, with rows that blocks share and with
+// candidates in either memory. All answer as the CPU does.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "emulator.hpp"
+#include "recfuse/recfuse.hpp"
+#include "similar_rows.cuh"
+
+namespace {
+
+namespace cuda = recfuse::cuda;
+using cuda::Emulator;
+using recfuse::CosineKnnArgs;
+using recfuse::CsrView;
+using recfuse::Norm;
+
+struct Csr {
+  std::vector<std::int64_t> indptr{0};
+  std::vector<std::int32_t> indices;
+  std::vector<float> values;
+  std::int64_t cols = 0;
+
+  CsrView view() const {
+    return {indptr.data(), indices.data(), values.data(), static_cast<std::int64_t>(indptr.size()) - 1, cols};
+  }
+};
+
+/// Rows of very different lengths: row i has a column with a chance that falls like 1 / i.
+Csr power_law(std::int64_t rows, std::int64_t cols, const std::vector<float>& choices) {
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> uniform;
+  Csr csr;
+  csr.cols = cols;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t column = 0; column < cols; ++column) {
+      if (uniform(random) > 0.9 / (1 + static_cast<double>(row) / 40)) continue;
+      csr.indices.push_back(static_cast<std::int32_t>(column));
+      csr.values.push_back(choices[random() % choices.size()]);
+    }
+    csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
+  }
+  return csr;
+}
+
+struct Answer {
+  std::vector<std::int32_t> ids;
+  std::vector<float> scores;
+  bool operator==(const Answer&) const = default;
+};
+
+/// `stride` elements from row to row.
+template <class Search>
+Answer answer_of(const CosineKnnArgs& args, std::int64_t stride, const Search& search) {
+  const auto n = static_cast<std::size_t>(args.matrix.rows * stride);
+  Answer answer{std::vector<std::int32_t>(n, -7), std::vector<float>(n, -7)};
+  search(recfuse::TopkOut{{answer.ids.data(), args.matrix.rows, args.k, stride},
+                          {answer.scores.data(), args.matrix.rows, args.k, stride}});
+  return answer;
+}
+
+bool agree(const CosineKnnArgs& args, const cuda::SparseLimits& limits = {}, std::size_t shared_bytes = 227 << 10,
+           std::int64_t gap = 0) {
+  Emulator device;
+  device.set_most_shared_bytes(shared_bytes);
+  const std::int64_t stride = args.k + gap;
+  const Answer expected = answer_of(args, stride, [&](const auto& out) { recfuse::cosine_knn(args, out); });
+  return expected ==
+         answer_of(args, stride, [&](const auto& out) { cuda::SimilarRows<Emulator>(device, args, limits).run(out); });
+}
+
+const std::vector<std::vector<float>> kValues{{1},        {0.5F, 1, 4.5F}, {40'000, 46'000}, {0.1F, 0.7F, 3.3F},
+                                              {-1, 0, 2}, {1e-30F, 1e30F}};
+
+}  // namespace
+
+TEST(every_way_to_add_up_answers_as_the_cpu) {
+  for (const auto& choices : kValues) {
+    const Csr csr = power_law(150, 60, choices);
+    for (const Norm norm : {Norm::kFull, Norm::kCorated}) {
+      for (const std::int64_t least : {1, 3}) {
+        for (const std::int64_t k : {1, 20, 400}) {
+          CHECK(agree({.matrix = csr.view(), .k = k, .norm = norm, .shrinkage = 1.5, .min_support = least}));
+        }
+      }
+    }
+  }
+}
+
+TEST(neither_strips_nor_shared_rows_nor_where_candidates_are_change_the_answer) {
+  for (const auto& choices : kValues) {
+    const Csr csr = power_law(150, 60, choices);
+    for (const std::int64_t k : {3, 150}) {
+      const CosineKnnArgs args{.matrix = csr.view(), .k = k};
+      CHECK(agree(args, {.strip_ids = 1}));
+      CHECK(agree(args, {.strip_ids = 17, .heavy_work = 0}));
+      CHECK(agree(args, {.strip_ids = 149, .shared_keys = 0, .keys_bytes = 100'000, .heavy_work = 0}));
+      CHECK(agree(args, {.shared_keys = 0, .keys_bytes = 0}));
+      CHECK(agree(args, {}, 17 << 10));  // room for few sums beside 2,048 candidates
+    }
+  }
+}
+
+TEST(candidates_are_sorted_out_when_there_are_more_than_have_room) {
+  // Better ones come last, so that every threshold is too low; and equal ones, of which the first stay.
+  Csr csr;
+  csr.cols = 2;
+  for (int row = 0; row < 2'000; ++row) {
+    csr.indices.push_back(0);
+    csr.values.push_back(1);
+    if (row > 0) {
+      csr.indices.push_back(1);
+      csr.values.push_back(row < 1'600 ? 5'000.0F - static_cast<float>(row) : 0.5F);
+    }
+    csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
+  }
+  CHECK(agree({.matrix = csr.view(), .k = 30}));
+  std::fill(csr.values.begin(), csr.values.end(), 1.0F);
+  CHECK(agree({.matrix = csr.view(), .k = 30}));
+}
+
+TEST(slices_empty_matrices_and_rows_with_gaps_between_them) {
+  const Csr csr = power_law(60, 40, {1, 2});
+  CsrView slice = csr.view();
+  slice.indptr += 20;
+  slice.rows -= 30;
+  CHECK(agree({.matrix = slice, .k = 7}, {.strip_ids = 8}, 227 << 10, 3));
+  const std::int64_t nothing[] = {0, 0, 0};
+  const std::int32_t no_columns[] = {0};
+  const float no_values[] = {0};
+  for (const std::int64_t rows : {0, 2}) {
+    for (const std::int64_t cols : {0, 3})
+      CHECK(agree({.matrix = {nothing, no_columns, no_values, rows, cols}, .k = 2}));
+  }
+}
+
+TEST(arguments_are_checked_as_on_the_cpu) {
+  const Csr csr = power_law(10, 5, {1});
+  Emulator device;
+  const auto message_of = [&](const CosineKnnArgs& args) {
+    return recfuse::testing::thrown_message<std::invalid_argument>(
+        [&] { cuda::SimilarRows<Emulator>(device, args).run({}); });
+  };
+  CHECK(message_of({.matrix = csr.view(), .k = 0}) == "cosine_knn: k must be at least 1; got 0");
+  CHECK(message_of({.matrix = csr.view(), .k = 2}).find("cosine_knn: out must have shape") == 0);
+}

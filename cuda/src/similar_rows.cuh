@@ -7,12 +7,15 @@
 #include <limits>
 #include <numeric>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "best_keys.cuh"
 #include "block.cuh"
 #include "rank.cuh"
 #include "recfuse/cosine_knn.hpp"
+#include "recfuse/cuda/memory.hpp"
+#include "recfuse/errors.hpp"
 #include "sparse_sums.cuh"
 #include "strip_lists.cuh"
 
@@ -140,9 +143,16 @@ class SimilarRows {
     validate(args_, out);
     if (args_.matrix.rows == 0) return;
     const CosineFacts facts = cosine_facts(args_);
-    if (facts.counting) return run_with<CountSums>(facts, out);
-    if (args_.norm == Norm::kCorated) return run_with<CoratedSums>(facts, out);
-    run_with<RealSums>(facts, out);
+    try {
+      if (facts.counting) return run_with<CountSums>(facts, out);
+      if (args_.norm == Norm::kCorated) return run_with<CoratedSums>(facts, out);
+      run_with<RealSums>(facts, out);
+    } catch (const DeviceOutOfMemory&) {  // which speaks of one array; all of ours are gone again
+      const MemoryInfo info = Device::memory_info();
+      throw DeviceOutOfMemory("cosine_knn: the matrix, its transpose and the lists must fit the memory of cuda; got " +
+                              std::to_string(info.free) + " bytes free of " + std::to_string(info.total) +
+                              ". device='cpu' needs none of it.");
+    }
   }
 
  private:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recfuse._core import FusedIndex as FusedIndex
+from recfuse._core import cosine_knn as cosine_knn
 
 # address, rows, columns, elements from row to row, stream or 0, and what keeps the memory
 _DeviceMatrix = tuple[int, int, int, int, int, Any]

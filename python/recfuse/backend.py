@@ -83,7 +83,9 @@ def resolve_op(name: str, device: str = "auto") -> Any:
     """
     backend = resolve_backend(device)
     if not hasattr(backend.ops, name):
-        raise NotImplementedError(f"{name} is not available on device {backend.device!r}")
+        raise NotImplementedError(
+            f"{name} is not on device {backend.device!r} yet: use device='cpu'"
+        )
     return getattr(backend.ops, name)
 
 

@@ -140,6 +140,18 @@ TEST(slices_empty_matrices_and_rows_with_gaps_between_them) {
   }
 }
 
+TEST(where_memory_ends_the_error_says_how_much_there_was) {
+  const Csr csr = power_law(150, 60, {1});
+  auto& memory = Emulator::memory;
+  const std::size_t before = memory.used, all = memory.total;
+  memory.total = before + 10'000;
+  const std::string message =
+      recfuse::testing::thrown_message<recfuse::DeviceOutOfMemory>([&] { agree({.matrix = csr.view(), .k = 20}); });
+  memory.total = all;
+  CHECK(message.find("cosine_knn: the matrix") == 0 && message.find("got 10000 bytes free") != std::string::npos);
+  CHECK(memory.used == before);
+}
+
 TEST(arguments_are_checked_as_on_the_cpu) {
   const Csr csr = power_law(10, 5, {1});
   Emulator device;

@@ -96,11 +96,10 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   // Small ones cut every row into strips, share it among blocks, and leave no room for candidates.
   m.def(
       "set_sparse_limits",
-      [](std::int64_t strip_ids, std::int64_t shared_keys, std::int64_t keys_bytes, std::int64_t heavy_work) {
-        sparse_limits = {strip_ids, shared_keys, keys_bytes, heavy_work};
-      },
+      [](std::int64_t strip_ids, std::int64_t shared_keys, std::int64_t keys_bytes, std::int64_t heavy_work,
+         std::int64_t shares) { sparse_limits = {strip_ids, shared_keys, keys_bytes, heavy_work, shares}; },
       "strip_ids"_a = std::numeric_limits<std::int64_t>::max(), "shared_keys"_a = 4096, "keys_bytes"_a = 256 << 20,
-      "heavy_work"_a = 1 << 20);
+      "heavy_work"_a = 1 << 20, "shares"_a = 4);
   // How much memory there is from now on; the most that was in use since the last call.
   m.def(
       "set_memory",

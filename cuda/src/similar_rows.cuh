@@ -26,7 +26,8 @@ struct SparseLimits {
   std::int64_t strip_ids = std::numeric_limits<std::int64_t>::max();  // of a strip, at most
   std::int64_t shared_keys = 4'096;                                   // candidates of a row in shared memory, at most
   std::int64_t keys_bytes = 256 << 20;                                // of candidates elsewhere
-  std::int64_t heavy_work = 1 << 20;  // additions from which a row may be shared by blocks
+  std::int64_t heavy_work = 1 << 20;  // additions from which a row may be shared by blocks,
+  std::int64_t shares = 4;            // if it has more than one of so many shares per multiprocessor
 };
 
 /// A row, or some strips of one, is what a block does.
@@ -219,7 +220,7 @@ class SimilarRows {
     });
     // A row is heavy if others are done long before it; so there are not many.
     const std::int64_t all = std::accumulate(work.begin(), work.end(), std::int64_t{0});
-    const std::int64_t heavy = std::max(limits_.heavy_work, all / (4 * device_.multiprocessors()));
+    const std::int64_t heavy = std::max(limits_.heavy_work, all / (limits_.shares * device_.multiprocessors()));
     constexpr std::int64_t kMostShared = 1'024;  // longer lists would make merging the longer part
     Schedule schedule;
     schedule.tasks.reserve(order.size());

@@ -99,8 +99,8 @@ TEST(neither_strips_nor_shared_rows_nor_where_candidates_are_change_the_answer) 
     for (const std::int64_t k : {3, 150}) {
       const CosineKnnArgs args{.matrix = csr.view(), .k = k};
       CHECK(agree(args, {.strip_ids = 1}));
-      CHECK(agree(args, {.strip_ids = 17, .heavy_work = 0}));
-      CHECK(agree(args, {.strip_ids = 149, .shared_keys = 0, .keys_bytes = 100'000, .heavy_work = 0}));
+      CHECK(agree(args, {.strip_ids = 17, .heavy_work = 0, .shares = 1'000}));
+      CHECK(agree(args, {.strip_ids = 149, .shared_keys = 0, .keys_bytes = 100'000, .heavy_work = 0, .shares = 1'000}));
       CHECK(agree(args, {.shared_keys = 0, .keys_bytes = 0}));
       CHECK(agree(args, {}, 17 << 10));  // room for few sums beside 2,048 candidates
     }
@@ -111,17 +111,20 @@ TEST(candidates_are_sorted_out_when_there_are_more_than_have_room) {
   // Better ones come last, so that every threshold is too low; and equal ones, of which the first stay.
   Csr csr;
   csr.cols = 2;
-  for (int row = 0; row < 2'000; ++row) {
+  for (int row = 0; row < 2'600; ++row) {
     csr.indices.push_back(0);
     csr.values.push_back(1);
     if (row > 0) {
       csr.indices.push_back(1);
-      csr.values.push_back(row < 1'600 ? 5'000.0F - static_cast<float>(row) : 0.5F);
+      csr.values.push_back(row < 2'400 ? 5'000.0F - static_cast<float>(row) : 0.5F);
     }
     csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
   }
   CHECK(agree({.matrix = csr.view(), .k = 30}));
   std::fill(csr.values.begin(), csr.values.end(), 1.0F);
+  CHECK(agree({.matrix = csr.view(), .k = 30}));
+  std::mt19937 random(3);  // or they come and go
+  for (float& value : csr.values) value = static_cast<float>(1 + random() % 200);
   CHECK(agree({.matrix = csr.view(), .k = 30}));
 }
 

@@ -45,7 +45,9 @@ def device(request, monkeypatch):
             yield name
             continue
         emulator = backend.resolve_backend("cuda").ops
-        emulator.set_sparse_limits(strip_ids=7, shared_keys=1024, keys_bytes=50_000, heavy_work=40)
+        emulator.set_sparse_limits(
+            strip_ids=7, shared_keys=1024, keys_bytes=50_000, heavy_work=40, shares=1000
+        )
         yield name
         emulator.set_sparse_limits()
 

@@ -1,13 +1,16 @@
 #include "device_arrays.hpp"
 #include "errors.hpp"
+#include "ops/als.hpp"
 #include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
+#include "recfuse/cuda/als.hpp"
 #include "recfuse/cuda/cosine_knn.hpp"
 #include "recfuse/cuda/fuse_topk.hpp"
 
 namespace {
 
 struct Cuda {
+  using AlsSolver = recfuse::cuda::AlsSolver;
   using FusedIndex = recfuse::cuda::FusedIndex;
   using Matrix = recfuse::bindings::PlacedMatrix;
   using Lists = recfuse::bindings::DeviceLists<Cuda>;
@@ -24,6 +27,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The ops on an NVIDIA GPU, those that there are.";
   recfuse::bindings::translate_device_errors();
   recfuse::bindings::bind_device_arrays<Cuda>(m);
+  recfuse::bindings::bind_als<Cuda>(m);
   recfuse::bindings::bind_cosine_knn<Cuda>(m);
   recfuse::bindings::bind_fuse_topk<Cuda>(m);
   m.def("unusable_reason", &recfuse::cuda::unusable_reason);

@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <limits>
 
+#include "als_fit.cuh"
 #include "device_arrays.hpp"
 #include "emulator.hpp"
 #include "errors.hpp"
 #include "fused_search.cuh"
+#include "ops/als.hpp"
 #include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
 #include "similar_rows.cuh"
@@ -17,6 +19,8 @@ namespace {
 namespace cuda = recfuse::cuda;
 
 recfuse::SearchLimits limits;
+cuda::AlsLimits als_limits;
+std::size_t als_shared_bytes = 227 << 10;
 cuda::SparseLimits sparse_limits;
 
 class FusedIndex {
@@ -40,6 +44,18 @@ class FusedIndex {
   cuda::FusedSearch<cuda::Emulator> search_;
 };
 
+/// Made before the solver that works on it.
+struct AlsDevice {
+  AlsDevice() { device.set_most_shared_bytes(als_shared_bytes); }
+  cuda::Emulator device;
+};
+
+class AlsSolver : private AlsDevice, public cuda::AlsFit<cuda::Emulator> {
+ public:
+  AlsSolver(const recfuse::CsrView& user_items, const recfuse::AlsParams& params, int num_threads)
+      : AlsFit(device, user_items, params, als_limits, num_threads) {}
+};
+
 /// Its memory is the host's, and says so to DLPack: NumPy reads results without a copy.
 struct Emulated {
   class Memory {
@@ -52,6 +68,7 @@ struct Emulated {
    private:
     std::vector<char> bytes_;
   };
+  using AlsSolver = ::AlsSolver;
   using FusedIndex = ::FusedIndex;
   using Matrix = recfuse::bindings::PlacedMatrix;
   using Lists = recfuse::bindings::DeviceLists<Emulated>;
@@ -75,6 +92,7 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   m.doc() = "The ops of the GPU on an emulator.";
   recfuse::bindings::translate_device_errors();
   recfuse::bindings::bind_device_arrays<Emulated>(m);
+  recfuse::bindings::bind_als<Emulated>(m);
   recfuse::bindings::bind_cosine_knn<Emulated>(m);
   recfuse::bindings::bind_fuse_topk<Emulated>(m);
   m.def("unusable_reason", [] { return ""; });
@@ -100,6 +118,16 @@ PYBIND11_MODULE(_cuda_emulated, m) {
          std::int64_t shares) { sparse_limits = {strip_ids, shared_keys, keys_bytes, heavy_work, shares}; },
       "strip_ids"_a = std::numeric_limits<std::int64_t>::max(), "shared_keys"_a = 4096, "keys_bytes"_a = 256 << 20,
       "heavy_work"_a = 1 << 20, "shares"_a = 4);
+  // Small ones cut rows and tables in many parts, and take matrices out of shared memory; for solvers made from now on.
+  m.def(
+      "set_als_limits",
+      [](std::int64_t long_row, std::int64_t gram_rows, std::int64_t parts_bytes, std::int64_t scratch_bytes,
+         std::size_t shared_bytes) {
+        als_limits = {long_row, gram_rows, parts_bytes, scratch_bytes};
+        als_shared_bytes = shared_bytes;
+      },
+      "long_row"_a = 4096, "gram_rows"_a = 256, "parts_bytes"_a = 256 << 20, "scratch_bytes"_a = 1 << 30,
+      "shared_bytes"_a = 227 << 10);
   // How much memory there is from now on; the most that was in use since the last call.
   m.def(
       "set_memory",

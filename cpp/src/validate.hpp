@@ -4,18 +4,12 @@
 #include <span>
 #include <string>
 
-#include "recfuse/als.hpp"
+#include "recfuse/als_problem.hpp"
 #include "recfuse/cosine_knn.hpp"
 #include "recfuse/fuse_topk.hpp"
 
 namespace recfuse {
 
-void validate(const CsrView& user_items, const AlsParams& params, int num_threads);
-void validate(const AlsFactors<const float>& factors, const AlsParams& params, std::int64_t n_users,
-              std::int64_t n_items);
-void validate(const AlsFactors<float>& out, const AlsParams& params, std::int64_t n_users, std::int64_t n_items);
-void validate_fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<const float> biases,
-                      const AlsParams& params, std::int64_t n_items, int num_threads);
 /// The regularization of every row, after frequency scaling.
 void validate_penalties(std::span<const double> penalties, const AlsParams& params);
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recfuse._core import AlsSolver as AlsSolver
 from recfuse._core import FusedIndex as FusedIndex
 from recfuse._core import cosine_knn as cosine_knn
 

@@ -25,8 +25,8 @@ CONVENTIONS = [
 NONE = np.zeros(0, np.float32)
 
 
-def solver_for(matrix, convention, *, factors, solver="cholesky", cg_steps=3, **options):
-    return _core.AlsSolver(
+def solver_for(matrix, convention, *, factors, solver="cholesky", cg_steps=3, ops=_core, **options):
+    return ops.AlsSolver(
         csr_parts(as_csr(matrix, "user_items")),
         factors=factors,
         solver=solver,

@@ -49,6 +49,7 @@ INCLUDES = [
         "bindings/emulated_module.cpp",
         [
             "recfuse/*",
+            "als_fit.cuh",
             "device_arrays.hpp",
             "errors.hpp",
             "ops/*",

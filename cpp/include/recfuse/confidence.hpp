@@ -23,4 +23,10 @@ RECFUSE_HD static inline T preference(T value) {
   return value > 0 ? T{1} : T{0};
 }
 
+/// What a stored entry adds to the loss, less what the sum of (x . y)^2 over all pairs has counted for it.
+RECFUSE_HD static inline double implicit_entry_loss(double value, double predicted, double alpha) {
+  const double error = preference(value) - predicted;
+  return confidence(value, alpha) * error * error - predicted * predicted;
+}
+
 }  // namespace recfuse

@@ -19,12 +19,6 @@ AlsParams validated(const CsrView& user_items, const AlsParams& params, int num_
   return params;
 }
 
-double mean_of(const CsrView& csr) {
-  double sum = 0;
-  for (std::int64_t j = csr.indptr[0]; j < csr.indptr[csr.rows]; ++j) sum += csr.values[j];
-  return csr.nnz() == 0 ? 0.0 : sum / static_cast<double>(csr.nnz());
-}
-
 void copy_in(const MatrixView<const float>& from, std::span<const float> biases, AlsSide& side) {
   for (std::int64_t i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.cols, side.factors.row(i));
   if (!biases.empty()) std::copy(biases.begin(), biases.end(), side.biases.begin());
@@ -55,9 +49,7 @@ struct AlsSolver::State {
         item_users(transpose(user_items, num_threads)),
         users(user_items, with_solver(user_items), "user"),
         items(item_users.view(), params, "item") {
-    if (params.biases) mean = mean_of(user_items);
-    validate_penalties(users.penalties, params);
-    validate_penalties(items.penalties, params);
+    if (params.biases) mean = mean_of_values(user_items);
   }
 
   /// params, kAuto resolved.
@@ -124,7 +116,6 @@ void AlsSolver::fold_in(const CsrView& user_items, const MatrixView<float>& fact
   params.dual_entries = 0;  // so that a row's bits do not depend on the rows beside it
   validate_fold_in(user_items, factors, biases, params, n_items(), num_threads);
   AlsSide side(user_items, params, "user");
-  validate_penalties(side.penalties, params);
   {
     const std::lock_guard lock(s.fold_in_mutex);
     if (!s.fold_in_gram) s.fold_in_gram.emplace(params, s.items, num_threads);

@@ -1,7 +1,8 @@
 #include "ops/als_side.hpp"
 
 #include <algorithm>
-#include <cmath>
+
+#include "recfuse/als_problem.hpp"
 
 namespace recfuse {
 namespace {
@@ -30,17 +31,7 @@ AlsSide::AlsSide(const CsrView& csr, const AlsParams& params, const char* row_no
     biases.assign(n_rows, 0.0F);
     for (std::int64_t i = 0; i < csr.rows; ++i) factors.row(i)[params.factors] = 1.0F;
   }
-  if (params.frequency_scaling == 0) {
-    penalties.assign(1, params.regularization);
-  } else {
-    penalties.resize(n_rows);
-    for (std::int64_t i = 0; i < csr.rows; ++i) {
-      const auto n = static_cast<double>(csr.row_size(i));
-      const double frequency =
-          params.objective == AlsObjective::kImplicit ? params.alpha * n + static_cast<double>(csr.cols) : n;
-      penalties[static_cast<std::size_t>(i)] = params.regularization * std::pow(frequency, params.frequency_scaling);
-    }
-  }
+  penalties = als_penalties(csr, params);
   schedule(params);
 }
 

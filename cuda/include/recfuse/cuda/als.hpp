@@ -1,0 +1,41 @@
+// Alternating least squares on an NVIDIA GPU: the functions of recfuse::AlsSolver.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "recfuse/als.hpp"
+
+namespace recfuse::cuda {
+
+/// recfuse::AlsSolver with interactions and factors in the memory of a device. Systems are solved exactly: kAuto is
+/// kCholesky, kCg and kBlock are std::invalid_argument. Two runs give the same bytes; those of the CPU differ by
+/// rounding. Keeps no view of `user_items`. Throws what that throws, DeviceError and DeviceOutOfMemory.
+class AlsSolver {
+ public:
+  AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads = 0);
+  ~AlsSolver();
+  AlsSolver(AlsSolver&&) noexcept;
+  AlsSolver& operator=(AlsSolver&&) noexcept;
+
+  std::int64_t n_users() const;
+  std::int64_t n_items() const;
+  const AlsParams& params() const;
+  double global_mean() const;
+  void set_global_mean(double mean);
+  void set_factors(const AlsFactors<const float>& start);
+  void factors(const AlsFactors<float>& out) const;
+  void step(int num_threads = 0);
+  std::int64_t finished_steps() const;
+  double loss(int num_threads = 0) const;
+  void fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<float> biases,
+               int num_threads = 0) const;
+  LinearSolver solver() const;
+  std::int64_t float64_rows() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace recfuse::cuda

@@ -1,0 +1,167 @@
+// recfuse::AlsSolver on any device: factors stay there from step to step.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "als_half_step.cuh"
+#include "als_loss.cuh"
+#include "als_side.cuh"
+#include "recfuse/als_problem.hpp"
+
+namespace recfuse::cuda {
+
+/// What the device cannot do yet is said before anything is copied there.
+inline void validate_for_device(const AlsParams& params) {
+  constexpr std::int64_t kMostFactors = 2048;
+  if (params.factors > kMostFactors) {
+    throw std::invalid_argument("als: factors must be at most 2048 on cuda; got " + std::to_string(params.factors) +
+                                ". device='cpu' takes more.");
+  }
+  if (params.solver == LinearSolver::kCg || params.solver == LinearSolver::kBlock) {
+    throw std::invalid_argument("als: solver must be 'auto' or 'cholesky' on cuda; got '" +
+                                std::string(name_of(params.solver)) + "'. device='cpu' has it.");
+  }
+}
+
+template <class Device>
+class AlsFit {
+ public:
+  AlsFit(Device& device, const CsrView& user_items, const AlsParams& params, const AlsLimits& limits = {},
+         int num_threads = 0)
+      : AlsFit(device, checked(user_items, params, num_threads), limits) {}
+
+  std::int64_t n_users() const { return users_.rows; }
+  std::int64_t n_items() const { return items_.rows; }
+  const AlsParams& params() const { return params_; }
+  double global_mean() const { return mean_; }
+  void set_global_mean(double mean) { mean_ = mean; }
+  LinearSolver solver() const { return params_.solver; }
+  std::int64_t float64_rows() const { return float64_rows_; }
+  std::int64_t finished_steps() const { return finished_steps_; }
+
+  void set_factors(const AlsFactors<const float>& start) {
+    validate(start, params_, n_users(), n_items());
+    users_.write(device_, start.users, start.user_biases);
+    items_.write(device_, start.items, start.item_biases);
+    fold_in_gram_.reset();
+    finished_steps_ = 0;
+  }
+
+  void factors(const AlsFactors<float>& out) const {
+    validate(out, params_, n_users(), n_items());
+    users_.read(out.users, out.user_biases);
+    items_.read(out.items, out.item_biases);
+  }
+
+  void step(int num_threads = 0) {
+    validate_als_threads(num_threads);
+    fold_in_gram_.reset();
+    const std::int64_t finished = std::exchange(finished_steps_, 0);
+    solve(items_, users_);
+    solve(users_, items_);
+    finished_steps_ = finished + 1;
+  }
+
+  double loss(int num_threads = 0) const {
+    validate_als_threads(num_threads);
+    AlsHalfStep<Device> half(device_, params_, mean_, limits_);
+    const EntryLoss of_entry{half.rows_of(users_, items_), n_users(), users_.table.data()};
+    double loss = sum_of(of_entry, users_.nnz());
+    for (const Side* side : {&users_, &items_}) {
+      loss += sum_of(RowPenalty{side->table.data(), side->size, side->penalties.data(), side->penalties.size() == 1},
+                     side->rows);
+    }
+    if (params_.objective == AlsObjective::kImplicit) loss += all_pairs(half);
+    return loss;
+  }
+
+  /// Exact, as on the CPU. Safe beside itself: one at a time.
+  void fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<float> biases,
+               int num_threads = 0) const {
+    validate_fold_in(user_items, factors, biases, params_, n_items(), num_threads);
+    const std::lock_guard lock(fold_in_mutex_);
+    Side side(device_, user_items, als_penalties(user_items, params_), users_.size, limits_, "user");
+    AlsHalfStep<Device> half(device_, params_, mean_, limits_);
+    if (!fold_in_gram_) fold_in_gram_ = gram_for(half, items_);
+    half.solve(items_, side, *fold_in_gram_);
+    side.read(factors, biases);
+  }
+
+ private:
+  using Side = AlsSideOnDevice<Device>;
+  template <class T>
+  using Array = typename Device::template Array<T>;
+
+  static AlsProblem checked(const CsrView& user_items, const AlsParams& params, int num_threads) {
+    AlsProblem problem(user_items, params, num_threads);
+    validate_for_device(params);
+    return problem;
+  }
+
+  AlsFit(Device& device, const AlsProblem& problem, const AlsLimits& limits)
+      : device_(device),
+        limits_(limits),
+        params_(problem.params),
+        mean_(problem.mean),
+        users_(device, problem.user_items, problem.user_penalties, size_of(params_), limits, "user"),
+        items_(device, problem.item_users(), problem.item_penalties, size_of(params_), limits, "item") {
+    params_.solver = LinearSolver::kCholesky;
+  }
+
+  static int size_of(const AlsParams& params) { return static_cast<int>(params.factors) + (params.biases ? 1 : 0); }
+
+  Array<double> gram_for(AlsHalfStep<Device>& half, const Side& others) const {
+    return params_.objective == AlsObjective::kImplicit ? half.gram(others) : Array<double>();
+  }
+
+  void solve(const Side& others, Side& side) {
+    AlsHalfStep<Device> half(device_, params_, mean_, limits_);
+    float64_rows_ += half.solve(others, side, gram_for(half, others));
+  }
+
+  template <class Term>
+  double sum_of(const Term& term, std::int64_t n) const {
+    if (n == 0) return 0;
+    using Runs = SumRuns<Term>;
+    Array<double> sums(device_, static_cast<std::size_t>(Runs::runs(n)));
+    device_.launch(Runs{term, n, sums.data()}, Runs::runs(n), 1, Runs::kThreads * sizeof(double));
+    double total = 0;
+    std::vector<double> all(sums.size());
+    sums.read(all);
+    for (const double sum : all) total += sum;
+    return total;
+  }
+
+  /// sum_ui (x_u . y_i)^2, from the two Gram matrices.
+  double all_pairs(AlsHalfStep<Device>& half) const {
+    const std::vector<double> of_users = half.gram(users_).all(), of_items = half.gram(items_).all();
+    const SystemShape shape{users_.size};
+    double sum = 0;
+    for (int r = 0; r < shape.size; ++r) {
+      for (int c = 0; c <= r; ++c) {
+        const auto at = static_cast<std::size_t>(r * shape.stride() + c);
+        sum += (r == c ? 1 : 2) * of_users[at] * of_items[at];
+      }
+    }
+    return sum;
+  }
+
+  Device& device_;
+  const AlsLimits limits_;
+  AlsParams params_;
+  double mean_;
+  Side users_, items_;
+  std::int64_t float64_rows_ = 0, finished_steps_ = 0;
+  // Made at the first fold_in and valid until the items change.
+  mutable std::optional<Array<double>> fold_in_gram_;
+  mutable std::mutex fold_in_mutex_;
+};
+
+}  // namespace recfuse::cuda

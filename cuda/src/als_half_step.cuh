@@ -1,0 +1,197 @@
+// One half-step on a device: the least-squares systems of all users, or of all items, solved exactly.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "als_rows.cuh"
+#include "als_side.cuh"
+
+namespace recfuse::cuda {
+
+/// Device: Gpu, or Emulator.
+template <class Device>
+class AlsHalfStep {
+ public:
+  template <class T>
+  using Array = typename Device::template Array<T>;
+  using Side = AlsSideOnDevice<Device>;
+
+  AlsHalfStep(Device& device, const AlsParams& params, double mean, const AlsLimits& limits)
+      : device_(device),
+        params_(params),
+        mean_(mean),
+        limits_(limits),
+        shape_{static_cast<int>(params.factors) + (params.biases ? 1 : 0)} {}
+
+  /// sum_i y_i y_i' in float64: float32 only within some rows.
+  Array<double> gram(const Side& side) {
+    Array<double> sum(device_, static_cast<std::size_t>(shape_.elements()));
+    sum.clear();
+    RowsOnDevice rows = rows_of(side, side);
+    rows.ids = nullptr;
+    const std::int64_t n_parts = (side.rows + limits_.gram_rows - 1) / limits_.gram_rows;
+    for (std::int64_t first = 0; first < n_parts; first += parts_at_once()) {
+      std::vector<Part> parts;
+      for (std::int64_t part = first; part < std::min(n_parts, first + parts_at_once()); ++part) {
+        parts.push_back({part * limits_.gram_rows, std::min(side.rows, (part + 1) * limits_.gram_rows)});
+      }
+      const Array<float> sums = built(rows, parts);
+      const int n_elements = lower_tiles(shape_.tiles()) * kTile * kTile;
+      device_.launch(AddParts{shape_, sums.data(), static_cast<std::int64_t>(parts.size()), sum.data()},
+                     (n_elements + AddParts::kThreads - 1) / AddParts::kThreads, 1, 0);
+    }
+    return sum;
+  }
+
+  /// Solves the rows of `side`; `gram` of the others, or empty. Returns how many were solved in float64, because
+  /// float32 could not hold a pivot. Throws std::domain_error, which names the row.
+  std::int64_t solve(const Side& others, Side& side, const Array<double>& gram) {
+    if (side.rows == 0) return 0;
+    Array<std::int32_t> failed_rows(device_, side.order.size()), reasons(device_, side.order.size()), count(device_, 1);
+    count.clear();
+    const Target target{rows_of(side, others),
+                        side,
+                        gram.size() == 0 ? nullptr : gram.data(),
+                        {count.data(), failed_rows.data(), reasons.data()}};
+    if (params_.double_precision) {
+      solve_in<double, false>(target, side.order_there.data(), side.rows);
+      check_solved(side, count, failed_rows, reasons);
+      return std::count_if(side.order.begin(), side.order.end(),
+                           [&](std::int32_t row) { return side.length(row) > 0; });
+    }
+    const bool in_shared = fits_shared();
+    for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first, in_shared);
+    solve_in_float32(target, side.order_there.data() + side.n_long, side.rows - side.n_long, in_shared);
+    const std::int32_t n_failed = count.all()[0];
+    if (n_failed == 0) return 0;
+    const std::vector<std::int32_t> found = failed_rows.all();
+    const Array<std::int32_t> again(device_, std::span(found).first(static_cast<std::size_t>(n_failed)));
+    count.clear();
+    solve_in<double, false>(target, again.data(), n_failed);
+    check_solved(side, count, failed_rows, reasons);
+    return n_failed;
+  }
+
+  RowsOnDevice rows_of(const Side& side, const Side& others) const {
+    return {side.indptr.data(),  side.ids.data(), side.values.data(),
+            others.table.data(), shape_.size,     params_.objective == AlsObjective::kImplicit,
+            params_.biases,      params_.alpha,   mean_};
+  }
+
+ private:
+  struct Target {
+    RowsOnDevice rows;
+    Side& side;
+    const double* gram;
+    FailedRows failed;
+  };
+  struct Summed {  // parts of rows, which begin at bounds
+    const float* parts = nullptr;
+    const std::int64_t* bounds = nullptr;
+  };
+
+  bool fits_shared() const { return System<float>::shared_bytes(shape_, true) <= device_.most_shared_bytes(); }
+  std::int64_t parts_at_once() const {
+    return std::max<std::int64_t>(1,
+                                  limits_.parts_bytes / (shape_.elements() * static_cast<std::int64_t>(sizeof(float))));
+  }
+
+  Array<float> built(const RowsOnDevice& rows, const std::vector<Part>& parts) {
+    const Array<Part> there(device_, std::span<const Part>(parts));
+    Array<float> sums(device_, parts.size() * static_cast<std::size_t>(shape_.elements()));
+    const auto n = static_cast<std::int64_t>(parts.size());
+    const bool in_shared = fits_shared();
+    const std::size_t bytes = System<float>::shared_bytes(shape_, in_shared);
+    if (in_shared) {
+      device_.launch(BuildParts<true>{rows, shape_, there.data(), sums.data()}, n, 1, bytes);
+    } else {
+      device_.launch(BuildParts<false>{rows, shape_, there.data(), sums.data()}, n, 1, bytes);
+    }
+    return sums;
+  }
+
+  /// Rows from place `first` on, as many as there is room for; returns where the next begin.
+  std::int64_t solve_long(const Target& target, std::int64_t first, bool in_shared) {
+    std::vector<Part> parts;
+    std::vector<std::int64_t> bounds{0};
+    std::int64_t end = first;
+    for (; end < target.side.n_long; ++end) {
+      const auto row = static_cast<std::size_t>(target.side.order[static_cast<std::size_t>(end)]);
+      const std::int64_t begin = target.side.bounds[row], last = target.side.bounds[row + 1];
+      const std::int64_t n = (last - begin + limits_.long_row - 1) / limits_.long_row;
+      if (end > first && static_cast<std::int64_t>(parts.size()) + n > parts_at_once()) break;
+      for (std::int64_t at = begin; at < last; at += limits_.long_row) {
+        parts.push_back({at, std::min(last, at + limits_.long_row)});
+      }
+      bounds.push_back(static_cast<std::int64_t>(parts.size()));
+    }
+    const Array<float> sums = built(target.rows, parts);
+    const Array<std::int64_t> bounds_there(device_, std::span<const std::int64_t>(bounds));
+    solve_in_float32(target, target.side.order_there.data() + first, end - first, in_shared,
+                     {sums.data(), bounds_there.data()});
+    return end;
+  }
+
+  void solve_in_float32(const Target& target, const std::int32_t* order, std::int64_t n, bool in_shared,
+                        const Summed& summed = {}) {
+    if (in_shared) {
+      solve_in<float, true>(target, order, n, summed);
+    } else {
+      solve_in<float, false>(target, order, n, summed);
+    }
+  }
+
+  template <class Real, bool kInShared>
+  void solve_in(const Target& target, const std::int32_t* order, std::int64_t n, const Summed& summed = {}) {
+    if (n == 0) return;
+    // As on the CPU: what a float32 pivot may have lost, and in float64 what rounding leaves of one that should be 0.
+    const Real least =
+        std::is_same_v<Real, float> ? static_cast<Real>(4e-6F) : static_cast<Real>(4 * shape_.size * 0x1p-52);
+    std::int64_t n_blocks = n;
+    Array<Real> scratch;
+    if (!kInShared) {
+      const std::int64_t bytes = shape_.elements() * static_cast<std::int64_t>(sizeof(Real));
+      const std::int64_t fit = std::max<std::int64_t>(1, limits_.scratch_bytes / bytes);
+      n_blocks = std::min({n, fit, static_cast<std::int64_t>(4 * device_.multiprocessors())});
+      scratch = {device_, static_cast<std::size_t>(n_blocks * shape_.elements())};
+    }
+    n_blocks = std::min<std::int64_t>(n_blocks, 1 << 30);
+    const Side& side = target.side;
+    device_.launch(SolveRows<Real, kInShared>{target.rows, shape_, order, n, static_cast<int>(n_blocks), target.gram,
+                                              side.penalties.data(), side.penalties.size() == 1, least, summed.parts,
+                                              summed.bounds, scratch.data(), target.side.table.data(), target.failed},
+                   n_blocks, 1, System<Real>::shared_bytes(shape_, kInShared));
+  }
+
+  /// Of float64, after which nothing is left to try.
+  void check_solved(const Side& side, const Array<std::int32_t>& count, const Array<std::int32_t>& rows,
+                    const Array<std::int32_t>& reasons) const {
+    const std::int32_t n = count.all()[0];
+    if (n == 0) return;
+    const std::vector<std::int32_t> failed = rows.all(), why = reasons.all();
+    const auto first = std::min_element(failed.begin(), failed.begin() + n);
+    const bool singular = why[static_cast<std::size_t>(first - failed.begin())] == System<double>::kSmallPivot;
+    std::ostringstream message;
+    if (singular) {
+      message << "als: the system of " << side.noun << ' ' << *first << " is singular; got regularization "
+              << params_.regularization << (params_.regularization == 0 ? ". Raise it above 0." : ". Raise it.");
+    } else {
+      message << "als: the factors of " << side.noun << ' ' << *first
+              << " must fit in float32; they overflow. Scale the values of user_items down.";
+    }
+    throw std::domain_error(message.str());
+  }
+
+  Device& device_;
+  const AlsParams params_;
+  const double mean_;
+  const AlsLimits limits_;
+  const SystemShape shape_;
+};
+
+}  // namespace recfuse::cuda

@@ -1,0 +1,84 @@
+// Users or items on a device: their interactions, their factors, and the order in which they are solved.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "als_rows.cuh"
+#include "recfuse/als.hpp"
+
+namespace recfuse::cuda {
+
+/// Where work is cut; tests cut it small. The first two are part of what a result is.
+struct AlsLimits {
+  std::int64_t long_row = 4096;  // entries; a row of more is summed in parts of so many
+  std::int64_t gram_rows = 256;  // that are added in float32
+  std::int64_t parts_bytes = 256 << 20;
+  std::int64_t scratch_bytes = 1 << 30;  // of matrices that shared memory does not hold
+};
+
+template <class Device>
+struct AlsSideOnDevice {
+  template <class T>
+  using Array = typename Device::template Array<T>;
+
+  /// `row_noun` ("user") names a row in messages.
+  AlsSideOnDevice(Device& device, const CsrView& csr, std::span<const double> row_penalties, int unknowns,
+                  const AlsLimits& limits, const char* row_noun)
+      : noun(row_noun), rows(csr.rows), size(unknowns) {
+    const std::int64_t base = csr.indptr[0];
+    for (std::int64_t i = 0; i <= csr.rows; ++i) bounds.push_back(csr.indptr[i] - base);
+    const auto nnz = static_cast<std::size_t>(csr.nnz());
+    indptr = {device, std::span<const std::int64_t>(bounds)};
+    ids = {device, std::span(csr.indices + base, nnz)};
+    values = {device, std::span(csr.values + base, nnz)};
+    penalties = {device, row_penalties};
+    table = {device, static_cast<std::size_t>(rows * size)};
+    table.clear();
+    for (std::int32_t row = 0; row < rows; ++row) order.push_back(row);
+    // The longest first: who comes last has little to do.
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return length(a) > length(b); });
+    const auto is_long = [&](std::int32_t row) { return length(row) > limits.long_row; };
+    n_long = std::find_if_not(order.begin(), order.end(), is_long) - order.begin();
+    order_there = {device, std::span<const std::int32_t>(order)};
+  }
+
+  std::int64_t length(std::int32_t row) const {
+    return bounds[static_cast<std::size_t>(row) + 1] - bounds[static_cast<std::size_t>(row)];
+  }
+  std::int64_t nnz() const { return bounds.back(); }
+
+  /// Factors and biases from the host, and back.
+  void write(Device& device, const MatrixView<const float>& factors, std::span<const float> biases) {
+    std::vector<float> all(static_cast<std::size_t>(rows * size), 0.0F);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::copy_n(factors.row(i), factors.cols, all.begin() + i * size);
+      if (!biases.empty()) all[static_cast<std::size_t>((i + 1) * size - 1)] = biases[static_cast<std::size_t>(i)];
+    }
+    table.write(all);
+    device.wait();  // `all` goes
+  }
+  void read(const MatrixView<float>& factors, std::span<float> biases) const {
+    const std::vector<float> all = table.all();
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::copy_n(all.begin() + i * size, factors.cols, factors.row(i));
+      if (!biases.empty()) biases[static_cast<std::size_t>(i)] = all[static_cast<std::size_t>((i + 1) * size - 1)];
+    }
+  }
+
+  const char* noun;
+  std::int64_t rows;
+  int size;                          // unknowns of a row: factors and, where there are biases, its bias behind them
+  std::vector<std::int64_t> bounds;  // of rows among the entries
+  std::vector<std::int32_t> order;
+  std::int64_t n_long = 0;  // at the beginning of `order`
+  Array<std::int64_t> indptr;
+  Array<std::int32_t> ids, order_there;
+  Array<float> values;
+  Array<double> penalties;
+  Array<float> table;  // (rows, size)
+};
+
+}  // namespace recfuse::cuda

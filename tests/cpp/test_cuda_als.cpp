@@ -1,0 +1,124 @@
+// Alternating least squares of the GPU on its emulator, against the CPU's: the same objective after every epoch.
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "als_fit.cuh"
+#include "check.hpp"
+#include "emulator.hpp"
+#include "recfuse/recfuse.hpp"
+
+namespace {
+
+using recfuse::AlsObjective;
+using recfuse::AlsParams;
+using recfuse::LinearSolver;
+using recfuse::cuda::AlsLimits;
+using recfuse::cuda::Emulator;
+
+constexpr std::int64_t kUsers = 70, kItems = 50;
+
+/// Row u has every entry where u is a multiple of 9, and none after it.
+struct Interactions {
+  std::vector<std::int64_t> indptr{0};
+  std::vector<std::int32_t> indices;
+  std::vector<float> values;
+
+  Interactions() {
+    std::mt19937 random(20261122);
+    for (std::int64_t user = 0; user < kUsers; ++user) {
+      const unsigned one_in = user % 9 == 0 ? 1 : user % 9 == 1 ? 1U << 30 : 5;
+      for (std::int32_t item = 0; item < kItems; ++item) {
+        if (random() % one_in != 0) continue;
+        indices.push_back(item);
+        values.push_back(static_cast<float>(random() % 7) - 1.0F);
+      }
+      indptr.push_back(static_cast<std::int64_t>(indices.size()));
+    }
+  }
+  recfuse::CsrView view() const { return {indptr.data(), indices.data(), values.data(), kUsers, kItems}; }
+};
+
+struct Epochs {
+  std::vector<float> users, items;
+  std::vector<double> losses;
+};
+
+template <class Solver>
+Epochs run(Solver& solver, const AlsParams& params) {
+  Epochs epochs{std::vector<float>(static_cast<std::size_t>(kUsers * params.factors)),
+                std::vector<float>(static_cast<std::size_t>(kItems * params.factors)),
+                {}};
+  std::mt19937 random(7);
+  for (auto* values : {&epochs.users, &epochs.items}) {
+    for (float& value : *values) value = static_cast<float>(random() % 1000) / 2000.0F - 0.25F;
+  }
+  solver.set_factors(
+      {.users = {epochs.users.data(), kUsers, params.factors}, .items = {epochs.items.data(), kItems, params.factors}});
+  for (int i = 0; i < 3; ++i) {
+    solver.step(1);
+    epochs.losses.push_back(solver.loss(1));
+  }
+  std::vector<float> user_biases(params.biases ? kUsers : 0), item_biases(params.biases ? kItems : 0);
+  solver.factors({.users = {epochs.users.data(), kUsers, params.factors},
+                  .items = {epochs.items.data(), kItems, params.factors},
+                  .user_biases = user_biases,
+                  .item_biases = item_biases});
+  return epochs;
+}
+
+Epochs emulated(const Interactions& interactions, const AlsParams& params, const AlsLimits& limits,
+                std::size_t shared) {
+  Emulator device;
+  device.set_most_shared_bytes(shared);
+  recfuse::cuda::AlsFit<Emulator> fit(device, interactions.view(), params, limits, 1);
+  return run(fit, params);
+}
+
+}  // namespace
+
+TEST(objective_is_that_of_the_cpu) {
+  const Interactions interactions;
+  for (const bool biases : {false, true}) {
+    for (const auto objective : {AlsObjective::kImplicit, AlsObjective::kExplicit}) {
+      if (biases && objective == AlsObjective::kImplicit) continue;
+      for (const std::int64_t factors : {1, 6, 37}) {
+        const AlsParams params{.objective = objective,
+                               .solver = LinearSolver::kCholesky,
+                               .factors = factors,
+                               .regularization = 0.5,
+                               .biases = biases};
+        recfuse::AlsSolver solver(interactions.view(), params, 1);
+        const Epochs want = run(solver, params);
+        // Rows in one piece; in parts, a few at a time, and matrices beside shared memory.
+        const AlsLimits small{.long_row = 9, .gram_rows = 11, .parts_bytes = 20'000, .scratch_bytes = 1};
+        const Epochs whole = emulated(interactions, params, {}, 227 << 10);
+        const Epochs cut = emulated(interactions, params, small, 227 << 10);
+        const Epochs beside = emulated(interactions, params, small, 10 << 10);
+        for (std::size_t i = 0; i < want.losses.size(); ++i) {
+          CHECK(std::abs(whole.losses[i] - want.losses[i]) <= 1e-4 * want.losses[i]);
+          CHECK(std::abs(cut.losses[i] - want.losses[i]) <= 1e-4 * want.losses[i]);
+        }
+        CHECK(cut.users == beside.users && cut.items == beside.items && cut.losses == beside.losses);
+      }
+    }
+  }
+}
+
+TEST(memory_ends_with_an_error_and_is_given_back) {
+  const Interactions interactions;
+  const AlsParams params{.solver = LinearSolver::kCholesky, .factors = 16};
+  const std::size_t before = Emulator::memory.used;
+  Emulator::memory.total = before + 4'000;
+  bool ended = false;
+  try {
+    emulated(interactions, params, {}, 227 << 10);
+  } catch (const recfuse::DeviceOutOfMemory&) {
+    ended = true;
+  }
+  Emulator::memory.total = std::numeric_limits<std::size_t>::max();
+  CHECK(ended);
+  CHECK(Emulator::memory.used == before);
+}

@@ -73,7 +73,7 @@ wheels() {
 
 compile() {
   local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
-  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
+  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{als,logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
   # A machine may have Python without its headers; those of the same minor version will do.
   [ ! -e .python-include/Python.h ] || options+=(-DPython_INCLUDE_DIR="$PWD/.python-include")
   # The device's own generation only: the others are compiled by every build.
@@ -106,6 +106,8 @@ arrays() {
     tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
 }
 
+factors() { tests -k "${1:-cuda}" tests/python/test_als_on_device.py; }
+
 sanitized() {
   command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer here'; return 1; }
   compute-sanitizer --tool "$1" --target-processes all --error-exitcode 7 --require-cuda-init=no python3 benchmarks/gpu/smoke.py
@@ -114,10 +116,10 @@ sanitized() {
 smoke() { python3 benchmarks/gpu/smoke.py $rehearse; }
 measure() { python3 benchmarks/gpu "$evidence" "$1" $rehearse; }
 rules() { python3 tests/tools/check_cuda.py; }
-emulator() { for name in logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
+emulator() { for name in als logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
 
 export evidence
-export -f wheels compile tests kernels searches similar arrays sanitized smoke measure rules emulator
+export -f wheels compile tests kernels searches similar arrays factors sanitized smoke measure rules emulator
 
 # A function, read whole before it runs: who edits this file meanwhile does no harm.
 main() {
@@ -136,9 +138,11 @@ main() {
     step emulator 3600 emulator
     step searches 3600 searches emulator
     step similar 3600 similar emulator
+    step factors 3600 factors emulator
   else
     step searches 100 searches
     step similar 60 similar
+    step factors 60 factors
   fi
   step arrays "$(limit 60)" arrays
   $host_only || step memcheck 60 sanitized memcheck

@@ -1,4 +1,4 @@
-"""Small searches on a GPU that meet every kernel: against NumPy first, then against the CPU.
+"""Small searches and fits on a GPU that meet every kernel: against NumPy first, then the CPU.
 
     python benchmarks/gpu/smoke.py [--rehearse]
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+import scipy.sparse as sp
 
 import recfuse
 from recfuse import backend
@@ -55,8 +56,35 @@ def of_the_cpu() -> None:
     print("the same bytes as the CPU", flush=True)
 
 
+def of_solvers() -> None:
+    """Factorise in all the ways there are: a row of many parts, shared memory or not, float64."""
+    rng = np.random.default_rng(0)
+    likes = rng.random((20, 4_500)) < np.append(1.0, np.full(19, 0.02))[:, None]
+    matrix = sp.csr_array(likes.astype(np.float32))
+    small = matrix[:, :60]
+    for fitted, options in (
+        (matrix, {"factors": 18}),
+        (matrix, {"factors": 5, "objective": "explicit", "biases": True}),
+        (small, {"factors": 240, "regularization": 1.0}),
+        (small, {"factors": 30, "objective": "explicit", "regularization": 1e-6}),
+    ):
+        models = [
+            recfuse.AlternatingLeastSquares(
+                solver="cholesky", iterations=1, compute_loss=True, random_state=0, device=device,
+                **options,
+            ).fit(fitted)
+            for device in ("cuda", "cpu")
+        ]  # fmt: skip
+        losses = [model.loss_ for model in models]
+        np.testing.assert_allclose(*losses, rtol=1e-4, atol=1e-4, err_msg=str(options))
+        in_float64 = [model.float64_rows_ > 0 for model in models]
+        assert in_float64 == [options.get("regularization") == 1e-6] * 2, options
+    print("the objective of the CPU", flush=True)
+
+
 if __name__ == "__main__":
     if "--rehearse" in sys.argv:
         backend._MODULES["cuda"] = "_cuda_emulated"
     of_numpy()
     of_the_cpu()
+    of_solvers()

@@ -14,6 +14,7 @@
 #include "als_loss.cuh"
 #include "als_side.cuh"
 #include "recfuse/als_problem.hpp"
+#include "recfuse/errors.hpp"
 
 namespace recfuse::cuda {
 
@@ -30,12 +31,22 @@ inline void validate_for_device(const AlsParams& params) {
   }
 }
 
+/// What allocates knows of searches alone: the same of ALS, of which plan_memory does not know yet.
+inline DeviceOutOfMemory of_als(const DeviceOutOfMemory& error) {
+  const std::string text = error.what();
+  const std::size_t begin = text.find(':');
+  return DeviceOutOfMemory("als" + text.substr(begin, text.find(" plan_memory") - begin));
+}
+
 template <class Device>
 class AlsFit {
  public:
   AlsFit(Device& device, const CsrView& user_items, const AlsParams& params, const AlsLimits& limits = {},
-         int num_threads = 0)
-      : AlsFit(device, checked(user_items, params, num_threads), limits) {}
+         int num_threads = 0) try
+      : AlsFit(device, checked(user_items, params, num_threads), limits) {
+  } catch (const DeviceOutOfMemory& error) {
+    throw of_als(error);
+  }
 
   std::int64_t n_users() const { return users_.rows; }
   std::int64_t n_items() const { return items_.rows; }
@@ -64,13 +75,49 @@ class AlsFit {
     validate_als_threads(num_threads);
     fold_in_gram_.reset();
     const std::int64_t finished = std::exchange(finished_steps_, 0);
-    solve(items_, users_);
-    solve(users_, items_);
+    told([&] {
+      solve(items_, users_);
+      solve(users_, items_);
+    });
     finished_steps_ = finished + 1;
   }
 
   double loss(int num_threads = 0) const {
     validate_als_threads(num_threads);
+    double loss = 0;
+    told([&] { loss = summed_loss(); });
+    return loss;
+  }
+
+  /// Exact, as on the CPU. Safe beside itself: one at a time.
+  void fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<float> biases,
+               int num_threads = 0) const {
+    validate_fold_in(user_items, factors, biases, params_, n_items(), num_threads);
+    const std::lock_guard lock(fold_in_mutex_);
+    told([&] {
+      Side side(device_, user_items, als_penalties(user_items, params_), users_.size, limits_, "user");
+      AlsHalfStep<Device> half(device_, params_, mean_, limits_);
+      if (!fold_in_gram_) fold_in_gram_ = gram_for(half, items_);
+      half.solve(items_, side, *fold_in_gram_);
+      side.read(factors, biases);
+    });
+  }
+
+ private:
+  using Side = AlsSideOnDevice<Device>;
+  template <class T>
+  using Array = typename Device::template Array<T>;
+
+  template <class F>
+  static void told(const F& f) {
+    try {
+      f();
+    } catch (const DeviceOutOfMemory& error) {
+      throw of_als(error);
+    }
+  }
+
+  double summed_loss() const {
     AlsHalfStep<Device> half(device_, params_, mean_, limits_);
     const EntryLoss of_entry{half.rows_of(users_, items_), n_users(), users_.table.data()};
     double loss = sum_of(of_entry, users_.nnz());
@@ -81,23 +128,6 @@ class AlsFit {
     if (params_.objective == AlsObjective::kImplicit) loss += all_pairs(half);
     return loss;
   }
-
-  /// Exact, as on the CPU. Safe beside itself: one at a time.
-  void fold_in(const CsrView& user_items, const MatrixView<float>& factors, std::span<float> biases,
-               int num_threads = 0) const {
-    validate_fold_in(user_items, factors, biases, params_, n_items(), num_threads);
-    const std::lock_guard lock(fold_in_mutex_);
-    Side side(device_, user_items, als_penalties(user_items, params_), users_.size, limits_, "user");
-    AlsHalfStep<Device> half(device_, params_, mean_, limits_);
-    if (!fold_in_gram_) fold_in_gram_ = gram_for(half, items_);
-    half.solve(items_, side, *fold_in_gram_);
-    side.read(factors, biases);
-  }
-
- private:
-  using Side = AlsSideOnDevice<Device>;
-  template <class T>
-  using Array = typename Device::template Array<T>;
 
   static AlsProblem checked(const CsrView& user_items, const AlsParams& params, int num_threads) {
     AlsProblem problem(user_items, params, num_threads);

@@ -130,6 +130,30 @@ def test_where_a_matrix_lies_changes_nothing(rng, emulated, convention, long_row
     assert_same_bytes(results(matrix, convention, emulated, 60), want)
 
 
+@pytest.mark.parametrize("room", [0, 9_000])
+def test_memory_that_ends_is_told_of_als(rng, emulated, room):
+    """When the interactions are copied, and when rows are solved; the solver stays usable."""
+    matrix = interactions(rng)
+    solver, _ = stepped(rng, matrix, Objective(), factors=30, ops=emulated)
+    emulated.set_memory()
+    total = emulated.set_memory() + room
+    message = r"^als: \d+ bytes asked on cuda, \d+ of \d+ free\.$"
+    try:
+        emulated.set_memory(total)
+        for call in (
+            lambda: solver_for(matrix, Objective(), factors=30, ops=emulated),
+            solver.step,
+            solver.loss,
+            lambda: solver.fold_in(csr_parts(matrix), 0),
+        ):
+            with pytest.raises(MemoryError, match=message):
+                call()
+    finally:
+        emulated.set_memory()
+    solver.step()
+    assert solver.finished_steps == 1
+
+
 def test_a_row_of_many_parts(ops):
     """The CPU shares such a row between its threads."""
     rng = np.random.default_rng(1)

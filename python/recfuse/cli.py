@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recfuse import __version__
+from recfuse._development import FOLDERS, folder
 from recfuse.errors import RecfuseError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 is success, 2 a wrong request, in one line on standard error."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command is None:
+        return _show_folders(parser, options)
     try:
         return int(options.run(options) or 0)
     except BrokenPipeError:  # the reader, head for example, has enough
@@ -49,10 +53,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="recfuse", description="Exact multimodal recommendation at kernel speed."
     )
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    parser.add_argument("--version", action="version", version=f"recfuse {__version__}")
+    for name, (_, purpose) in FOLDERS.items():
+        parser.add_argument(
+            f"--{name}-dir",
+            dest="folders",
+            action="append_const",
+            const=name,
+            help=f"the folder {purpose}",
+        )
+    commands = parser.add_subparsers(dest="command", metavar="command")
     for add in (_add_demo, _add_doctor, _add_bench, _add_fit, _add_recommend, _add_evaluate):
         add(commands)
     return parser
+
+
+def _show_folders(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if not options.folders:
+        parser.error("a command is required: see recfuse --help")
+    try:
+        for name in options.folders:
+            print(folder(name))
+    except FileNotFoundError as error:
+        print(f"recfuse: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 Commands = Any  # argparse does not make the type of add_subparsers() public

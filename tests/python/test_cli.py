@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import recfuse
+from recfuse import _development
 from recfuse.cli import main
 
 
@@ -105,6 +106,16 @@ def test_a_wrong_request_is_one_line(arguments, message, events, tmp_path, capsy
     assert captured.out == ""
     assert captured.err.startswith(f"recfuse {arguments[0]}: ")
     assert message in captured.err and len(captured.err.splitlines()) == 1
+
+
+def test_folders_of_what_programs_build_against(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(_development, "__file__", str(tmp_path / "_development.py"))
+    assert main(["--cmake-dir"]) == 2
+    assert "lib/cmake/recfuse is not there: `pip install` brings it" in capsys.readouterr().err
+    (tmp_path / "lib" / "cmake" / "recfuse").mkdir(parents=True)
+    assert main(["--lib-dir", "--cmake-dir"]) == 0
+    lib = tmp_path / "lib"
+    assert capsys.readouterr().out.split() == [str(lib), str(lib / "cmake" / "recfuse")]
 
 
 def test_no_command_shows_how(capsys):

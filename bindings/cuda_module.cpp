@@ -19,6 +19,7 @@ struct Cuda {
   static constexpr auto read_rows = recfuse::cuda::read_rows;
   static constexpr auto memory_info = recfuse::cuda::memory_info;
   static constexpr auto cosine_knn = recfuse::cuda::cosine_knn;
+  static constexpr auto neighbour_topk = recfuse::cuda::neighbour_topk;
 };
 
 }  // namespace
@@ -29,6 +30,7 @@ PYBIND11_MODULE(_cuda, m) {
   recfuse::bindings::bind_device_arrays<Cuda>(m);
   recfuse::bindings::bind_als<Cuda>(m);
   recfuse::bindings::bind_cosine_knn<Cuda>(m);
+  recfuse::bindings::bind_neighbour_topk<Cuda>(m);
   recfuse::bindings::bind_fuse_topk<Cuda>(m);
   m.def("unusable_reason", &recfuse::cuda::unusable_reason);
 }

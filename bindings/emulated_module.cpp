@@ -9,6 +9,7 @@
 #include "emulator.hpp"
 #include "errors.hpp"
 #include "fused_search.cuh"
+#include "neighbour_lists.cuh"
 #include "ops/als.hpp"
 #include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
@@ -83,6 +84,10 @@ struct Emulated {
     cuda::Emulator device;
     cuda::SimilarRows<cuda::Emulator>(device, args, sparse_limits).run(out);
   }
+  static void neighbour_topk(const recfuse::NeighbourTopkArgs& args, const recfuse::TopkOut& out) {
+    cuda::Emulator device;
+    cuda::NeighbourLists<cuda::Emulator>(device, args, sparse_limits).run(out);
+  }
 };
 
 }  // namespace
@@ -94,6 +99,7 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   recfuse::bindings::bind_device_arrays<Emulated>(m);
   recfuse::bindings::bind_als<Emulated>(m);
   recfuse::bindings::bind_cosine_knn<Emulated>(m);
+  recfuse::bindings::bind_neighbour_topk<Emulated>(m);
   recfuse::bindings::bind_fuse_topk<Emulated>(m);
   m.def("unusable_reason", [] { return ""; });
   // Small ones make every search overflow; for indexes made from now on.

@@ -13,8 +13,6 @@ namespace recfuse {
 /// The regularization of every row, after frequency scaling.
 void validate_penalties(std::span<const double> penalties, const AlsParams& params);
 
-void validate(const NeighbourTopkArgs& args, const TopkOut& out);
-
 enum class Order { kAscending, kAny };
 
 /// Indptr must not decrease; indices must lie in [0, cols) and, unless any order will do, ascend within a row.

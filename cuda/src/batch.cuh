@@ -82,6 +82,15 @@ struct Screening {
   int capacity;
 };
 
+/// A bit per item that is on the list of all queries; empty where there is none.
+template <class Device, class Args>
+typename Device::template Array<std::uint32_t> allowed_bits(Device& device, const Args& args, std::int64_t n_items) {
+  if (!args.has_allow_ids) return {};
+  std::vector<std::uint32_t> bits(static_cast<std::size_t>(n_items / 32 + 1), 0);
+  for (const std::int32_t id : args.allow_ids) bits[static_cast<std::size_t>(id / 32)] |= 1U << (id % 32);
+  return {device, std::span<const std::uint32_t>(bits)};
+}
+
 /// Filters of queries [first, last).
 template <class Device>
 class BatchFilters {
@@ -90,7 +99,8 @@ class BatchFilters {
 
  public:
   /// `allowed`: a bit per item, or empty.
-  BatchFilters(Device& device, const FuseTopkArgs& args, std::int64_t first, std::int64_t last,
+  template <class Args>
+  BatchFilters(Device& device, const Args& args, std::int64_t first, std::int64_t last,
                const Array<std::uint32_t>& allowed)
       : exclude_(device, args.exclude, first, last), allow_(device, args.allow, first, last), allowed_(allowed) {}
 

@@ -34,10 +34,11 @@ class BestKeys {
       shared_.count = 0;
     });
   }
-  /// Within a phase.
+  /// Within a phase: whether the key may enter, which then is pushed.
+  RECFUSE_DEVICE bool wants(std::uint64_t key) const { return key > shared_.least; }
   template <class Block>
   RECFUSE_DEVICE void push(const Block& block, std::uint64_t key) const {
-    if (key > shared_.least) keys_[block.add_atomically(&shared_.count, 1)] = key;
+    keys_[block.add_atomically(&shared_.count, 1)] = key;
   }
   /// Between phases: makes room for another round.
   template <class Block>

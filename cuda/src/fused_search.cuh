@@ -148,7 +148,7 @@ class FusedSearch {
         return counts;
       }
     }
-    const Array<std::uint32_t> allowed = allowed_bits(args);
+    const Array<std::uint32_t> allowed = allowed_bits(device_, args, n_items());
     const Admitted admitted = admitted_by(args, n_items());
     Call call{args, on_device, allowed, admitted, out, parts, plan_};
     if (plan_.streamed) {
@@ -313,13 +313,6 @@ class FusedSearch {
       visit(search_of(plan, block, nullptr));
       device_.wait();
     });
-  }
-
-  Array<std::uint32_t> allowed_bits(const FuseTopkArgs& args) const {
-    if (!args.has_allow_ids) return {};
-    std::vector<std::uint32_t> bits(static_cast<std::size_t>(n_items() / 32 + 1), 0);
-    for (const std::int32_t id : args.allow_ids) bits[static_cast<std::size_t>(id / 32)] |= 1U << (id % 32);
-    return Array<std::uint32_t>(device_, std::span<const std::uint32_t>(bits));
   }
 
   Device& device_;

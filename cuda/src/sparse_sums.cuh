@@ -1,12 +1,13 @@
-// One sum per id of a strip, in shared memory, of a sparse row times the transpose: three ways to keep it.
+// One sum per id of a strip, in shared memory, of a sparse row times lists.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "block.cuh"
+#include "list_kernels.cuh"
 #include "recfuse/canonical.hpp"
-#include "strip_lists.cuh"
 
 namespace recfuse::cuda {
 
@@ -14,12 +15,50 @@ namespace recfuse::cuda {
 struct Similarity {
   const double* squared;  // |row|^2
   double shrinkage;
-  double units;  // that a product of 1 counts for
-  int least;     // columns that both rows must have
+  double scale;  // every value times this is a whole number, where sums are those
+  int least;     // terms that a sum must have
   bool corated;
+  bool others_only;  // a row is not its own neighbour
 };
 
-/// Whole numbers: exact in any order, so warps take columns as they come and add by atomics.
+/// Adds by warps, a list each, in any order: for whole numbers. `term_of(u, at)` is what entry `at` of a list adds.
+template <class Block, class Value, class Prepare, class Add>
+RECFUSE_DEVICE void add_in_any_order(Block& block, const SparseRows& rows, const StripLists<Value>& lists,
+                                     std::int64_t row, int strip, const Prepare& prepare, const Add& add) {
+  const std::int64_t end = rows.end(row);
+  block.each_warp([&](int warp) {
+    for (std::int64_t e = rows.begin(row) + warp; e < end; e += block.n_threads() / kWarp) {
+      const std::int32_t column = rows.columns[e];
+      const auto u = prepare(rows.value(e));
+      const std::int64_t list_begin = lists.begin(column, strip), list_end = lists.end(column, strip);
+      block.each_lane(warp, [&](int, int lane) {
+        for (std::int64_t at = list_begin + lane; at < list_end; at += kWarp) add(lists.ids[at], u, lists.value(at));
+      });
+    }
+  });
+  block.each_thread([](int) {});
+}
+
+/// Adds the lists of a row one after the other, for sums in float64 depend on the order: within one, every id is met
+/// once, and between two there is a barrier.
+template <class Block, class Add>
+RECFUSE_DEVICE void add_in_order(Block& block, const SparseRows& rows, const StripLists<float>& lists, std::int64_t row,
+                                 int strip, const Add& add) {
+  const std::int64_t end = rows.end(row);
+  for (std::int64_t e = rows.begin(row); e < end; ++e) {
+    const std::int32_t column = rows.columns[e];
+    const std::int64_t list_begin = lists.begin(column, strip), list_end = lists.end(column, strip);
+    if (list_begin == list_end) continue;
+    const double u = rows.value(e);
+    block.each_thread([&](int thread) {
+      for (std::int64_t at = list_begin + thread; at < list_end; at += block.n_threads()) {
+        add(lists.ids[at], u, static_cast<double>(lists.value(at)));
+      }
+    });
+  }
+}
+
+/// Whole numbers: exact in any order.
 class CountSums {
  public:
   using Value = std::uint16_t;
@@ -31,27 +70,17 @@ class CountSums {
 
   RECFUSE_DEVICE void clear(int i) const { sums_[i] = 0; }
   template <class Block>
-  RECFUSE_DEVICE void add_row(Block& block, const SparseRows<Value>& rows, const StripLists<Value>& lists,
-                              std::int64_t row, int strip) const {
-    const std::int64_t end = rows.end(row);
-    block.each_warp([&](int warp) {
-      for (std::int64_t e = rows.begin(row) + warp; e < end; e += kThreads / kWarp) {
-        const std::int32_t column = rows.columns[e];
-        const int value = rows.value(e);
-        const std::int64_t list_end = lists.end(column, strip);
-        block.each_lane(warp, [&](int, int lane) {
-          for (std::int64_t at = lists.begin(column, strip) + lane; at < list_end; at += kWarp) {
-            block.add_atomically(sums_ + lists.ids[at], value * lists.value(at));
-          }
-        });
-      }
-    });
-    block.each_thread([](int) {});
+  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const StripLists<Value>& lists, std::int64_t row,
+                              int strip, const Similarity& how) const {
+    add_in_any_order(
+        block, rows, lists, row, strip,
+        [&](float u) { return rows.values == nullptr ? 1 : static_cast<int>(u * static_cast<float>(how.scale)); },
+        [&](int i, int u, int v) { block.add_atomically(sums_ + i, u * v); });
   }
   /// Values are positive: a sum tells that there was a term, and of ones how many.
   RECFUSE_DEVICE bool counts(int i, const Similarity& how) const { return sums_[i] >= how.least; }
   RECFUSE_DEVICE float score(int i, std::int64_t row, std::int64_t id, const Similarity& how) const {
-    const double dot = sums_[i] / how.units;
+    const double dot = sums_[i] / (how.scale * how.scale);
     // Of rows of ones, the shared entries are all that there is to a corated norm.
     const double u = how.corated ? dot : how.squared[row], v = how.corated ? dot : how.squared[id];
     return cosine(dot, u, v, how.shrinkage);
@@ -61,96 +90,99 @@ class CountSums {
   int* sums_;
 };
 
-/// Adds the columns of a row one after the other, for sums in float64 depend on the order: within one, every id is met
-/// once, and between two there is a barrier.
-template <class Block, class Sums>
-RECFUSE_DEVICE void add_in_order(Block& block, const Sums& sums, const SparseRows<float>& rows,
-                                 const StripLists<float>& lists, std::int64_t row, int strip) {
-  const std::int64_t end = rows.end(row);
-  for (std::int64_t e = rows.begin(row); e < end; ++e) {
-    const std::int32_t column = rows.columns[e];
-    const std::int64_t list_begin = lists.begin(column, strip), list_end = lists.end(column, strip);
-    if (list_begin == list_end) continue;
-    const double u = rows.values[e];
-    block.each_thread([&](int thread) {
-      for (std::int64_t at = list_begin + thread; at < list_end; at += block.n_threads()) {
-        sums.add(lists.ids[at], u, lists.values[at]);
-      }
-    });
-  }
-}
-
-/// Float64, and how many terms there were.
-class RealSums {
+/// Float64 sums in the order of the definition, and how many terms they have. `Terms` says what is added up per id,
+/// and what the score is; `sums(j)` is the j-th of them.
+template <class Terms>
+class OrderedSums {
  public:
   using Value = float;
-  static constexpr std::size_t kBytes = sizeof(double) + sizeof(int);
-  static constexpr std::int64_t kMostIds = 8'192;
+  static constexpr std::size_t kBytes = Terms::kSums * sizeof(double) + sizeof(int);
+  static constexpr std::int64_t kMostIds = Terms::kSums == 1 ? 8'192 : 4'096;
   static constexpr int kThreads = 256;
 
-  RECFUSE_DEVICE RealSums(char* memory, int width)
-      : dots_(reinterpret_cast<double*>(memory)), support_(reinterpret_cast<int*>(dots_ + width)) {}
+  RECFUSE_DEVICE OrderedSums(char* memory, int width)
+      : sums_(reinterpret_cast<double*>(memory)),
+        support_(reinterpret_cast<int*>(sums_ + static_cast<std::int64_t>(width) * Terms::kSums)) {}
 
   RECFUSE_DEVICE void clear(int i) const {
-    dots_[i] = 0;
+    for (int j = 0; j < Terms::kSums; ++j) of(i)(j) = 0;
     support_[i] = 0;
   }
-  RECFUSE_DEVICE void add(int i, double u, double v) const {
-    dots_[i] += u * v;
-    ++support_[i];
-  }
   template <class Block>
-  RECFUSE_DEVICE void add_row(Block& block, const SparseRows<Value>& rows, const StripLists<Value>& lists,
-                              std::int64_t row, int strip) const {
-    add_in_order(block, *this, rows, lists, row, strip);
+  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const StripLists<Value>& lists, std::int64_t row,
+                              int strip, const Similarity&) const {
+    add_in_order(block, rows, lists, row, strip, [&](int i, double u, double v) {
+      Terms::add(of(i), u, v);
+      ++support_[i];
+    });
   }
   RECFUSE_DEVICE bool counts(int i, const Similarity& how) const { return support_[i] >= how.least; }
   RECFUSE_DEVICE float score(int i, std::int64_t row, std::int64_t id, const Similarity& how) const {
-    return cosine(dots_[i], how.squared[row], how.squared[id], how.shrinkage);
+    return Terms::score(of(i), row, id, how);
   }
 
  private:
-  double* dots_;
+  RECFUSE_DEVICE auto of(int i) const {
+    double* const first = sums_ + static_cast<std::int64_t>(i) * Terms::kSums;
+    return [first](int j) -> double& { return first[j]; };
+  }
+
+  double* sums_;
   int* support_;
 };
 
+struct CosineTerms {
+  static constexpr int kSums = 1;
+  template <class Sums>
+  RECFUSE_DEVICE static void add(const Sums& sums, double u, double v) {
+    sums(0) += u * v;
+  }
+  template <class Sums>
+  RECFUSE_DEVICE static float score(const Sums& sums, std::int64_t row, std::int64_t id, const Similarity& how) {
+    return cosine(sums(0), how.squared[row], how.squared[id], how.shrinkage);
+  }
+};
+
 /// Inner product and both norms over the entries that two rows share.
-class CoratedSums {
- public:
-  using Value = float;
-  static constexpr std::size_t kBytes = 3 * sizeof(double) + sizeof(int);
-  static constexpr std::int64_t kMostIds = 4'096;
-  static constexpr int kThreads = 256;
+struct CoratedTerms {
+  static constexpr int kSums = 3;
+  template <class Sums>
+  RECFUSE_DEVICE static void add(const Sums& sums, double u, double v) {
+    sums(0) += u * v;
+    sums(1) += u * u;
+    sums(2) += v * v;
+  }
+  template <class Sums>
+  RECFUSE_DEVICE static float score(const Sums& sums, std::int64_t, std::int64_t, const Similarity& how) {
+    return cosine(sums(0), sums(1), sums(2), how.shrinkage);
+  }
+};
 
-  RECFUSE_DEVICE CoratedSums(char* memory, int width)
-      : dots_(reinterpret_cast<double*>(memory)),
-        squared_u_(dots_ + width),
-        squared_v_(squared_u_ + width),
-        support_(reinterpret_cast<int*>(squared_v_ + width)) {}
+/// Of neighbour_topk(): the product itself.
+struct ProductTerms {
+  static constexpr int kSums = 1;
+  template <class Sums>
+  RECFUSE_DEVICE static void add(const Sums& sums, double u, double v) {
+    sums(0) += u * v;
+  }
+  template <class Sums>
+  RECFUSE_DEVICE static float score(const Sums& sums, std::int64_t, std::int64_t, const Similarity&) {
+    return static_cast<float>(sums(0));
+  }
+};
 
-  RECFUSE_DEVICE void clear(int i) const {
-    dots_[i] = squared_u_[i] = squared_v_[i] = 0;
-    support_[i] = 0;
+/// The same, divided by the weights of its terms.
+struct MeanTerms {
+  static constexpr int kSums = 2;
+  template <class Sums>
+  RECFUSE_DEVICE static void add(const Sums& sums, double u, double v) {
+    sums(0) += u * v;
+    sums(1) += std::fabs(u);
   }
-  RECFUSE_DEVICE void add(int i, double u, double v) const {
-    dots_[i] += u * v;
-    squared_u_[i] += u * u;
-    squared_v_[i] += v * v;
-    ++support_[i];
+  template <class Sums>
+  RECFUSE_DEVICE static float score(const Sums& sums, std::int64_t, std::int64_t, const Similarity&) {
+    return sums(1) == 0 ? 0.0F : static_cast<float>(sums(0) / sums(1));
   }
-  template <class Block>
-  RECFUSE_DEVICE void add_row(Block& block, const SparseRows<Value>& rows, const StripLists<Value>& lists,
-                              std::int64_t row, int strip) const {
-    add_in_order(block, *this, rows, lists, row, strip);
-  }
-  RECFUSE_DEVICE bool counts(int i, const Similarity& how) const { return support_[i] >= how.least; }
-  RECFUSE_DEVICE float score(int i, std::int64_t, std::int64_t, const Similarity& how) const {
-    return cosine(dots_[i], squared_u_[i], squared_v_[i], how.shrinkage);
-  }
-
- private:
-  double *dots_, *squared_u_, *squared_v_;
-  int* support_;
 };
 
 }  // namespace recfuse::cuda

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from recfuse._core import AlsSolver as AlsSolver
 from recfuse._core import FusedIndex as FusedIndex
 from recfuse._core import cosine_knn as cosine_knn
+from recfuse._core import neighbour_topk as neighbour_topk
 
 # address, rows, columns, elements from row to row, stream or 0, and what keeps the memory
 _DeviceMatrix = tuple[int, int, int, int, int, Any]

@@ -11,59 +11,30 @@
 
 #include "check.hpp"
 #include "recfuse/recfuse.hpp"
+#include "sparse.hpp"
 
 namespace {
 
 using recfuse::CsrView;
 using recfuse::Norm;
 
-struct Csr {
-  std::vector<std::int64_t> indptr{0};
-  std::vector<std::int32_t> indices;
-  std::vector<float> values;
-  std::int64_t cols = 0;
+using recfuse::testing::Csr;
+using recfuse::testing::Lists;
 
-  std::int64_t rows() const { return static_cast<std::int64_t>(indptr.size()) - 1; }
-  CsrView view() const { return {indptr.data(), indices.data(), values.data(), rows(), cols}; }
-  /// NaN where nothing is stored.
-  double at(std::int64_t row, std::int32_t column) const {
-    const auto begin = indices.begin() + indptr[static_cast<std::size_t>(row)];
-    const auto end = indices.begin() + indptr[static_cast<std::size_t>(row) + 1];
-    const auto found = std::lower_bound(begin, end, column);
-    if (found == end || *found != column) return std::numeric_limits<double>::quiet_NaN();
-    return values[static_cast<std::size_t>(found - indices.begin())];
-  }
-};
+/// NaN where nothing is stored.
+double value_at(const Csr& csr, std::int64_t row, std::int32_t column) {
+  const auto begin = csr.indices.begin() + csr.indptr[static_cast<std::size_t>(row)];
+  const auto end = csr.indices.begin() + csr.indptr[static_cast<std::size_t>(row) + 1];
+  const auto found = std::lower_bound(begin, end, column);
+  if (found == end || *found != column) return std::numeric_limits<double>::quiet_NaN();
+  return csr.values[static_cast<std::size_t>(found - csr.indices.begin())];
+}
 
 /// About one entry in five, each one of `choices`.
 Csr random_csr(std::int64_t rows, std::int64_t cols, const std::vector<float>& choices, unsigned seed) {
   std::mt19937 random(seed);
-  Csr csr;
-  csr.cols = cols;
-  for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t column = 0; column < cols; ++column) {
-      if (random() % 5 != 0) continue;
-      csr.indices.push_back(static_cast<std::int32_t>(column));
-      csr.values.push_back(choices[random() % choices.size()]);
-    }
-    csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
-  }
-  return csr;
+  return recfuse::testing::random_csr(rows, cols, choices, random, [&](std::int64_t) { return random() % 5 == 0; });
 }
-
-struct Lists {
-  std::vector<std::int32_t> ids;
-  std::vector<float> scores;
-  std::int64_t k;
-
-  Lists(std::int64_t rows, std::int64_t width)
-      : ids(static_cast<std::size_t>(rows * width), -7), scores(ids.size(), -7), k(width) {}
-  recfuse::TopkOut out() {
-    const std::int64_t rows = static_cast<std::int64_t>(ids.size()) / k;
-    return {{ids.data(), rows, k}, {scores.data(), rows, k}};
-  }
-  bool operator==(const Lists&) const = default;
-};
 
 /// Sorts by score, then id, and writes the best as row `row`.
 void write(std::vector<std::pair<float, std::int32_t>> scored, std::int64_t row, Lists& lists) {
@@ -85,7 +56,7 @@ Lists neighbours_by_loops(const Csr& csr, const recfuse::CosineKnnArgs& args) {
       double dot = 0, squared_u = 0, squared_v = 0;
       std::int64_t support = 0;
       for (std::int32_t c = 0; c < csr.cols; ++c) {
-        const double a = csr.at(u, c), b = csr.at(v, c);
+        const double a = value_at(csr, u, c), b = value_at(csr, v, c);
         const bool shared = !std::isnan(a) && !std::isnan(b);
         if (shared) dot += a * b;
         if (shared || (args.norm == Norm::kFull && !std::isnan(a))) squared_u += a * a;
@@ -144,7 +115,7 @@ TEST(the_best_of_a_product_are_those_of_the_definition) {
           double sum = 0, weight = 0;
           int terms = 0;
           for (std::int32_t j = 0; j < queries.cols; ++j) {
-            const double a = queries.at(q, j), b = matrix.at(j, item);
+            const double a = value_at(queries, q, j), b = value_at(matrix, j, item);
             if (std::isnan(a) || std::isnan(b)) continue;
             sum += a * b;
             weight += std::abs(a);

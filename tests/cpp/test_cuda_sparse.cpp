@@ -1,5 +1,5 @@
-// cosine_knn() of a device, run by the emulator: every way to add up, in strips, with rows that blocks share and with
-// candidates in either memory. All answer as the CPU does.
+// cosine_knn() and neighbour_topk() of a device, run by the emulator: every way to add up, in strips, with rows that
+// blocks share and with candidates in either memory. All answer as the CPU does.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -10,8 +10,10 @@
 
 #include "check.hpp"
 #include "emulator.hpp"
+#include "neighbour_lists.cuh"
 #include "recfuse/recfuse.hpp"
 #include "similar_rows.cuh"
+#include "sparse.hpp"
 
 namespace {
 
@@ -19,64 +21,46 @@ namespace cuda = recfuse::cuda;
 using cuda::Emulator;
 using recfuse::CosineKnnArgs;
 using recfuse::CsrView;
+using recfuse::NeighbourTopkArgs;
 using recfuse::Norm;
 
-struct Csr {
-  std::vector<std::int64_t> indptr{0};
-  std::vector<std::int32_t> indices;
-  std::vector<float> values;
-  std::int64_t cols = 0;
-
-  CsrView view() const {
-    return {indptr.data(), indices.data(), values.data(), static_cast<std::int64_t>(indptr.size()) - 1, cols};
-  }
-};
+using recfuse::testing::Csr;
+using recfuse::testing::Lists;
 
 /// Rows of very different lengths: row i has a column with a chance that falls like 1 / i.
 Csr power_law(std::int64_t rows, std::int64_t cols, const std::vector<float>& choices) {
   std::mt19937 random(7);
   std::uniform_real_distribution<double> uniform;
-  Csr csr;
-  csr.cols = cols;
-  for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t column = 0; column < cols; ++column) {
-      if (uniform(random) > 0.9 / (1 + static_cast<double>(row) / 40)) continue;
-      csr.indices.push_back(static_cast<std::int32_t>(column));
-      csr.values.push_back(choices[random() % choices.size()]);
-    }
-    csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
-  }
-  return csr;
+  return recfuse::testing::random_csr(rows, cols, choices, random, [&](std::int64_t row) {
+    return uniform(random) <= 0.9 / (1 + static_cast<double>(row) / 40);
+  });
 }
 
-struct Answer {
-  std::vector<std::int32_t> ids;
-  std::vector<float> scores;
-  bool operator==(const Answer&) const = default;
-};
-
-/// `stride` elements from row to row.
-template <class Search>
-Answer answer_of(const CosineKnnArgs& args, std::int64_t stride, const Search& search) {
-  const auto n = static_cast<std::size_t>(args.matrix.rows * stride);
-  Answer answer{std::vector<std::int32_t>(n, -7), std::vector<float>(n, -7)};
-  search(recfuse::TopkOut{{answer.ids.data(), args.matrix.rows, args.k, stride},
-                          {answer.scores.data(), args.matrix.rows, args.k, stride}});
-  return answer;
+Emulator device_with(std::size_t shared_bytes) {
+  Emulator device;
+  device.set_most_shared_bytes(shared_bytes);
+  return device;
 }
 
 bool agree(const CosineKnnArgs& args, const cuda::SparseLimits& limits = {}, std::size_t shared_bytes = 227 << 10,
            std::int64_t gap = 0) {
-  Emulator device;
-  device.set_most_shared_bytes(shared_bytes);
-  const std::int64_t stride = args.k + gap;
-  const Answer expected = answer_of(args, stride, [&](const auto& out) { recfuse::cosine_knn(args, out); });
-  return expected ==
-         answer_of(args, stride, [&](const auto& out) { cuda::SimilarRows<Emulator>(device, args, limits).run(out); });
+  Emulator device = device_with(shared_bytes);
+  Lists expected(args.matrix.rows, args.k, gap), got = expected;
+  recfuse::cosine_knn(args, expected.out());
+  cuda::SimilarRows<Emulator>(device, args, limits).run(got.out());
+  return got == expected;
 }
 
-const std::vector<std::vector<float>> kValues{{1},        {0.5F, 1, 4.5F}, {40'000, 46'000}, {0.1F, 0.7F, 3.3F},
-                                              {-1, 0, 2}, {1e-30F, 1e30F}};
+bool agree(const NeighbourTopkArgs& args, const cuda::SparseLimits& limits = {}) {
+  Emulator device;
+  Lists expected(args.queries.rows, args.k), got = expected;
+  recfuse::neighbour_topk(args, expected.out());
+  cuda::NeighbourLists<Emulator>(device, args, limits).run(got.out());
+  return got == expected;
+}
+
+const std::vector<std::vector<float>> kValues{
+    {1}, {0.5F}, {0.5F, 1, 4.5F}, {40'000, 46'000}, {0.1F, 0.7F, 3.3F}, {-1, 0, 2}, {1e-30F, 1e30F}};
 
 }  // namespace
 
@@ -112,13 +96,9 @@ TEST(candidates_are_sorted_out_when_there_are_more_than_have_room) {
   Csr csr;
   csr.cols = 2;
   for (int row = 0; row < 2'600; ++row) {
-    csr.indices.push_back(0);
-    csr.values.push_back(1);
-    if (row > 0) {
-      csr.indices.push_back(1);
-      csr.values.push_back(row < 2'400 ? 5'000.0F - static_cast<float>(row) : 0.5F);
-    }
-    csr.indptr.push_back(static_cast<std::int64_t>(csr.indices.size()));
+    csr.add(0, 1);
+    if (row > 0) csr.add(1, row < 2'400 ? 5'000.0F - static_cast<float>(row) : 0.5F);
+    csr.end_row();
   }
   CHECK(agree({.matrix = csr.view(), .k = 30}));
   std::fill(csr.values.begin(), csr.values.end(), 1.0F);
@@ -126,6 +106,32 @@ TEST(candidates_are_sorted_out_when_there_are_more_than_have_room) {
   std::mt19937 random(3);  // or they come and go
   for (float& value : csr.values) value = static_cast<float>(1 + random() % 200);
   CHECK(agree({.matrix = csr.view(), .k = 30}));
+}
+
+TEST(products_and_means_of_lists_answer_as_the_cpu) {
+  const Csr queries = power_law(40, 50, {0.3F, -1, 2, 0}), sorted = power_law(50, 700, {1, 0.7F, -2});
+  Csr matrix = sorted;  // as cosine_knn() has them: not by id
+  for (std::size_t row = 0; row + 1 < matrix.indptr.size(); ++row) {
+    std::reverse(matrix.indices.begin() + matrix.indptr[row], matrix.indices.begin() + matrix.indptr[row + 1]);
+    std::reverse(matrix.values.begin() + matrix.indptr[row], matrix.values.begin() + matrix.indptr[row + 1]);
+  }
+  const Csr some = power_law(40, 700, {0}), others = power_law(40, 700, {1});
+  const std::vector<std::int32_t> allowed{5, 7, 7, 150, 699, 0};
+  for (const bool normalise : {false, true}) {
+    for (const cuda::SparseLimits& limits :
+         {cuda::SparseLimits{}, {.strip_ids = 13, .heavy_work = 0, .shares = 1'000}, {.shared_keys = 0}}) {
+      NeighbourTopkArgs args{.queries = queries.view(), .neighbours = matrix.view(), .normalise = normalise, .k = 9};
+      CHECK(agree(args, limits));
+      args.exclude = some.view();
+      CHECK(agree(args, limits));
+      args.allow = others.view();
+      args.k = 800;
+      CHECK(agree(args, limits));
+      args.allow_ids = allowed;
+      args.has_allow_ids = true;
+      CHECK(agree(args, limits));
+    }
+  }
 }
 
 TEST(slices_empty_matrices_and_rows_with_gaps_between_them) {

@@ -83,6 +83,28 @@ def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     _core.set_isa(before)
 
 
+@pytest.fixture(params=["cpu", "cuda", "emulator", "emulator-strips"])
+def sparse_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Let 'auto' stand for the CPU, a GPU, and the emulator of one: for sparse similarity.
+
+    In strips, rows are cut as those of many thousands are, and blocks share them.
+    """
+    name, _, strips = request.param.partition("-")
+    if name == "cpu":
+        yield name
+        return
+    for _ in run_on_cuda(CUDA_MODULES[name], monkeypatch):
+        if not strips:
+            yield name
+            continue
+        emulator = backend.resolve_backend("cuda").ops
+        emulator.set_sparse_limits(
+            strip_ids=7, shared_keys=1024, keys_bytes=50_000, heavy_work=40, shares=1000
+        )
+        yield name
+        emulator.set_sparse_limits()
+
+
 @pytest.fixture(params=[1, 2])
 def num_threads(request: pytest.FixtureRequest) -> int:
     return int(request.param)

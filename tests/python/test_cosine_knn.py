@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 import recfuse
 import reference_cosine as reference
-from conftest import CUDA_MODULES, run_on_cuda
 from helpers import assert_same_bytes
-from recfuse import _core, backend
+from recfuse import _core
 
 VALUES = {
     "ones": lambda rng, n: np.ones(n),
@@ -28,28 +27,6 @@ VALUES = {
     "signed reals": lambda rng, n: (rng.random(n) + 0.1) * rng.choice([-1, 1], n),
     "wild": lambda rng, n: 10.0 ** rng.uniform(-38, 38, n),
 }
-
-
-@pytest.fixture(params=["cpu", "cuda", "emulator", "emulator-strips"])
-def device(request, monkeypatch):
-    """Let 'auto' stand for the CPU, a GPU, and the emulator of one.
-
-    In strips, rows are cut as those of many thousands are, and blocks share them.
-    """
-    name, _, strips = request.param.partition("-")
-    if name == "cpu":
-        yield name
-        return
-    for _ in run_on_cuda(CUDA_MODULES[name], monkeypatch):
-        if not strips:
-            yield name
-            continue
-        emulator = backend.resolve_backend("cuda").ops
-        emulator.set_sparse_limits(
-            strip_ids=7, shared_keys=1024, keys_bytes=50_000, heavy_work=40, shares=1000
-        )
-        yield name
-        emulator.set_sparse_limits()
 
 
 def random_matrix(rng, values, shape=(40, 30), density=0.2) -> sp.csr_array:
@@ -94,7 +71,7 @@ def squared_norms(csr):
     return sums
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("shape", [(36, 24), (15, 120)], ids=str)
 @pytest.mark.parametrize("values", VALUES)
 @pytest.mark.parametrize("norm", ["full", "corated"])
@@ -243,7 +220,7 @@ def test_more_rows_than_16_bits_number(rng, values, norm):
     assert shifted == small
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("k", [1, 5, 300])
 @pytest.mark.parametrize("norm", ["full", "corated"])
 def test_equal_rows_run_by_id(k, norm):
@@ -253,7 +230,7 @@ def test_equal_rows_run_by_id(k, norm):
         assert neighbours == [(i, 1.0) for i in range(k + 1) if i != row][:k]
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_scores_that_float32_tells_apart_only_just(rng):
     """A screen that rounded the wrong way would lose one of these."""
     steps = 1 + np.arange(400, dtype=np.float32) * np.float32(2**-23)
@@ -262,14 +239,14 @@ def test_scores_that_float32_tells_apart_only_just(rng):
     assert got == list(fast_reference(matrix, 30, range(400)))
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_self_is_no_neighbour_even_where_it_is_alone():
     got = recfuse.cosine_knn(sp.csr_array(np.eye(4, dtype=np.float32)), 3)
     assert got.shape == (4, 4)
     assert got.nnz == 0
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_stored_zeros_are_shared_entries_that_add_nothing():
     # Rows 0 and 1 share only a zero of row 1; rows 2 and 3 are zeros throughout.
     data = np.array([1, 1, 0, 2, 0, 0], np.float32)
@@ -281,7 +258,7 @@ def test_stored_zeros_are_shared_entries_that_add_nothing():
         assert recfuse.cosine_knn(matrix, 3, norm=norm, min_support=2).nnz == 0
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_the_formula_of_the_article():
     """Ratings of two users; the norms run over all items of each, or over the common ones."""
     ratings = sp.csr_array(np.array([[5, 3, 0, 1], [4, 0, 2, 1]], np.float32))
@@ -294,7 +271,7 @@ def test_the_formula_of_the_article():
     assert recfuse.cosine_knn(ratings, 1, min_support=3).nnz == 0
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_shrinkage_holds_back_thin_evidence():
     rows = np.zeros((4, 12), np.float32)
     rows[0] = rows[1] = 1  # twelve shared
@@ -306,7 +283,7 @@ def test_shrinkage_holds_back_thin_evidence():
     assert shrunk[2, 3] == np.float32(1 / 4)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("shrinkage", [1e-300, 1e300])
 def test_extreme_shrinkage(rng, shrinkage):
     matrix = random_matrix(rng, "reals")
@@ -314,7 +291,7 @@ def test_extreme_shrinkage(rng, shrinkage):
     assert reference.from_csr(recfuse.cosine_knn(matrix, 5, shrinkage=shrinkage)) == expected
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("scale", [2.0**-140, 2.0**-60, 3.0e38])
 def test_extreme_values(rng, scale):
     """Squares of these leave float32, and the smallest are denormal."""
@@ -324,7 +301,7 @@ def test_extreme_values(rng, scale):
     assert got[0]
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (1, 1), (1, 7), (6, 1), (3, 2)], ids=str)
 @pytest.mark.parametrize("filled", [False, True])
 def test_degenerate_shapes(shape, filled):
@@ -334,7 +311,7 @@ def test_degenerate_shapes(shape, filled):
     assert got.nnz == (shape[0] * (shape[0] - 1) if filled and shape[1] else 0)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_k_may_exceed_the_rows(rng):
     matrix = random_matrix(rng, "counts")
     few = recfuse.cosine_knn(matrix, 40)
@@ -391,7 +368,7 @@ def test_index_types_unsorted_rows_and_duplicates(rng):
     np.testing.assert_array_equal(unsorted.indices, before)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_inputs_are_read_only(rng):
     matrix = random_matrix(rng, "reals")
     for array in parts(matrix):
@@ -407,7 +384,7 @@ def test_prefix(rng):
     assert [row[:7] for row in long] == short
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 def test_permuted_rows_give_permuted_ids(rng):
     matrix = random_matrix(rng, "reals", (120, 50))
     order = rng.permutation(120)
@@ -431,7 +408,7 @@ def test_whole_numbers_and_reals_agree(rng):
     assert_same_bytes(parts(got[:200, :200]), parts(recfuse.cosine_knn(matrix, 12)))
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @given(
     dense=hnp.arrays(
         np.float32,
@@ -497,7 +474,7 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize(
     ("argument", "value", "error", "message"),
     [(name, *case) for name, cases in BAD_VALUES.items() for case in cases],
@@ -508,7 +485,7 @@ def test_bad_arguments(rng, argument, value, error, message):
         recfuse.cosine_knn(random_matrix(rng, "ones"), **arguments)
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_must_be_finite(rng, value):
     matrix = random_matrix(rng, "ones")

@@ -44,6 +44,17 @@ def test_matches_the_reference(rng, isa, values, normalise, k):
     assert reference.from_lists(*got) == expected
 
 
+@pytest.mark.usefixtures("sparse_device")
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.parametrize("normalise", [False, True])
+def test_matches_the_reference_on_every_device(rng, values, normalise):
+    queries, matrix = problem(rng, values)
+    for k in (1, 6, 100):
+        got = neighbour_topk(queries, matrix, k, normalise=normalise)
+        expected = reference.neighbour_topk(queries, matrix, k, normalise=normalise)
+        assert reference.from_lists(*got) == expected
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 def test_same_bytes_for_any_number_of_threads(rng, normalise):
     # Both ways to look at the sums: items by their lists, and all of them in blocks.
@@ -73,6 +84,7 @@ def test_equals_the_product(rng):
     np.testing.assert_array_equal(got.toarray(), product.toarray())
 
 
+@pytest.mark.usefixtures("sparse_device")
 def test_equal_scores_run_by_id():
     matrix = sp.csr_array(np.ones((3, 400), np.float32))
     ids, scores = neighbour_topk(sp.csr_array([[1.0, 0, 2]]), matrix, 50)
@@ -80,6 +92,7 @@ def test_equal_scores_run_by_id():
     assert (scores == 3).all()
 
 
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("kind", ["ids", "rows", "none"])
 @pytest.mark.parametrize("excluding", [False, True])
@@ -102,12 +115,14 @@ def test_filters(rng, normalise, kind, excluding):
     assert reference.from_lists(*got) == expected
 
 
+@pytest.mark.usefixtures("sparse_device")
 def test_an_empty_allow_list_admits_nothing(rng):
     queries, matrix = problem(rng)
     ids, scores = neighbour_topk(queries, matrix, 3, allow=[])
     assert (ids == -1).all() and np.isneginf(scores).all()
 
 
+@pytest.mark.usefixtures("sparse_device")
 def test_rows_in_any_order_are_used_as_they_are(rng):
     queries, matrix = problem(rng)
     shuffled = matrix.copy()
@@ -121,6 +136,7 @@ def test_rows_in_any_order_are_used_as_they_are(rng):
     assert_same_bytes(got, neighbour_topk(queries.tocoo(), sp.csc_matrix(matrix), 6))
 
 
+@pytest.mark.usefixtures("sparse_device")
 def test_scores_beyond_float32_are_infinite():
     queries = sp.csr_array(np.array([[3e38, -3e38]], np.float32))
     matrix = sp.csr_array(np.array([[3e38, 0, 1], [0, 3e38, 0]], np.float32))
@@ -129,6 +145,7 @@ def test_scores_beyond_float32_are_infinite():
     assert scores.tolist() == [[np.inf, np.float32(3e38), -np.inf]]
 
 
+@pytest.mark.usefixtures("sparse_device")
 def test_infinite_scores_run_by_id():
     """The lists come in another order, and their sums are finite in float64."""
     large = np.full((1, 200), 3e38, np.float32)
@@ -141,6 +158,7 @@ def test_infinite_scores_run_by_id():
     assert np.isposinf(scores).all()
 
 
+@pytest.mark.usefixtures("sparse_device")
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0, 4), (2, 3, 0), (1, 1, 1)], ids=str)
 def test_degenerate_shapes(shape):
     queries = sp.csr_array((shape[0], shape[1]), dtype=np.float32)

@@ -55,6 +55,7 @@ INCLUDES = [
             "ops/*",
             "emulator.hpp",
             "fused_search.cuh",
+            "neighbour_lists.cuh",
             "similar_rows.cuh",
         ],
     ),

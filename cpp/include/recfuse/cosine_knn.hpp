@@ -39,6 +39,7 @@ struct CosineFacts {
   std::vector<double> squared;  // |row|^2 in float64, in ascending column order
   bool counting;                // sums of whole numbers below 2^31, exact in any order, give what the score needs:
   bool ones;                    // every value times the scale is one, here always 1
+  bool positive;                // every value is
   float scale;                  // a power of two
 };
 
@@ -61,5 +62,8 @@ struct NeighbourTopkArgs {
 /// in float64 in ascending j, rounded once. Order and padding as above; the result depends on neither num_threads nor
 /// the instruction set. Throws std::invalid_argument, std::out_of_range.
 void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out);
+
+/// The checks of neighbour_topk().
+void validate(const NeighbourTopkArgs& args, const TopkOut& out);
 
 }  // namespace recfuse

@@ -147,7 +147,7 @@ void NeighbourSearch::run(const TopkOut& out) const {
 
 CosineFacts cosine_facts(const CosineKnnArgs& args) {
   Facts facts(args);
-  return {std::move(facts.squared), facts.counting, facts.traits.all_ones, facts.traits.scale};
+  return {std::move(facts.squared), facts.counting, facts.traits.all_ones, facts.traits.positive, facts.traits.scale};
 }
 
 void cosine_knn(const CosineKnnArgs& args, const TopkOut& out) {

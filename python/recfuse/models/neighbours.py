@@ -49,8 +49,7 @@ class ItemNeighbours(Estimator):
         `shrinkage` and `min_support`.
     bm25_k1, bm25_b : float, default=1.2, 0.75
     device : {'auto', 'cpu', 'cuda'}, default='auto'
-        'cuda' finds the neighbours, but does not recommend yet: after `fit`,
-        ``set_params(device="cpu")``.
+        For the neighbours, and for the lists.
     num_threads : int, default=0
 
     Attributes
@@ -239,8 +238,7 @@ class UserNeighbours(Estimator):
     normalise : bool, default=False
         Score by the weighted mean of the neighbours' values instead of the weighted sum.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
-        'cuda' finds the neighbours, but does not recommend yet: after `fit`,
-        ``set_params(device="cpu")``.
+        For the neighbours, and for the lists.
     num_threads : int, default=0
 
     Attributes

@@ -83,6 +83,9 @@ class DeviceBlock {
     f(static_cast<int>(threadIdx.x), static_cast<int>(threadIdx.x) % kWarp);
   }
 
+  /// Within each_warp: what its lanes have written is there for all of them.
+  RECFUSE_DEVICE void sync_warp() const { __syncwarp(); }
+
   /// 16 bytes from global to shared memory, not before wait_for_copies().
   RECFUSE_DEVICE void copy_16(void* to, const void* from) const {
     const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
@@ -159,6 +162,7 @@ class HostBlock {
     for (int lane = 0; lane < kWarp; ++lane) f(warp * kWarp + lane, lane);
   }
 
+  void sync_warp() const {}
   void copy_16(void* to, const void* from) const { std::memcpy(to, from, 16); }
   void end_copies() const {}
   template <int kPending>

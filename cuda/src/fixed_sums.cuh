@@ -66,8 +66,8 @@ class FixedSums {
   }
   /// Nearly the score.
   RECFUSE_DEVICE float score(int i, std::int64_t row, std::int64_t id, const Similarity& how) const {
-    const double share = sums_[i] / (kFixedUnit * kFixedUnit);
-    if (how.shrinkage == 0) return static_cast<float>(share);
+    const float share = static_cast<float>(sums_[i]) * 0x1p-30F;
+    if (how.shrinkage == 0) return share;
     const double norms = std::sqrt(how.squared[row] * how.squared[id]);
     return static_cast<float>(share * (norms / (norms + how.shrinkage)));
   }

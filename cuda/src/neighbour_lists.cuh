@@ -38,8 +38,10 @@ class NeighbourLists {
                                            Unchanged{});
     const auto allowed = allowed_bits(device_, args_, args_.neighbours.cols);
     const BatchFilters<Device> filters(device_, args_, 0, args_.queries.rows, allowed);
-    const Similarity how{nullptr, 0, 1, 1, false, false};
-    search_.template run<Sums>({queries.view(), how, filters.view(), k_}, lists, out);
+    const Similarity how{nullptr, nullptr, 0, 1, 1, false, false};
+    FoundLists<Device> found(device_, out);
+    search_.template run<Sums>({queries.view(), how, filters.view(), k_}, lists, {}, found.view());
+    found.read(out);
   }
 
   Device& device_;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <vector>
 
 #include "recfuse/cosine_knn.hpp"
 #include "sparse_search.cuh"
@@ -16,7 +18,11 @@ template <class Device>
 class SimilarRows {
  public:
   SimilarRows(Device& device, const CosineKnnArgs& args, const SparseLimits& limits = {})
-      : device_(device), args_(args), search_(device, limits), k_(std::min(args.k, args.matrix.rows)) {}
+      : device_(device),
+        args_(args),
+        limits_(limits),
+        search_(device, limits),
+        k_(std::min(args.k, args.matrix.rows)) {}
 
   void run(const TopkOut& out) {
     validate(args_, out);
@@ -24,9 +30,11 @@ class SimilarRows {
     const CosineFacts facts = cosine_facts(args_);
     with_memory_of<Device>("cosine_knn", "the matrix, its transpose and the lists", [&] {
       const DeviceRows<Device> matrix(device_, args_.matrix, facts.counting && facts.ones);
-      if (facts.counting) return run_with<CountSums>(matrix, facts, CountOf{facts.scale}, out);
-      if (args_.norm == Norm::kCorated) return run_with<OrderedSums<CoratedTerms>>(matrix, facts, Unchanged{}, out);
-      run_with<OrderedSums<CosineTerms>>(matrix, facts, Unchanged{}, out);
+      const Array<double> squared(device_, std::span<const double>(facts.squared));
+      FoundLists<Device> found(device_, out);
+      const Array<float> norms(device_, std::span<const float>(norms_of(facts)));
+      search({matrix, facts, squared.data(), norms.data()}, found.view());
+      found.read(out);
     });
   }
 
@@ -34,22 +42,67 @@ class SimilarRows {
   template <class T>
   using Array = typename Device::template Array<T>;
 
+  struct Problem {
+    const DeviceRows<Device>& matrix;
+    const CosineFacts& facts;
+    const double* squared;
+    const float* norms;
+  };
+
+  static std::vector<float> norms_of(const CosineFacts& facts) {
+    std::vector<float> norms(facts.counting ? facts.squared.size() : 0);
+    std::transform(facts.squared.begin(), facts.squared.begin() + static_cast<std::ptrdiff_t>(norms.size()),
+                   norms.begin(), [](double squared) { return static_cast<float>(std::sqrt(squared)); });
+    return norms;
+  }
+
+  void search(const Problem& problem, const Lists& found) {
+    const CosineFacts& facts = problem.facts;
+    if (facts.counting) {
+      run_with<CountSums>(problem, CountOf{facts.scale}, {}, found);
+    } else if (args_.norm == Norm::kCorated) {
+      run_with<OrderedSums<CoratedTerms>>(problem, Unchanged{}, {}, found);
+    } else {
+      const std::vector<char> left = screened(problem, found);
+      if (std::find(left.begin(), left.end(), 1) == left.end()) return;
+      run_with<OrderedSums<CosineTerms>>(problem, Unchanged{}, left, found);
+    }
+  }
+
+  /// A mark for each row whose list is not there yet.
+  std::vector<char> screened(const Problem& problem, const Lists& found) {
+    const auto n_rows = static_cast<std::size_t>(args_.matrix.rows);
+    for (std::int64_t row = 0; row < args_.matrix.rows; ++row) {
+      if (args_.matrix.row_size(row) > limits_.screened_entries) return std::vector<char>(n_rows, 1);
+    }
+    const ShareOf share{problem.squared};
+    const bool tells = problem.facts.positive && args_.min_support == 1;  // a sum, whether there was a term
+    std::vector<char> left(n_rows);
+    for (const std::int32_t row : tells ? run_with<FixedSums<false>>(problem, share, {}, found)
+                                        : run_with<FixedSums<true>>(problem, share, {}, found)) {
+      left[static_cast<std::size_t>(row)] = 1;
+    }
+    return left;
+  }
+
   template <class Sums, class Encode>
-  void run_with(const DeviceRows<Device>& matrix, const CosineFacts& facts, const Encode& encode, const TopkOut& out) {
-    const std::int64_t width = search_.template strip_width<Sums>(matrix.n_rows(), k_);
-    const DeviceLists<Device, typename Sums::Value> lists(device_, matrix, true, width, encode);
-    const Array<double> squared(device_, std::span<const double>(facts.squared));
-    const Similarity how{squared.data(),
+  std::vector<std::int32_t> run_with(const Problem& problem, const Encode& encode, const std::vector<char>& only,
+                                     const Lists& found) {
+    const std::int64_t width = search_.template strip_width<Sums>(problem.matrix.n_rows(), k_);
+    const DeviceLists<Device, typename Sums::Value> lists(device_, problem.matrix, true, width, encode);
+    const Similarity how{problem.squared,
+                         problem.norms,
                          args_.shrinkage,
-                         facts.scale,
+                         problem.facts.scale,
                          static_cast<int>(std::min<std::int64_t>(args_.min_support, std::numeric_limits<int>::max())),
                          args_.norm == Norm::kCorated,
                          true};
-    search_.template run<Sums>({matrix.view(), how, {}, k_}, lists, out);
+    return search_.template run<Sums>({problem.matrix.view(), how, {}, k_}, lists, only, found);
   }
 
   Device& device_;
   CosineKnnArgs args_;
+  SparseLimits limits_;
   SparseSearch<Device> search_;
   std::int64_t k_;  // no row has more neighbours than there are rows
 };

@@ -14,6 +14,7 @@
 
 #include "best_keys.cuh"
 #include "block.cuh"
+#include "fixed_sums.cuh"
 #include "rank.cuh"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
@@ -31,6 +32,7 @@ struct SparseLimits {
   std::int64_t keys_bytes = 256 << 20;                                // of candidates elsewhere
   std::int64_t heavy_work = 1 << 20;  // additions from which a row may be shared by blocks,
   std::int64_t shares = 4;            // if it has more than one of so many shares per multiprocessor
+  std::int64_t screened_entries = FixedSums<true>::kMostEntries;  // longer rows are added up in float64, all of them
 };
 
 /// A row, or some strips of one, is what a block does.
@@ -38,6 +40,15 @@ struct RowTask {
   std::int32_t row;
   std::int32_t first_strip, end_strip;
   std::int32_t part;  // where its keys go; -1: it has all strips, and writes the list
+};
+
+template <class Sums>
+constexpr bool screens = requires { Sums::kScreens; };
+
+/// Rows that have more candidates than there is room for.
+struct FailedRows {
+  std::int32_t* count;
+  std::int32_t* rows;
 };
 
 /// Per task: sums of strip after strip, and the k best keys of them.
@@ -53,6 +64,7 @@ struct SearchRows {
   std::int64_t k;        // that a list can have
   std::uint64_t* keys;   // (blocks, capacity); null: candidates are in shared memory
   std::uint64_t* parts;  // (parts, k): of tasks that do not write a list
+  FailedRows failed;     // of sums that screen
   Lists out;
 
   struct Shared {
@@ -60,9 +72,12 @@ struct SearchRows {
   };
   static constexpr std::size_t kHead = (sizeof(Shared) + 15) / 16 * 16;
 
-  RECFUSE_BOTH static std::size_t shared_bytes(std::int64_t width, std::int64_t shared_keys) {
-    return kHead + static_cast<std::size_t>(shared_keys) * sizeof(std::uint64_t) +
-           static_cast<std::size_t>(width) * Sums::kBytes;
+  /// But those of sums.
+  static std::size_t fixed_bytes(std::int64_t shared_keys) {
+    return kHead + static_cast<std::size_t>(shared_keys) * sizeof(std::uint64_t);
+  }
+  static std::size_t shared_bytes(std::int64_t width, std::int64_t shared_keys) {
+    return fixed_bytes(shared_keys) + std::max(static_cast<std::size_t>(width) * Sums::kBytes, kScratch);
   }
 
   template <class Block>
@@ -71,13 +86,15 @@ struct SearchRows {
     const std::int64_t capacity = BestKeys::capacity(k);
     auto* const here = reinterpret_cast<std::uint64_t*>(block.shared() + kHead);
     std::uint64_t* const of_block = keys == nullptr ? here : keys + block.x() * capacity;
-    const Sums sums(reinterpret_cast<char*>(keys == nullptr ? here + capacity : here), lists.width);
-    BestKeys best(reinterpret_cast<Shared*>(block.shared())->best, of_block, k);
+    auto* const memory = reinterpret_cast<char*>(keys == nullptr ? here + capacity : here);
+    const Sums sums(memory, lists.width);
+    BestKeys best(reinterpret_cast<Shared*>(block.shared())->best, of_block, k, slack(task.row));
     best.clear(block);
     for (int strip = task.first_strip; strip < task.end_strip; ++strip) {
       search_strip(block, task.row, strip, sums, best);
     }
-    const std::int64_t n = best.sort(block);
+    std::int64_t n = best.sort(block);
+    if constexpr (kScreens) n = rescored(block, task.row, best.gave_up(block), of_block, n, memory);
     if (task.part < 0) return write_list(block, of_block, n, out, task.row);
     std::uint64_t* const part = parts + task.part * k;
     block.each_thread([&](int thread) {
@@ -86,6 +103,40 @@ struct SearchRows {
   }
 
  private:
+  static constexpr bool kScreens = screens<Sums>;
+  static constexpr bool kLimits = requires { &Sums::limit; };
+  using Rescore = RescoreRows<CosineTerms>;
+  static constexpr std::size_t kScratch = kScreens ? kThreads / kWarp * sizeof(Rescore::Scratch) : 0;
+
+  RECFUSE_DEVICE double slack(std::int64_t row) const {
+    if constexpr (kScreens) return 2 * Sums::bound(rows.size(row));
+    return 0;
+  }
+
+  /// From candidates to keys of their canonical scores; returns how many make a list.
+  template <class Block>
+  RECFUSE_DEVICE std::int64_t rescored(Block& block, std::int32_t row, bool gave_up, std::uint64_t* of_block,
+                                       std::int64_t n, char* memory) const {
+    if (gave_up) {
+      block.each_thread([&](int thread) {
+        if (thread == 0) failed.rows[block.add_atomically(failed.count, 1)] = row;
+      });
+      return 0;
+    }
+    auto* const scratch = reinterpret_cast<typename Rescore::Scratch*>(memory);
+    const std::int64_t size = power_of_two(n);
+    block.each_warp([&](int warp) {
+      for (std::int64_t i = warp; i < n; i += kThreads / kWarp) {
+        Rescore{rows, how}.key_of(block, warp, scratch[warp], row, key_id(of_block[i]), of_block + i);
+      }
+    });
+    block.each_thread([&](int thread) {
+      for (std::int64_t i = n + thread; i < size; i += kThreads) of_block[i] = 0;
+    });
+    sort_keys(block, of_block, size);
+    return n < k ? n : k;
+  }
+
   template <class Block>
   RECFUSE_DEVICE void search_strip(Block& block, std::int64_t row, int strip, const Sums& sums, BestKeys& best) const {
     const int size = lists.size(strip);
@@ -97,10 +148,15 @@ struct SearchRows {
     for (int begin = 0; begin < size; begin += BestKeys::kRound) {
       best.settle(block);
       const int end = size - begin < BestKeys::kRound ? size : begin + BestKeys::kRound;
+      SumLimit limit{0, 0};
+      if constexpr (kLimits) limit = sums.limit(best.threshold(), row, how);
       block.each_thread([&](int thread) {
         for (int i = begin + thread; i < end; i += kThreads) {
           const std::int64_t id = first + i;
           if ((how.others_only && id == row) || !sums.counts(i, how)) continue;
+          if constexpr (kLimits) {
+            if (!sums.reaches(i, id, how, limit)) continue;
+          }
           const std::uint64_t key = ranking_key(sums.score(i, row, id, how), static_cast<std::int32_t>(id));
           // Filters are asked last: they take longer than the rest.
           if (best.wants(key) && filters.admit(row, static_cast<std::int32_t>(id))) best.push(block, key);
@@ -146,6 +202,38 @@ struct SearchArgs {
   std::int64_t k;  // that a list can have
 };
 
+/// The lists of all rows, on the device.
+template <class Device>
+class FoundLists {
+ public:
+  FoundLists(Device& device, const TopkOut& out)
+      : k_(out.ids.cols), ids_(device, size_of(out)), scores_(device, size_of(out)) {}
+
+  Lists view() { return {k_, ids_.data(), scores_.data()}; }
+  void read(const TopkOut& out) const {
+    read(ids_, out.ids);
+    read(scores_, out.scores);
+  }
+
+ private:
+  template <class T>
+  using Array = typename Device::template Array<T>;
+
+  static std::size_t size_of(const TopkOut& out) { return static_cast<std::size_t>(out.ids.rows * out.ids.cols); }
+
+  template <class T>
+  static void read(const Array<T>& from, const MatrixView<T>& to) {
+    if (to.stride == to.cols) return from.read({to.data, from.size()});
+    const std::vector<T> all = from.all();
+    for (std::int64_t row = 0; row < to.rows; ++row)
+      std::copy_n(&all[static_cast<std::size_t>(row * to.cols)], to.cols, to.row(row));
+  }
+
+  std::int64_t k_;
+  Array<std::int32_t> ids_;
+  Array<float> scores_;
+};
+
 /// Searches rows, in blocks of about the same work.
 template <class Device>
 class SparseSearch {
@@ -158,31 +246,40 @@ class SparseSearch {
   /// Ids of a strip: as many as there are, as fit a block beside its candidates, or as their numbers can tell apart.
   template <class Sums>
   std::int64_t strip_width(std::int64_t n_ids, std::int64_t k) const {
-    const std::size_t rest = device_.most_shared_bytes() - SearchRows<Sums>::shared_bytes(0, shared_keys(k));
+    const std::size_t rest = device_.most_shared_bytes() - SearchRows<Sums>::fixed_bytes(shared_keys(k));
     return std::clamp<std::int64_t>(static_cast<std::int64_t>(rest / Sums::kBytes), 1,
                                     std::min({limits_.strip_ids, std::max<std::int64_t>(n_ids, 1), Sums::kMostIds}));
   }
 
+  /// Returns the rows that must be added up in another way. `only`: a mark for each row to search, or empty.
   template <class Sums>
-  void run(const SearchArgs& args, const DeviceLists<Device, typename Sums::Value>& device_lists, const TopkOut& out) {
+  std::vector<std::int32_t> run(const SearchArgs& args, const DeviceLists<Device, typename Sums::Value>& device_lists,
+                                const std::vector<char>& only, const Lists& found) {
     const std::int64_t capacity = BestKeys::capacity(args.k), in_shared = shared_keys(args.k);
-    const auto n_out = static_cast<std::size_t>(out.ids.rows * out.ids.cols);
-    Array<std::int32_t> ids(device_, n_out);
-    Array<float> scores(device_, n_out);
-    const Lists found{out.ids.cols, ids.data(), scores.data()};
     const StripLists lists = device_lists.view();
-    const Schedule schedule = scheduled(device_lists.work(device_, args.rows), lists.n_strips, args.k);
+    const Schedule schedule = scheduled(device_lists.work(device_, args.rows), only, lists.n_strips, args.k);
     Array<std::uint64_t> parts(device_, static_cast<std::size_t>(schedule.n_parts * args.k));
+    Array<std::int32_t> failed(device_, screens<Sums> ? schedule.tasks.size() : 0), n_failed(device_, 1);
+    n_failed.clear();
     const auto bytes = SearchRows<Sums>::shared_bytes(lists.width, in_shared);
-    each_batch(
-        schedule.tasks, in_shared > 0 ? 0 : capacity, [&](const RowTask* tasks, std::int64_t n, std::uint64_t* keys) {
-          device_.launch(
-              SearchRows<Sums>{args.rows, lists, args.how, args.filters, tasks, args.k, keys, parts.data(), found}, n,
-              1, bytes);
-        });
+    each_batch(schedule.tasks, in_shared > 0 ? 0 : capacity,
+               [&](const RowTask* tasks, std::int64_t n, std::uint64_t* keys) {
+                 device_.launch(SearchRows<Sums>{args.rows,
+                                                 lists,
+                                                 args.how,
+                                                 args.filters,
+                                                 tasks,
+                                                 args.k,
+                                                 keys,
+                                                 parts.data(),
+                                                 {n_failed.data(), failed.data()},
+                                                 found},
+                                n, 1, bytes);
+               });
     merge(schedule.shared, lists.n_strips, args.k, parts, found);
-    read(ids, out.ids);
-    read(scores, out.scores);
+    std::vector<std::int32_t> rows = failed.all();
+    rows.resize(static_cast<std::size_t>(n_failed.all()[0]));
+    return rows;
   }
 
  private:
@@ -205,7 +302,8 @@ class SparseSearch {
     return capacity <= limits_.shared_keys ? capacity : 0;
   }
 
-  Schedule scheduled(const std::vector<std::int64_t>& work, int n_strips, std::int64_t k) const {
+  Schedule scheduled(const std::vector<std::int64_t>& work, const std::vector<char>& only, int n_strips,
+                     std::int64_t k) const {
     // A row is heavy if others are done long before it; so there are not many.
     const std::int64_t all = std::accumulate(work.begin(), work.end(), std::int64_t{0});
     const std::int64_t heavy = std::max(limits_.heavy_work, all / (limits_.shares * device_.multiprocessors()));
@@ -213,6 +311,7 @@ class SparseSearch {
     Schedule schedule;
     schedule.tasks.reserve(work.size());
     for (const std::int32_t row : falling(work)) {
+      if (!only.empty() && only[static_cast<std::size_t>(row)] == 0) continue;
       const bool is_heavy = n_strips > 1 && k <= kMostShared && work[static_cast<std::size_t>(row)] >= heavy;
       schedule.add(row, n_strips, is_heavy);
     }
@@ -258,14 +357,6 @@ class SparseSearch {
     Array<std::uint64_t> keys(device_, rows.size() * static_cast<std::size_t>(most));
     device_.launch(MergeParts{on_device.data(), parts.data(), k, most, keys.data(), lists},
                    static_cast<std::int64_t>(rows.size()), 1, 0);
-  }
-
-  template <class T>
-  static void read(const Array<T>& from, const MatrixView<T>& to) {
-    if (to.stride == to.cols) return from.read({to.data, from.size()});
-    const std::vector<T> all = from.all();
-    for (std::int64_t row = 0; row < to.rows; ++row)
-      std::copy_n(&all[static_cast<std::size_t>(row * to.cols)], to.cols, to.row(row));
   }
 
   Device& device_;

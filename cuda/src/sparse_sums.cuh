@@ -14,11 +14,17 @@ namespace recfuse::cuda {
 /// What makes a score of the sums of two rows.
 struct Similarity {
   const double* squared;  // |row|^2
+  const float* norms;     // |row|, of whole numbers alone
   double shrinkage;
   double scale;  // every value times this is a whole number, where sums are those
   int least;     // terms that a sum must have
   bool corated;
   bool others_only;  // a row is not its own neighbour
+};
+
+/// What a sum must reach, at least: norm * slope + offset.
+struct SumLimit {
+  float slope, offset;
 };
 
 /// Adds by warps, a list each, in any order: for whole numbers. `term_of(u, at)` is what entry `at` of a list adds.
@@ -63,7 +69,7 @@ class CountSums {
  public:
   using Value = std::uint16_t;
   static constexpr std::size_t kBytes = sizeof(int);  // of an id
-  static constexpr std::int64_t kMostIds = 16'384;    // 64 KiB: three blocks share a multiprocessor
+  static constexpr std::int64_t kMostIds = 16'384;  // 64 KiB: two blocks, with their candidates, share a multiprocessor
   static constexpr int kThreads = 512;
 
   RECFUSE_DEVICE CountSums(char* memory, int) : sums_(reinterpret_cast<int*>(memory)) {}
@@ -79,6 +85,16 @@ class CountSums {
   }
   /// Values are positive: a sum tells that there was a term, and of ones how many.
   RECFUSE_DEVICE bool counts(int i, const Similarity& how) const { return sums_[i] >= how.least; }
+  /// No root and no division for what cannot rank. Roundings to float32 come to less than 7 * 2^-24 of the threshold,
+  /// if that is not so small that float32 has fewer bits for it.
+  RECFUSE_DEVICE SumLimit limit(float threshold, std::int64_t row, const Similarity& how) const {
+    if (how.corated || !(threshold > 0x1p-100F)) return {0, -INFINITY};
+    const float units = static_cast<float>(how.scale * how.scale), lowered = threshold * (1 - 0x1p-20F);
+    return {lowered * units * how.norms[row], static_cast<float>(lowered * units * how.shrinkage)};
+  }
+  RECFUSE_DEVICE bool reaches(int i, std::int64_t id, const Similarity& how, const SumLimit& limit) const {
+    return static_cast<float>(sums_[i]) >= how.norms[id] * limit.slope + limit.offset;
+  }
   RECFUSE_DEVICE float score(int i, std::int64_t row, std::int64_t id, const Similarity& how) const {
     const double dot = sums_[i] / (how.scale * how.scale);
     // Of rows of ones, the shared entries are all that there is to a corated norm.

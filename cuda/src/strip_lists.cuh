@@ -63,8 +63,8 @@ class DeviceLists {
     device.launch(CountEntries{{rows}, cut, sizes.data()}, blocks, 1, 0);
     starts_ = {device, static_cast<std::size_t>(n_lists) + 1};
     place(device, sizes.data(), n_lists);
-    ids_ = {device, nnz};
-    if (rows.values != nullptr) values_ = {device, nnz};
+    ids_ = Array<std::uint16_t>(device, nnz);
+    if (rows.values != nullptr) values_ = Array<Value>(device, nnz);
     device.launch(FillLists<Encode>{{rows}, cut, starts_.data(), sizes.data(), ids_.data(), values(), encode}, blocks,
                   1, 0);
   }

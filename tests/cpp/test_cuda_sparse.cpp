@@ -59,8 +59,14 @@ bool agree(const NeighbourTopkArgs& args, const cuda::SparseLimits& limits = {})
   return got == expected;
 }
 
-const std::vector<std::vector<float>> kValues{
-    {1}, {0.5F}, {0.5F, 1, 4.5F}, {40'000, 46'000}, {0.1F, 0.7F, 3.3F}, {-1, 0, 2}, {1e-30F, 1e30F}};
+const std::vector<std::vector<float>> kValues{{1},
+                                              {0.5F},
+                                              {0.5F, 1, 4.5F},
+                                              {40'000, 46'000},
+                                              {0.1F, 0.7F, 3.3F},
+                                              {-1, 0, 2},
+                                              {1e-30F, 1e30F},
+                                              {0.99999F, 1.00001F, 1.0003F}};
 
 }  // namespace
 
@@ -86,7 +92,9 @@ TEST(neither_strips_nor_shared_rows_nor_where_candidates_are_change_the_answer) 
       CHECK(agree(args, {.strip_ids = 17, .heavy_work = 0, .shares = 1'000}));
       CHECK(agree(args, {.strip_ids = 149, .shared_keys = 0, .keys_bytes = 100'000, .heavy_work = 0, .shares = 1'000}));
       CHECK(agree(args, {.shared_keys = 0, .keys_bytes = 0}));
-      CHECK(agree(args, {}, 17 << 10));  // room for few sums beside 2,048 candidates
+      CHECK(agree(args, {}, 29 << 10));  // room for few sums beside 2,048 candidates
+      CHECK(agree(args, {.screened_entries = 0}));
+      CHECK(agree({.matrix = csr.view(), .k = k, .shrinkage = 1e41}));  // scores of few bits
     }
   }
 }
@@ -103,6 +111,10 @@ TEST(candidates_are_sorted_out_when_there_are_more_than_have_room) {
   CHECK(agree({.matrix = csr.view(), .k = 30}));
   std::fill(csr.values.begin(), csr.values.end(), 1.0F);
   CHECK(agree({.matrix = csr.view(), .k = 30}));
+  std::fill(csr.values.begin(), csr.values.end(), 0.1F);  // more than there is room for, nearly equal and equal
+  CHECK(agree({.matrix = csr.view(), .k = 30}));
+  CHECK(
+      agree({.matrix = csr.view(), .k = 30, .min_support = 2}, {.strip_ids = 2'000, .heavy_work = 0, .shares = 1'000}));
   std::mt19937 random(3);  // or they come and go
   for (float& value : csr.values) value = static_cast<float>(1 + random() % 200);
   CHECK(agree({.matrix = csr.view(), .k = 30}));

@@ -6,11 +6,19 @@
 
 #include <numeric>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "recfuse/device_memory.hpp"
+#include "recfuse/sparse_memory.hpp"
 
 namespace recfuse::bindings {
+
+inline pybind11::list listed(const std::vector<DeviceBuffer>& buffers) {
+  pybind11::list list;
+  for (const auto& buffer : buffers) list.append(pybind11::make_tuple(buffer.name, buffer.n_bytes, buffer.phase));
+  return list;
+}
 
 inline pybind11::tuple planned_on_device(std::int64_t n_queries, std::int64_t n_items,
                                          const std::vector<std::int64_t>& dims, std::int64_t k,
@@ -20,10 +28,7 @@ inline pybind11::tuple planned_on_device(std::int64_t n_queries, std::int64_t n_
   ItemSizes sizes{n_items, dim, static_cast<std::int64_t>(dims.size()), 0, dim};
   for (const std::int64_t width : dims) sizes.image_dim += image_columns(width);
   const DevicePlan plan = plan_device_memory(sizes, {}, free_bytes.value_or(kUnlimitedBytes), {n_queries, k});
-  pybind11::list buffers;
-  for (const auto& buffer : plan.buffers) {
-    buffers.append(pybind11::make_tuple(buffer.name, buffer.n_bytes, buffer.phase));
-  }
+  const pybind11::list buffers = listed(plan.buffers);
   pybind11::dict blocks("queries"_a = plan.queries);
   blocks["queries whose every item is scored"] = plan.scored;
   if (plan.items.streamed) {
@@ -36,6 +41,23 @@ inline pybind11::tuple planned_on_device(std::int64_t n_queries, std::int64_t n_
 inline void bind_device_memory(pybind11::module_& m) {
   using namespace pybind11::literals;
   m.def("plan_device_memory", &planned_on_device, "n_queries"_a, "n_items"_a, "dims"_a, "k"_a, "free_bytes"_a);
+  // `values`: 0 ones, 1 whole, 2 positive, 3 any.
+  m.def(
+      "plan_cosine_knn",
+      [](std::int64_t n_rows, std::int64_t n_columns, std::int64_t n_entries, std::int64_t k, int values,
+         const std::string& norm, std::int64_t min_support) {
+        return listed(plan_cosine_knn(
+            {n_rows, n_columns, n_entries, k, static_cast<SparseValues>(values), norm_named(norm), min_support}));
+      },
+      "n_rows"_a, "n_columns"_a, "n_entries"_a, "k"_a, "values"_a, "norm"_a, "min_support"_a);
+  m.def(
+      "plan_neighbour_topk",
+      [](std::int64_t n_queries, std::int64_t n_rows, std::int64_t n_items, std::int64_t query_entries,
+         std::int64_t n_entries, std::int64_t filter_bytes, std::int64_t k, bool normalise) {
+        return listed(
+            plan_neighbour_topk({n_queries, n_rows, n_items, query_entries, n_entries, filter_bytes, k, normalise}));
+      },
+      "n_queries"_a, "n_rows"_a, "n_items"_a, "query_entries"_a, "n_entries"_a, "filter_bytes"_a, "k"_a, "normalise"_a);
 }
 
 }  // namespace recfuse::bindings

@@ -31,8 +31,7 @@ class FixedSums {
  public:
   using Value = float;
   static constexpr bool kScreens = true;
-  static constexpr std::size_t kBytes = kSupport ? 2 * sizeof(int) : sizeof(int);
-  static constexpr std::int64_t kMostIds = kSupport ? 8'192 : 16'384;
+  static constexpr StripKind kStrip = kSupport ? kFixedWithSupport : kFixedPoint;
   static constexpr int kThreads = 512;
   /// Of a row: partial sums stay below 2^31, whatever is added to each product.
   static constexpr std::int64_t kMostEntries = 1 << 29;

@@ -32,6 +32,7 @@ class NeighbourLists {
  private:
   template <class Sums>
   void run_with(const TopkOut& out) {
+    FoundLists<Device> found(device_, out);
     const DeviceRows<Device> queries(device_, args_.queries);
     const std::int64_t width = search_.template strip_width<Sums>(args_.neighbours.cols, k_);
     const DeviceLists<Device, float> lists(device_, DeviceRows<Device>(device_, args_.neighbours), false, width,
@@ -39,7 +40,6 @@ class NeighbourLists {
     const auto allowed = allowed_bits(device_, args_, args_.neighbours.cols);
     const BatchFilters<Device> filters(device_, args_, 0, args_.queries.rows, allowed);
     const Similarity how{nullptr, nullptr, 0, 1, 1, false, false};
-    FoundLists<Device> found(device_, out);
     search_.template run<Sums>({queries.view(), how, filters.view(), k_}, lists, {}, found.view());
     found.read(out);
   }

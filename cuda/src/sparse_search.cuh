@@ -77,7 +77,7 @@ struct SearchRows {
     return kHead + static_cast<std::size_t>(shared_keys) * sizeof(std::uint64_t);
   }
   static std::size_t shared_bytes(std::int64_t width, std::int64_t shared_keys) {
-    return fixed_bytes(shared_keys) + std::max(static_cast<std::size_t>(width) * Sums::kBytes, kScratch);
+    return fixed_bytes(shared_keys) + std::max(static_cast<std::size_t>(width * Sums::kStrip.sum_bytes), kScratch);
   }
 
   template <class Block>
@@ -247,8 +247,9 @@ class SparseSearch {
   template <class Sums>
   std::int64_t strip_width(std::int64_t n_ids, std::int64_t k) const {
     const std::size_t rest = device_.most_shared_bytes() - SearchRows<Sums>::fixed_bytes(shared_keys(k));
-    return std::clamp<std::int64_t>(static_cast<std::int64_t>(rest / Sums::kBytes), 1,
-                                    std::min({limits_.strip_ids, std::max<std::int64_t>(n_ids, 1), Sums::kMostIds}));
+    return std::clamp<std::int64_t>(
+        static_cast<std::int64_t>(rest) / Sums::kStrip.sum_bytes, 1,
+        std::min({limits_.strip_ids, std::max<std::int64_t>(n_ids, 1), Sums::kStrip.most_ids}));
   }
 
   /// Returns the rows that must be added up in another way. `only`: a mark for each row to search, or empty.

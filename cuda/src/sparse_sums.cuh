@@ -8,6 +8,7 @@
 #include "block.cuh"
 #include "list_kernels.cuh"
 #include "recfuse/canonical.hpp"
+#include "recfuse/sparse_memory.hpp"
 
 namespace recfuse::cuda {
 
@@ -68,8 +69,7 @@ RECFUSE_DEVICE void add_in_order(Block& block, const SparseRows& rows, const Str
 class CountSums {
  public:
   using Value = std::uint16_t;
-  static constexpr std::size_t kBytes = sizeof(int);  // of an id
-  static constexpr std::int64_t kMostIds = 16'384;  // 64 KiB: two blocks, with their candidates, share a multiprocessor
+  static constexpr StripKind kStrip = kCounted;
   static constexpr int kThreads = 512;
 
   RECFUSE_DEVICE CountSums(char* memory, int) : sums_(reinterpret_cast<int*>(memory)) {}
@@ -112,8 +112,8 @@ template <class Terms>
 class OrderedSums {
  public:
   using Value = float;
-  static constexpr std::size_t kBytes = Terms::kSums * sizeof(double) + sizeof(int);
-  static constexpr std::int64_t kMostIds = Terms::kSums == 1 ? 8'192 : 4'096;
+  static constexpr StripKind kStrip = Terms::kSums == 1 ? kFloat64 : Terms::kSums == 2 ? kTwoFloat64 : kThreeFloat64;
+  static_assert(kStrip.sum_bytes == Terms::kSums * sizeof(double) + sizeof(int));
   static constexpr int kThreads = 256;
 
   RECFUSE_DEVICE OrderedSums(char* memory, int width)

@@ -161,6 +161,35 @@ TEST(slices_empty_matrices_and_rows_with_gaps_between_them) {
   }
 }
 
+TEST(the_plan_of_memory_is_what_is_taken) {
+  auto& memory = Emulator::memory;
+  const auto taken = [&](const auto& args) {
+    const std::size_t before = memory.used;
+    memory.peak = before;
+    CHECK(agree(args));
+    return static_cast<std::int64_t>(memory.peak - before);
+  };
+  const std::vector<std::pair<std::vector<float>, recfuse::SparseValues>> kinds{
+      {{1}, recfuse::SparseValues::kOnes},
+      {{1, 2}, recfuse::SparseValues::kWhole},
+      {{0.1F, 0.7F}, recfuse::SparseValues::kPositive},
+      {{-0.1F, 0.7F}, recfuse::SparseValues::kAny}};
+  for (const std::int64_t k : {5, 3'500}) {  // that have room in shared memory, and that have not
+    for (const Norm norm : {Norm::kFull, Norm::kCorated}) {
+      for (const auto& [choices, values] : kinds) {
+        const Csr csr = power_law(400, 90, choices);
+        const CosineKnnArgs args{.matrix = csr.view(), .k = k, .norm = norm};
+        const recfuse::CosineKnnSizes sizes{400, 90, csr.view().nnz(), k, values, norm};
+        CHECK(taken(args) == recfuse::peak_bytes(recfuse::plan_cosine_knn(sizes, {.multiprocessors = 3})));
+      }
+    }
+    const Csr queries = power_law(40, 50, {0.3F}), matrix = power_law(50, 700, {1});
+    const NeighbourTopkArgs args{.queries = queries.view(), .neighbours = matrix.view(), .normalise = k > 5, .k = k};
+    const recfuse::NeighbourTopkSizes sizes{40, 50, 700, queries.view().nnz(), matrix.view().nnz(), 0, k, k > 5};
+    CHECK(taken(args) == recfuse::peak_bytes(recfuse::plan_neighbour_topk(sizes, {.multiprocessors = 3})));
+  }
+}
+
 TEST(where_memory_ends_the_error_says_how_much_there_was) {
   const Csr csr = power_law(150, 60, {1});
   auto& memory = Emulator::memory;

@@ -24,6 +24,7 @@ INCLUDES = [
     ),
     ("cpp/src/aligned.hpp", []),
     ("cpp/src/device_memory.cpp", ["recfuse/device_memory.hpp"]),
+    ("cpp/src/sparse_memory.cpp", ["recfuse/sparse_memory.hpp"]),
     ("cpp/src/isa/dispatch.*", ["isa/dispatch.hpp", "kernels/table.hpp", "recfuse/isa.hpp"]),
     ("cpp/src/isa/*", ["kernels/all.inl.hpp"]),
     ("cpp/src/parallel_for.*", ["parallel_for.hpp", "recfuse/parallel.hpp"]),

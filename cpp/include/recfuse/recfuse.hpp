@@ -8,4 +8,5 @@
 #include "recfuse/fuse_topk.hpp"
 #include "recfuse/isa.hpp"
 #include "recfuse/parallel.hpp"
+#include "recfuse/sparse_memory.hpp"
 #include "recfuse/views.hpp"

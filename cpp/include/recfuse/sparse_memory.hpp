@@ -1,0 +1,57 @@
+// What sparse similarity takes of a device's memory, with or without a device at hand.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "recfuse/cosine_knn.hpp"
+#include "recfuse/device_memory.hpp"
+
+namespace recfuse {
+
+/// How the sums of a strip are kept on a device.
+struct StripKind {
+  std::int64_t most_ids;     // of a strip
+  std::int64_t sum_bytes;    // of an id, in shared memory
+  std::int64_t value_bytes;  // of an entry of a list
+};
+
+constexpr StripKind kCounted{16'384, 4, 2};     // 64 KiB: two blocks, with their candidates, share a multiprocessor
+constexpr StripKind kFixedPoint{16'384, 4, 4};  // real weights, screened
+constexpr StripKind kFixedWithSupport{8'192, 8, 4};  // the same, and how many terms there are
+constexpr StripKind kFloat64{8'192, 12, 4};
+constexpr StripKind kTwoFloat64{4'096, 20, 4};
+constexpr StripKind kThreeFloat64{4'096, 28, 4};
+
+enum class SparseValues { kOnes, kWhole, kPositive, kAny };
+
+struct CosineKnnSizes {
+  std::int64_t n_rows = 0, n_columns = 0, n_entries = 0;
+  std::int64_t k = 1;
+  SparseValues values = SparseValues::kPositive;
+  Norm norm = Norm::kFull;
+  std::int64_t min_support = 1;
+};
+
+struct NeighbourTopkSizes {
+  std::int64_t n_queries = 0, n_rows = 0, n_items = 0;
+  std::int64_t query_entries = 0, entries = 0, filter_bytes = 0;
+  std::int64_t k = 1;
+  bool normalise = false;
+};
+
+/// Of a device: how many rows blocks may share, and how wide strips are, depends on it.
+struct DeviceShape {
+  std::int64_t multiprocessors = 132, shared_bytes = 227 << 10;  // of a block
+};
+
+/// To the byte, but for rows that blocks share and candidates that are too many: no size tells these, so they are
+/// counted as if there were as many as there can be. What is in a phase "kept" is there in all others.
+std::vector<DeviceBuffer> plan_cosine_knn(const CosineKnnSizes& sizes, const DeviceShape& device = {});
+std::vector<DeviceBuffer> plan_neighbour_topk(const NeighbourTopkSizes& sizes, const DeviceShape& device = {});
+
+/// The most that is there at a time.
+std::int64_t peak_bytes(const std::vector<DeviceBuffer>& buffers);
+
+}  // namespace recfuse

@@ -1,0 +1,141 @@
+#include "recfuse/sparse_memory.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <string>
+
+namespace recfuse {
+namespace {
+
+// Of cuda/src: best_keys, list_kernels, sparse_search.
+constexpr std::int64_t kRound = 1'024, kListRun = 4'096, kSharedKeys = 4'096, kKeysBytes = 256 << 20, kShares = 4;
+constexpr std::int64_t kMostSharedK = 1'024, kTaskBytes = 16, kSharedRowBytes = 12, kHeadBytes = 16;
+
+std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+std::int64_t power_of_two(std::int64_t n) {
+  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, 1))));
+}
+
+/// Rows times lists, however their sums are kept.
+struct Search {
+  std::int64_t n_rows, n_ids, n_lists, n_entries, k;  // lists and their entries
+  StripKind kind;
+  std::int64_t value_bytes;
+  bool screens;
+};
+
+class Plan {
+ public:
+  explicit Plan(const DeviceShape& device) : device_(device) {}
+
+  void keep(const char* name, std::int64_t n_bytes) { add(name, n_bytes, "kept"); }
+
+  /// `source`: bytes that only making the lists needs. `when` tells the phases from those of another search.
+  void search(const Search& of, std::int64_t source, const std::string& when = "") {
+    const std::int64_t strips = strips_of(of), lists = of.n_lists * strips;
+    const std::int64_t heavy =
+        strips > 1 && of.k <= kMostSharedK ? std::min(of.n_rows, kShares * device_.multiprocessors) : 0;
+    const std::int64_t tasks = of.n_rows + heavy * (strips - 1), parts = heavy * strips;
+    const std::string lists_phase = "lists" + when, work = "work" + when, search = "search" + when;
+    const std::string merge = "merge" + when;
+    for (const auto& phase : {lists_phase, work, search, merge}) {
+      add("lists, in strips", 8 * (lists + 1) + (2 + of.value_bytes) * of.n_entries, phase);
+    }
+    // Runs of lists are gone when there is something in the lists.
+    const std::int64_t runs = 8 * ceil_of(lists, kListRun) - (2 + of.value_bytes) * of.n_entries;
+    add("sizes of the lists", 4 * lists + std::max<std::int64_t>(runs, 0), lists_phase);
+    add("matrix of the lists", source, lists_phase);
+    add("additions per row", 8 * of.n_rows, work);
+    const std::int64_t room = capacity(of.k);
+    for (const auto& phase : {search, merge}) {
+      add("lists of rows that blocks share", 8 * parts * of.k, phase);
+      add("rows with too many candidates", 4 + (of.screens ? 4 * tasks : 0), phase);
+    }
+    add("order of the work", kTaskBytes * tasks, search);
+    if (room > kSharedKeys) {
+      add("candidates",
+          8 * room * std::clamp<std::int64_t>(kKeysBytes / (8 * room), 1, std::max<std::int64_t>(tasks, 1)), search);
+    }
+    add("lists, being merged", heavy * (kSharedRowBytes + 8 * power_of_two(strips * of.k)), merge);
+  }
+
+  std::vector<DeviceBuffer> buffers() {
+    std::erase_if(buffers_, [](const auto& buffer) { return buffer.n_bytes == 0; });
+    return std::move(buffers_);
+  }
+
+ private:
+  static std::int64_t capacity(std::int64_t k) { return power_of_two(k + k / 4 + kRound); }
+
+  std::int64_t strips_of(const Search& of) const {
+    const std::int64_t room = capacity(of.k), keys = room <= kSharedKeys ? 8 * room : 0;
+    const std::int64_t fitting = (device_.shared_bytes - kHeadBytes - keys) / of.kind.sum_bytes;
+    const std::int64_t width =
+        std::clamp<std::int64_t>(fitting, 1, std::min(std::max<std::int64_t>(of.n_ids, 1), of.kind.most_ids));
+    return std::max<std::int64_t>(ceil_of(of.n_ids, width), 1);
+  }
+  void add(const char* name, std::int64_t n_bytes, const std::string& phase) {
+    buffers_.push_back({name, n_bytes, phase});
+  }
+
+  DeviceShape device_;
+  std::vector<DeviceBuffer> buffers_;
+};
+
+std::int64_t csr_bytes(std::int64_t rows, std::int64_t entries, bool values) {
+  return 8 * (rows + 1) + (values ? 8 : 4) * entries;
+}
+
+}  // namespace
+
+std::vector<DeviceBuffer> plan_cosine_knn(const CosineKnnSizes& sizes, const DeviceShape& device) {
+  const bool ones = sizes.values == SparseValues::kOnes, corated = sizes.norm == Norm::kCorated;
+  const bool counting = ones || (sizes.values == SparseValues::kWhole && !corated && sizes.min_support == 1);
+  const bool tells = sizes.values != SparseValues::kAny && sizes.min_support == 1;
+  Search search{
+      sizes.n_rows, sizes.n_rows, sizes.n_columns, sizes.n_entries, std::min(sizes.k, sizes.n_rows), kCounted, 0,
+      false};
+  Plan plan(device);
+  plan.keep("matrix", csr_bytes(sizes.n_rows, sizes.n_entries, !ones));
+  plan.keep("norms of the rows", (counting ? 12 : 8) * sizes.n_rows);
+  plan.keep("ids and scores", 8 * sizes.n_rows * sizes.k);
+  search.screens = !counting && !corated;
+  search.kind = counting ? kCounted : corated ? kThreeFloat64 : tells ? kFixedPoint : kFixedWithSupport;
+  search.value_bytes = ones ? 0 : search.kind.value_bytes;
+  plan.search(search, 0);
+  if (search.screens) {
+    search.kind = kFloat64;
+    search.screens = false;
+    plan.search(search, 0, " of rows with ties");
+  }
+  return plan.buffers();
+}
+
+std::vector<DeviceBuffer> plan_neighbour_topk(const NeighbourTopkSizes& sizes, const DeviceShape& device) {
+  Plan plan(device);
+  plan.keep("histories", csr_bytes(sizes.n_queries, sizes.query_entries, true));
+  plan.search({sizes.n_queries, sizes.n_items, sizes.n_rows, sizes.entries,
+               std::clamp<std::int64_t>(sizes.k, 1, std::max<std::int64_t>(sizes.n_items, 1)),
+               sizes.normalise ? kTwoFloat64 : kFloat64, 4, false},
+              csr_bytes(sizes.n_rows, sizes.entries, true));
+  plan.keep("filters", sizes.filter_bytes);
+  plan.keep("ids and scores", 8 * sizes.n_queries * sizes.k);
+  return plan.buffers();
+}
+
+std::int64_t peak_bytes(const std::vector<DeviceBuffer>& buffers) {
+  std::int64_t kept = 0, most = 0;
+  std::map<std::string, std::int64_t> phases;
+  for (const auto& buffer : buffers) {
+    if (buffer.phase == "kept") {
+      kept += buffer.n_bytes;
+    } else {
+      most = std::max(most, phases[buffer.phase] += buffer.n_bytes);
+    }
+  }
+  return kept + most;
+}
+
+}  // namespace recfuse

@@ -6,6 +6,7 @@
 #include <span>
 #include <sstream>
 #include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #include "als_rows.cuh"
@@ -59,20 +60,21 @@ class AlsHalfStep {
                         gram.size() == 0 ? nullptr : gram.data(),
                         {count.data(), failed_rows.data(), reasons.data()}};
     if (params_.double_precision) {
-      solve_in<double, false>(target, side.order_there.data(), side.rows);
+      solve_in<double, 0>(target, side.order_there.data(), side.rows);
       check_solved(side, count, failed_rows, reasons);
       return std::count_if(side.order.begin(), side.order.end(),
                            [&](std::int32_t row) { return side.length(row) > 0; });
     }
-    const bool in_shared = fits_shared();
-    for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first, in_shared);
-    solve_in_float32(target, side.order_there.data() + side.n_long, side.rows - side.n_long, in_shared);
+    for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first);
+    with_squares([&](auto squares) {
+      solve_in<float, squares.value>(target, side.order_there.data() + side.n_long, side.rows - side.n_long);
+    });
     const std::int32_t n_failed = count.all()[0];
     if (n_failed == 0) return 0;
     const std::vector<std::int32_t> found = failed_rows.all();
     const Array<std::int32_t> again(device_, std::span(found).first(static_cast<std::size_t>(n_failed)));
     count.clear();
-    solve_in<double, false>(target, again.data(), n_failed);
+    solve_in<double, 0>(target, again.data(), n_failed);
     check_solved(side, count, failed_rows, reasons);
     return n_failed;
   }
@@ -95,7 +97,19 @@ class AlsHalfStep {
     const std::int64_t* bounds = nullptr;
   };
 
-  bool fits_shared() const { return System<float>::shared_bytes(shape_, true) <= device_.most_shared_bytes(); }
+  template <class Memory>
+  bool fits() const {
+    return Memory::bytes(shape_) <= device_.most_shared_bytes();
+  }
+  /// Calls f(constant) with what a warp does of a system on the matrix units; 0: nothing is done there.
+  template <class F>
+  void with_squares(const F& f) const {
+    const int squares = squares_of_warp(shape_.size);
+    if (squares == 2 && fits<RowMemory<float, true, 2>>()) return f(std::integral_constant<int, 2>());
+    if (squares == 5 && fits<RowMemory<float, true, 5>>()) return f(std::integral_constant<int, 5>());
+    if (squares == 17 && fits<RowMemory<float, false, 17>>()) return f(std::integral_constant<int, 17>());
+    f(std::integral_constant<int, 0>());
+  }
   std::int64_t parts_at_once() const {
     return std::max<std::int64_t>(1,
                                   limits_.parts_bytes / (shape_.elements() * static_cast<std::int64_t>(sizeof(float))));
@@ -105,18 +119,28 @@ class AlsHalfStep {
     const Array<Part> there(device_, std::span<const Part>(parts));
     Array<float> sums(device_, parts.size() * static_cast<std::size_t>(shape_.elements()));
     const auto n = static_cast<std::int64_t>(parts.size());
-    const bool in_shared = fits_shared();
-    const std::size_t bytes = System<float>::shared_bytes(shape_, in_shared);
-    if (in_shared) {
-      device_.launch(BuildParts<true>{rows, shape_, there.data(), sums.data()}, n, 1, bytes);
+    const auto launch_in = [&](auto body) { device_.launch(body, n, 1, decltype(body)::Memory::bytes(shape_)); };
+    const auto launch = [&](auto squares) {
+      if constexpr (squares.value > 0) {
+        device_.launch(MultiplyParts<squares.value>{rows, shape_, there.data(), sums.data()}, n, 1,
+                       StripShape{shape_}.bytes());
+      } else if (fits<RowMemory<float, true, 0>>()) {
+        launch_in(BuildParts<true>{rows, shape_, there.data(), sums.data()});
+      } else {
+        launch_in(BuildParts<false>{rows, shape_, there.data(), sums.data()});
+      }
+    };
+    // A Gram matrix is some hundredth of an epoch: not worth a bit of it.
+    if (rows.ids == nullptr) {
+      launch(std::integral_constant<int, 0>());
     } else {
-      device_.launch(BuildParts<false>{rows, shape_, there.data(), sums.data()}, n, 1, bytes);
+      with_squares(launch);
     }
     return sums;
   }
 
   /// Rows from place `first` on, as many as there is room for; returns where the next begin.
-  std::int64_t solve_long(const Target& target, std::int64_t first, bool in_shared) {
+  std::int64_t solve_long(const Target& target, std::int64_t first) {
     std::vector<Part> parts;
     std::vector<std::int64_t> bounds{0};
     std::int64_t end = first;
@@ -132,22 +156,20 @@ class AlsHalfStep {
     }
     const Array<float> sums = built(target.rows, parts);
     const Array<std::int64_t> bounds_there(device_, std::span<const std::int64_t>(bounds));
-    solve_in_float32(target, target.side.order_there.data() + first, end - first, in_shared,
-                     {sums.data(), bounds_there.data()});
+    solve_in<float, 0>(target, target.side.order_there.data() + first, end - first, {sums.data(), bounds_there.data()});
     return end;
   }
 
-  void solve_in_float32(const Target& target, const std::int32_t* order, std::int64_t n, bool in_shared,
-                        const Summed& summed = {}) {
-    if (in_shared) {
-      solve_in<float, true>(target, order, n, summed);
-    } else {
-      solve_in<float, false>(target, order, n, summed);
+  template <class Real, int kSquares>
+  void solve_in(const Target& target, const std::int32_t* order, std::int64_t n, const Summed& summed = {}) {
+    if constexpr (std::is_same_v<Real, float>) {
+      if (fits<RowMemory<Real, true, kSquares>>()) return launch<Real, true, kSquares>(target, order, n, summed);
     }
+    if constexpr (kSquares == 0 || kSquares == 17) launch<Real, false, kSquares>(target, order, n, summed);
   }
 
-  template <class Real, bool kInShared>
-  void solve_in(const Target& target, const std::int32_t* order, std::int64_t n, const Summed& summed = {}) {
+  template <class Real, bool kInShared, int kSquares>
+  void launch(const Target& target, const std::int32_t* order, std::int64_t n, const Summed& summed) {
     if (n == 0) return;
     // As on the CPU: what a float32 pivot may have lost, and in float64 what rounding leaves of one that should be 0.
     const Real least =
@@ -162,10 +184,11 @@ class AlsHalfStep {
     }
     n_blocks = std::min<std::int64_t>(n_blocks, 1 << 30);
     const Side& side = target.side;
-    device_.launch(SolveRows<Real, kInShared>{target.rows, shape_, order, n, static_cast<int>(n_blocks), target.gram,
-                                              side.penalties.data(), side.penalties.size() == 1, least, summed.parts,
-                                              summed.bounds, scratch.data(), target.side.table.data(), target.failed},
-                   n_blocks, 1, System<Real>::shared_bytes(shape_, kInShared));
+    using Body = SolveRows<Real, kInShared, kSquares>;
+    device_.launch(Body{target.rows, shape_, order, n, static_cast<int>(n_blocks), target.gram, side.penalties.data(),
+                        side.penalties.size() == 1, least, summed.parts, summed.bounds, scratch.data(),
+                        target.side.table.data(), target.failed},
+                   n_blocks, 1, Body::Memory::bytes(shape_));
   }
 
   /// Of float64, after which nothing is left to try.

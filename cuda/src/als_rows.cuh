@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "als_system.cuh"
+#include "als_products.cuh"
 
 namespace recfuse::cuda {
 
@@ -14,10 +14,33 @@ struct Part {
   std::int64_t first, last;
 };
 
+/// What a block needs of shared memory: a matrix, where it lies there, or the strips that it is made from before, on
+/// the matrix units; and the rest of a system.
+template <class Real, bool kInShared, int kSquares>
+struct RowMemory {
+  static RECFUSE_BOTH std::size_t front_bytes(const SystemShape& shape) {
+    const std::size_t strips = kSquares > 0 ? StripShape{shape}.bytes() : 0;
+    if constexpr (kInShared) {
+      const std::size_t matrix = System<Real>::matrix_bytes(shape);
+      return matrix > strips ? matrix : strips;
+    } else {
+      return strips;
+    }
+  }
+  static RECFUSE_BOTH std::size_t bytes(const SystemShape& shape) {
+    return front_bytes(shape) + System<Real>::other_bytes(shape, kSquares == 0);
+  }
+  /// `elsewhere`: of a matrix that is not in shared memory.
+  static RECFUSE_DEVICE System<Real> system(const SystemShape& shape, char* shared, Real* elsewhere) {
+    return {shape, kInShared ? reinterpret_cast<Real*>(shared) : elsewhere, shared + front_bytes(shape)};
+  }
+};
+
 /// A and b of parts, in float32.
 template <bool kInShared>
 struct BuildParts {
   static constexpr int kThreads = kSystemThreads;
+  using Memory = RowMemory<float, kInShared, 0>;
   RowsOnDevice rows;
   SystemShape shape;
   const Part* parts;
@@ -26,21 +49,45 @@ struct BuildParts {
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
     float* const out = sums + static_cast<std::int64_t>(block.x()) * shape.elements();
-    System<float> system(shape, block.shared(), kInShared ? nullptr : out);
-    system.begin(block, [](int, int) { return 0.0F; }, [](int) { return 0.0F; });
+    System<float> system = Memory::system(shape, block.shared(), out);
+    system.begin(block, 0, [](int, int) { return 0.0F; }, [](int) { return 0.0F; });
     system.add(block, rows, parts[block.x()].first, parts[block.x()].last);
-    if (!kInShared) return;
     block.each_thread([&](int thread) {
-      for (int t = thread; t < lower_tiles(shape.tiles()); t += kThreads) {
-        const TilePlace place = tile_place(t);
-        const int at = place.row * kTile * shape.stride() + place.column * kTile;
-        for (int i = 0; i < kTile; ++i) {
-          store_quad(out + at + i * shape.stride(), load_quad(system.matrix() + at + i * shape.stride()));
+      if (thread == 0) out[shape.least_place()] = 0;
+      if constexpr (kInShared) {
+        for (int t = thread; t < lower_tiles(shape.tiles()); t += kThreads) {
+          const TilePlace place = tile_place(t);
+          const int at = place.row * kTile * shape.stride() + place.column * kTile;
+          for (int i = 0; i < kTile; ++i) {
+            store_quad(out + at + i * shape.stride(), load_quad(system.matrix() + at + i * shape.stride()));
+          }
         }
+        const int rhs = shape.padded() * shape.stride();
+        for (int c = thread; c < shape.padded(); c += kThreads) out[rhs + c] = system.matrix()[rhs + c];
       }
-      const int rhs = shape.padded() * shape.stride();
-      for (int c = thread; c < shape.padded(); c += kThreads) out[rhs + c] = system.matrix()[rhs + c];
     });
+  }
+};
+
+/// The same on the matrix units.
+template <int kSquares>
+struct MultiplyParts {
+  static constexpr int kThreads = kSystemThreads;
+  static constexpr int kBlocksAtOnce = blocks_at_once(kSquares);
+  RowsOnDevice rows;
+  SystemShape shape;
+  const Part* parts;
+  float* sums;  // as of BuildParts
+
+  template <class Block>
+  RECFUSE_DEVICE void operator()(Block& block) const {
+    float* const out = sums + static_cast<std::int64_t>(block.x()) * shape.elements();
+    Products<kSquares> products(shape, rows, block.shared());
+    products.sum(
+        block, parts[block.x()].first, parts[block.x()].last,
+        [&](int r, int c, float sum) { out[r * shape.stride() + c] = sum; },
+        [&](int c, float sum) { out[shape.padded() * shape.stride() + c] = sum; },
+        [&](float least) { out[shape.least_place()] = least; });
   }
 };
 
@@ -75,10 +122,12 @@ struct FailedRows {
   std::int32_t* reasons;
 };
 
-/// Solves rows exactly, a block a row at a time.
-template <class Real, bool kInShared>
+/// Solves rows exactly, a block a row at a time. `kSquares` above 0: built on the matrix units, of entries alone.
+template <class Real, bool kInShared, int kSquares>
 struct SolveRows {
   static constexpr int kThreads = kSystemThreads;
+  static constexpr int kBlocksAtOnce = blocks_at_once(kSquares);
+  using Memory = RowMemory<Real, kInShared, kSquares>;
   RowsOnDevice rows;
   SystemShape shape;
   const std::int32_t* order;
@@ -112,9 +161,14 @@ struct SolveRows {
       return;
     }
     Real* const matrix = kInShared ? nullptr : scratch + static_cast<std::int64_t>(block.x()) * shape.elements();
-    System<Real> system(shape, block.shared(), matrix);
-    build(block, system, at, row);
-    if (parts == nullptr) system.add(block, rows, first, last);
+    System<Real> system = Memory::system(shape, block.shared(), matrix);
+    const auto penalty = static_cast<Real>(penalties[one_penalty ? 0 : row]);
+    if constexpr (kSquares > 0) {
+      multiply(block, system, first, last, penalty);
+    } else {
+      build(block, system, at, penalty);
+      if (parts == nullptr) system.add(block, rows, first, last);
+    }
     if (system.factor(block, least_pivot)) system.substitute(block);
     const int status = system.status();
     block.each_thread([&](int thread) {
@@ -128,10 +182,28 @@ struct SolveRows {
     });
   }
 
-  /// What the row shares with others, its penalty, and the parts of it.
+  /// What all rows share, and the penalty.
+  RECFUSE_DEVICE Real begun(int r, int c, Real shared, Real penalty) const {
+    if (r != c) return shared;
+    return shared + (r < shape.size ? penalty : Real{1});
+  }
+  RECFUSE_DEVICE double of_gram(std::int64_t place) const { return gram == nullptr ? 0.0 : gram[place]; }
+
   template <class Block>
-  RECFUSE_DEVICE void build(Block& block, System<Real>& system, std::int64_t at, std::int32_t row) const {
-    const auto penalty = static_cast<Real>(penalties[one_penalty ? 0 : row]);
+  RECFUSE_DEVICE void multiply(Block& block, System<Real>& system, std::int64_t first, std::int64_t last,
+                               Real penalty) const {
+    Products<kSquares> products(shape, rows, block.shared());
+    products.sum(
+        block, first, last,
+        [&](int r, int c, float sum) {
+          const double shared = of_gram(static_cast<std::int64_t>(r) * shape.stride() + c);
+          system.put(r, c, begun(r, c, static_cast<Real>(shared), penalty) + sum);
+        },
+        [&](int c, float sum) { system.put_right(c, sum); }, [&](float least) { system.begin(least); });
+  }
+
+  template <class Block>
+  RECFUSE_DEVICE void build(Block& block, System<Real>& system, std::int64_t at, Real penalty) const {
     const auto of_parts = [&](std::int64_t element) {
       double sum = 0;
       for (std::int64_t part = part_bounds[at]; part < part_bounds[at + 1]; ++part) {
@@ -141,15 +213,15 @@ struct SolveRows {
     };
     const auto element = [&](int r, int c) {
       const std::int64_t place = static_cast<std::int64_t>(r) * shape.stride() + c;
-      double shared = gram == nullptr ? 0.0 : gram[place];
+      double shared = of_gram(place);
       if (parts != nullptr) shared += of_parts(place);
-      if (r != c) return static_cast<Real>(shared);
-      return static_cast<Real>(shared) + (r < shape.size ? penalty : Real{1});
+      return begun(r, c, static_cast<Real>(shared), penalty);
     };
     const auto right = [&](int c) {
       return parts == nullptr ? Real{0} : static_cast<Real>(of_parts(shape.padded() * shape.stride() + c));
     };
-    system.begin(block, element, right);
+    const float least = parts == nullptr ? 0.0F : static_cast<float>(of_parts(shape.least_place()));
+    system.begin(block, least, element, right);
   }
 };
 

@@ -60,6 +60,8 @@ struct SystemShape {
   RECFUSE_BOTH int padded() const { return tiles() * kTile; }
   RECFUSE_BOTH int stride() const { return padded() + kTile; }  // rows of one column in different banks
   RECFUSE_BOTH int elements() const { return (padded() + 1) * stride(); }
+  /// Behind b: below which length of a column a part has lost too much.
+  RECFUSE_BOTH int least_place() const { return padded() * stride() + padded(); }
   /// Entries that are added at a time.
   RECFUSE_BOTH int strip() const { return padded() <= 256 ? 32 : padded() <= 512 ? 16 : 4; }
 };
@@ -99,12 +101,17 @@ struct RowsOnDevice {
     weight = 1;
     target = 0;
     if (ids == nullptr) return;
-    const Real value = values[entry];
+    const float bias = biases ? others[static_cast<std::int64_t>(ids[entry]) * size + size - 1] : 0.0F;
+    terms(static_cast<Real>(values[entry]), bias, weight, target);
+  }
+  /// Of an entry's value and the bias of what it names.
+  template <class Real>
+  RECFUSE_DEVICE void terms(Real value, float bias, Real& weight, Real& target) const {
+    weight = 1;
     if (implicit) {
       weight = extra_confidence(value, static_cast<Real>(alpha));
       target = preference(value) * confidence(value, static_cast<Real>(alpha));
     } else if (biases) {
-      const float bias = others[static_cast<std::int64_t>(ids[entry]) * size + size - 1];
       target = static_cast<Real>(static_cast<double>(value) - mean) - static_cast<Real>(bias);
     } else {
       target = value;
@@ -119,40 +126,46 @@ class System {
   /// Why a row has no solution in this precision.
   static constexpr int kSolved = 0, kSmallPivot = 1, kNotFinite = 2;
 
-  static RECFUSE_BOTH std::size_t shared_bytes(const SystemShape& shape, bool matrix_too) {
+  static RECFUSE_BOTH std::size_t matrix_bytes(const SystemShape& shape) {
+    return static_cast<std::size_t>(shape.elements()) * sizeof(Real);
+  }
+  /// Beside the matrix; `strips`: with what add() needs.
+  static RECFUSE_BOTH std::size_t other_bytes(const SystemShape& shape, bool strips) {
     const auto padded = static_cast<std::size_t>(shape.padded()), strip = static_cast<std::size_t>(shape.strip());
-    const std::size_t matrix = matrix_too ? static_cast<std::size_t>(shape.elements()) : 0;
-    return (matrix + 2 * strip + 3 * padded + kTile * kTile) * sizeof(Real) + (strip * padded + kTile) * sizeof(float);
+    const std::size_t of_strips = strips ? 2 * strip * sizeof(Real) + strip * padded * sizeof(float) : 0;
+    return (3 * padded + kTile * kTile) * sizeof(Real) + kTile * sizeof(float) + of_strips;
   }
 
-  /// `matrix` null: in shared memory.
-  RECFUSE_DEVICE System(const SystemShape& shape, char* shared, Real* matrix) : shape_(shape) {
-    Real* at = static_cast<Real*>(static_cast<void*>(shared));
-    matrix_ = matrix;
-    if (matrix == nullptr) {
-      matrix_ = at;
-      at += shape.elements();
-    }
+  RECFUSE_DEVICE System(const SystemShape& shape, Real* matrix, char* other) : shape_(shape), matrix_(matrix) {
     const int strip = shape.strip(), padded = shape.padded();
-    weights_ = at;
-    targets_ = weights_ + strip;
-    diagonal_ = targets_ + strip;
+    diagonal_ = static_cast<Real*>(static_cast<void*>(other));
     inverse_ = diagonal_ + padded;
     solution_ = inverse_ + padded;
     panel_ = solution_ + padded;
-    rows_ = static_cast<float*>(static_cast<void*>(panel_ + kTile * kTile));
-    status_ = static_cast<int*>(static_cast<void*>(rows_ + static_cast<std::ptrdiff_t>(strip) * padded));
+    status_ = static_cast<int*>(static_cast<void*>(panel_ + kTile * kTile));
+    least_ = static_cast<float*>(static_cast<void*>(status_ + 1));
+    weights_ = static_cast<Real*>(static_cast<void*>(status_ + kTile));
+    targets_ = weights_ + strip;
+    rows_ = static_cast<float*>(static_cast<void*>(targets_ + strip));
   }
 
   RECFUSE_DEVICE const Real* matrix() const { return matrix_; }
   RECFUSE_DEVICE int status() const { return *status_; }
   RECFUSE_DEVICE Real solution(int j) const { return solution_[j]; }
 
+  /// By one thread: a system that others fill, and that is not solved where a diagonal element is below `least`.
+  RECFUSE_DEVICE void begin(float least) const {
+    *status_ = kSolved;
+    *least_ = least;
+  }
+  RECFUSE_DEVICE void put(int row, int column, Real value) const { matrix_[row * shape_.stride() + column] = value; }
+  RECFUSE_DEVICE void put_right(int column, Real value) const { rhs()[column] = value; }
+
   /// A = what element(row, column) says, of the lower tiles; b = right(column).
   template <class Block, class Element, class Right>
-  RECFUSE_DEVICE void begin(Block& block, const Element& element, const Right& right) {
+  RECFUSE_DEVICE void begin(Block& block, float least, const Element& element, const Right& right) {
     block.each_thread([&](int thread) {
-      if (thread == 0) *status_ = kSolved;
+      if (thread == 0) begin(least);
       for (int t = thread; t < lower_tiles(shape_.tiles()); t += kSystemThreads) {
         const TilePlace place = tile_place(t);
         for (int i = 0; i < kTile; ++i) {
@@ -182,8 +195,17 @@ class System {
   template <class Block>
   RECFUSE_DEVICE bool factor(Block& block, Real least) {
     block.each_thread([&](int thread) {
-      for (int j = thread; j < shape_.padded(); j += kSystemThreads) diagonal_[j] = matrix_[j * shape_.stride() + j];
+      for (int j = thread; j < shape_.padded(); j += kSystemThreads) {
+        diagonal_[j] = matrix_[j * shape_.stride() + j];
+        if (j < shape_.size && !(diagonal_[j] >= *least_)) block.add_atomically(status_, kSmallPivot);
+      }
     });
+    if (*status_ != kSolved) {
+      block.each_thread([&](int thread) {
+        if (thread == 0) *status_ = kSmallPivot;
+      });
+      return false;
+    }
     for (int k = 0; k < shape_.tiles(); ++k) {
       block.each_thread([&](int thread) { factor_panel(k, least, thread); });
       if (*status_ != kSolved) return false;
@@ -356,7 +378,7 @@ class System {
 
   SystemShape shape_;
   Real *matrix_, *weights_, *targets_, *diagonal_, *inverse_, *solution_, *panel_;
-  float* rows_;
+  float *rows_, *least_;
   int* status_;
 };
 

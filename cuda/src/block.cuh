@@ -91,6 +91,10 @@ class DeviceBlock {
     const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
   }
+  RECFUSE_DEVICE void copy_4(void* to, const void* from) const {
+    const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(at), "l"(from) : "memory");
+  }
   RECFUSE_DEVICE void end_copies() const { asm volatile("cp.async.commit_group;" ::: "memory"); }
   /// A barrier, after all copies but those of the last `kPending` end_copies() have arrived.
   template <int kPending>
@@ -110,6 +114,17 @@ class DeviceBlock {
                  : "r"(at)
                  : "memory");
   }
+  /// The same, each matrix transposed.
+  template <class Registers, class Address>
+  RECFUSE_DEVICE void load_transposed(int, Registers&& registers, Address&& address) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    std::uint32_t* const r = registers(thread);
+    const auto at = static_cast<std::uint32_t>(__cvta_generic_to_shared(address(thread % kWarp)));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+  }
   /// c += a b: 16 x 16 float16 times 16 x 8 float16, in float32.
   template <class A, class B, class C>
   RECFUSE_DEVICE void multiply(int, A&& a_of, B&& b_of, C&& c_of) const {
@@ -124,7 +139,15 @@ class DeviceBlock {
         : "r"(a.pair[0]), "r"(a.pair[1]), "r"(a.pair[2]), "r"(a.pair[3]), "r"(b.pair[0]), "r"(b.pair[1]));
   }
 
+  /// The largest f(thread, lane) of a warp.
+  template <class F>
+  RECFUSE_DEVICE std::uint32_t largest(int, F&& f) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    return __reduce_max_sync(0xFFFFFFFFU, f(thread, thread % kWarp));
+  }
+
   RECFUSE_DEVICE int add_atomically(int* to, int value) const { return atomicAdd(to, value); }
+  RECFUSE_DEVICE void raise_atomically(std::uint32_t* to, std::uint32_t value) const { atomicMax(to, value); }
 };
 
 #else
@@ -164,6 +187,7 @@ class HostBlock {
 
   void sync_warp() const {}
   void copy_16(void* to, const void* from) const { std::memcpy(to, from, 16); }
+  void copy_4(void* to, const void* from) const { std::memcpy(to, from, 4); }
   void end_copies() const {}
   template <int kPending>
   void wait_for_copies() const {}
@@ -174,6 +198,20 @@ class HostBlock {
       for (int lane = 0; lane < kWarp; ++lane) {
         const auto* const row = static_cast<const char*>(static_cast<const void*>(address(8 * matrix + lane / 4)));
         std::memcpy(&registers(warp * kWarp + lane)[matrix], row + 4 * (lane % 4), 4);
+      }
+    }
+  }
+  template <class Registers, class Address>
+  void load_transposed(int warp, Registers&& registers, Address&& address) const {
+    for (int matrix = 0; matrix < 4; ++matrix) {
+      for (int lane = 0; lane < kWarp; ++lane) {
+        half_bits pair[2];
+        for (int i = 0; i < 2; ++i) {
+          const auto* const row =
+              static_cast<const char*>(static_cast<const void*>(address(8 * matrix + 2 * (lane % 4) + i)));
+          std::memcpy(&pair[i], row + 2 * (lane / 4), 2);
+        }
+        std::memcpy(&registers(warp * kWarp + lane)[matrix], pair, 4);
       }
     }
   }
@@ -203,11 +241,22 @@ class HostBlock {
     }
   }
 
+  template <class F>
+  std::uint32_t largest(int warp, F&& f) const {
+    std::uint32_t most = 0;
+    each_lane(warp, [&](int thread, int lane) {
+      const std::uint32_t value = f(thread, lane);
+      most = most < value ? value : most;
+    });
+    return most;
+  }
+
   int add_atomically(int* to, int value) const {
     const int before = *to;
     *to += value;
     return before;
   }
+  void raise_atomically(std::uint32_t* to, std::uint32_t value) const { *to = *to < value ? value : *to; }
 
  private:
   int x_, y_, n_threads_;

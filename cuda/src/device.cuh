@@ -23,8 +23,18 @@ void check(cudaError_t status, const char* call);
 /// Memory that is there when the stream comes to it. Throws DeviceOutOfMemory.
 void* allocated(std::size_t bytes, cudaStream_t stream);
 
+/// How many blocks a multiprocessor is to hold at once, where a kernel says so: it gets no more registers than that.
 template <class Body>
-__global__ void __launch_bounds__(Body::kThreads, 1) run(const __grid_constant__ Body body) {
+constexpr int blocks_at_once() {
+  if constexpr (requires { Body::kBlocksAtOnce; }) {
+    return Body::kBlocksAtOnce;
+  } else {
+    return 1;
+  }
+}
+
+template <class Body>
+__global__ void __launch_bounds__(Body::kThreads, blocks_at_once<Body>()) run(const __grid_constant__ Body body) {
   DeviceBlock block;
   body(block);
 }

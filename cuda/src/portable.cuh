@@ -5,10 +5,12 @@
 #define RECFUSE_DEVICE __device__ __forceinline__
 #define RECFUSE_BOTH __host__ __device__ __forceinline__  // what sets a launch up needs it, too
 #define RECFUSE_UNROLL _Pragma("unroll")
+#define RECFUSE_KEEP_LOOP _Pragma("unroll 1")
 #else
 #define RECFUSE_DEVICE inline
 #define RECFUSE_BOTH inline
 #define RECFUSE_UNROLL
+#define RECFUSE_KEEP_LOOP
 #endif
 
 // Whether this code may hold instructions that compute capability 9.0 alone has: compiled for sm_90a, or emulated.

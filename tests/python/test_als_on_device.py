@@ -125,9 +125,9 @@ def test_long_rows_are_sums_of_their_parts(rng, emulated, convention):
 def test_where_a_matrix_lies_changes_nothing(rng, emulated, convention, long_row):
     matrix = interactions(rng, 60, 50)
     emulated.set_als_limits(long_row=long_row)
-    want = results(matrix, convention, emulated, 60)
-    emulated.set_als_limits(long_row=long_row, shared_bytes=20_000, scratch_bytes=1)
-    assert_same_bytes(results(matrix, convention, emulated, 60), want)
+    want = results(matrix, convention, emulated, 150)
+    emulated.set_als_limits(long_row=long_row, shared_bytes=60_000, scratch_bytes=1)
+    assert_same_bytes(results(matrix, convention, emulated, 150), want)
 
 
 @pytest.mark.parametrize("room", [0, 9_000])

@@ -48,6 +48,19 @@ EXPECTED = {
         ],
         ["HGMMA", "UBLKCP", "USETMAXREG"],
     ),
+    **dict.fromkeys(
+        ("MultiplyParts", *(f"SolveRows<float, {i}>" for i in ("1, 2", "1, 5", "1, 17", "0, 17"))),
+        (
+            {"80", "90a"},
+            [
+                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
+                "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16",
+                "cp.async.cg.shared.global",
+                "cp.async.ca.shared.global",
+            ],
+            ["HMMA"],
+        ),
+    ),
     # Natively, not by comparing and swapping.
     "SearchRows<CountSums>": ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
 }
@@ -98,7 +111,9 @@ def short_name(mangled: str) -> str:
         sys.exit(f"no kernel of ours by its name: {mangled}")
     name, rest = body[2][: int(body[1])], body[2][int(body[1]) :]
     types = re.match(r"INS\w?_(\d+)(\w+)", rest)
-    arguments = [types[2][: int(types[1])]] if types else re.findall(r"Li(\d+)E", rest)
+    values = re.findall(r"L[ib](\d+)E", rest)
+    real = {"f": ["float"], "d": ["double"]}.get(rest[1:2], [])
+    arguments = [types[2][: int(types[1])]] if types else [*(real if values else []), *values]
     return f"{name}<{', '.join(arguments)}>" if arguments else name
 
 

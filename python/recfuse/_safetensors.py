@@ -1,4 +1,7 @@
-"""The safetensors layout: a JSON header that says where each array lies, and a digest of itself."""
+"""The safetensors layout: a JSON header that says where each array lies, and digests of all of it.
+
+Format 1 has one digest of all arrays, format 2 one of each, so that some can be checked alone.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,9 @@ __all__ = [
     "NO_DIGEST",
     "build_header",
     "check_header",
+    "check_payload",
+    "is_digest",
+    "is_gap",
     "layout",
     "parse_json",
     "view_arrays",
@@ -30,6 +36,7 @@ __all__ = [
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector load
 MAX_HEADER = 16 << 20  # bytes; parsed JSON takes many times its size, so a file cannot ask for more
 MAX_DIMENSIONS = 32
+MAX_DIGITS = 1000  # of an integer; more take a quadratic time to read
 
 DTYPES = {
     "BOOL": "?",
@@ -47,6 +54,7 @@ DTYPES = {
 }
 DTYPE_NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 
+GAP = "#"  # begins the name of the zeros between two arrays
 DIGEST_KEY = b'"recfuse.header_sha256":"'
 NO_DIGEST = "0" * 64
 
@@ -60,7 +68,7 @@ def layout(tensors: Mapping[str, Array]) -> dict[str, dict[str, Any]]:
     for name, array in tensors.items():
         gap = -position % ALIGNMENT
         if gap:
-            entries[f"#{len(entries)}"] = _entry("U8", [gap], position, gap)
+            entries[f"{GAP}{len(entries)}"] = _entry("U8", [gap], position, gap)
         position += gap
         dtype = DTYPE_NAMES[array.dtype]
         entries[name] = _entry(dtype, list(array.shape), position, array.nbytes)
@@ -85,7 +93,12 @@ def build_header(facts: Mapping[str, str], entries: Mapping[str, Any]) -> bytes:
 def parse_json(text: bytes | str) -> dict[str, Any]:
     try:
         text = text if isinstance(text, str) else text.decode("utf-8")
-        parsed = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        parsed = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+        )
     except (ValueError, RecursionError) as error:
         raise FormatError("must have a JSON header; got a damaged one") from error
     if not isinstance(parsed, dict):
@@ -104,9 +117,24 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits)} digits")
+    return int(digits)
+
+
+def is_digest(value: Any) -> bool:
+    """Whether this is a SHA-256 as the files have it."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def is_gap(name: str) -> bool:
+    return name.startswith(GAP)
+
+
 def check_header(header: bytes, facts: dict[str, Any]) -> None:
     digest = facts.get("recfuse.header_sha256")
-    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+    if not isinstance(digest, str) or not is_digest(digest):
         raise FormatError("must have a header checksum; got none")
     written = DIGEST_KEY + digest.encode()
     blank = header.replace(written, DIGEST_KEY + NO_DIGEST.encode())
@@ -131,20 +159,43 @@ def view_arrays(header: dict[str, Any], payload: NDArray[np.uint8]) -> dict[str,
         fits = whole and len(shape) <= MAX_DIMENSIONS
         if not fits or end - begin != math.prod(shape) * dtype.itemsize or end > len(payload):
             raise FormatError(f"must have arrays that fit the file; got {entry!r:.99} for {name!r}")
-        if begin != position or (begin % ALIGNMENT and not name.startswith("#")):
+        if begin != position or (begin % ALIGNMENT and not is_gap(name)):
             raise FormatError(f"must have arrays in order; got offset {begin} for {name!r}")
         position = end
-        if not name.startswith("#"):
+        if not is_gap(name):
             views[name] = _view(payload[begin:end], dtype, shape, name)
+        elif end - begin >= ALIGNMENT or payload[begin:end].any():
+            raise FormatError(f"must have zeros between arrays; got others in {name!r}")
     if position != len(payload):
         raise FormatError(f"must end after {position} bytes of arrays; got {len(payload)}")
     return views
 
 
 def _view(data: NDArray[np.uint8], dtype: np.dtype[Any], shape: list[int], name: str) -> Array:
-    if dtype == np.bool_ and len(data) and data.max() > 1:
-        raise FormatError(f"must have booleans of 0 and 1; got others in {name!r}")
     try:
         return data.view(dtype).reshape(shape)
     except (ValueError, OverflowError) as error:  # an empty array with a dimension beyond 2**63
         raise FormatError(f"must have possible shapes; got {shape!r:.99} for {name!r}") from error
+
+
+def check_payload(
+    facts: Mapping[str, Any], views: Mapping[str, Array], payload: NDArray[np.uint8]
+) -> None:
+    """Compare the digests of the arrays, whichever the format has."""
+    if facts["recfuse.format"] == "1":
+        if hashlib.sha256(payload.data).hexdigest() != facts.get("recfuse.sha256"):
+            raise FormatError("must have the arrays that were written; got another checksum")
+        return
+    for name, digest in _digests(facts, views).items():
+        data = views[name].reshape(-1).view(np.uint8).data
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise FormatError(
+                f"must have the arrays that were written; got another checksum of {name!r}"
+            )
+
+
+def _digests(facts: Mapping[str, Any], views: Mapping[str, Array]) -> dict[str, Any]:
+    digests = parse_json(str(facts.get("recfuse.checksums")))
+    if set(digests) != set(views) or not all(map(is_digest, digests.values())):
+        raise FormatError("must have one checksum per array; got others")
+    return digests

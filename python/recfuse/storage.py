@@ -8,7 +8,9 @@ that layout, and within it:
   because the layout allows no holes;
 - an array of strings is two tensors, ``name#utf8`` (bytes) and ``name#offsets`` (int64, n + 1);
 - the header's ``__metadata__`` carries the format version, the kind of file, the caller's metadata
-  as JSON, the SHA-256 of the arrays, and the SHA-256 of the header (with that digest as zeros).
+  as JSON, the SHA-256 of every array, and the SHA-256 of the header (with that digest as zeros).
+
+Format 1, which is read for ever, has one SHA-256 of all arrays and gaps together.
 
 References
 ----------
@@ -19,12 +21,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import mmap as memory_map
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,15 +41,20 @@ from recfuse._safetensors import (
     NO_DIGEST,
     build_header,
     check_header,
+    check_payload,
+    is_gap,
     layout,
     parse_json,
     view_arrays,
 )
+from recfuse._stored import StoredArrays
 from recfuse.errors import FormatError
 
-__all__ = ["read", "write"]
+__all__ = ["StoredFile", "open_file", "read", "write"]
 
-VERSION = 1
+VERSION = 2
+# Files up to this size are checked whole when they are opened; what is larger would take too long.
+CHECKED_BYTES = 8 << 20
 
 Array = NDArray[Any]
 
@@ -102,17 +109,44 @@ def write(
         "recfuse.format": str(VERSION),
         "recfuse.kind": kind,
         "recfuse.metadata": _metadata_json(metadata),
-        "recfuse.sha256": NO_DIGEST,
+        "recfuse.checksums": json.dumps(dict.fromkeys(tensors, NO_DIGEST)),
         "recfuse.header_sha256": NO_DIGEST,
     }
     placeholder = build_header(facts, entries)
     with _replacing(Path(os.path.realpath(path))) as file:
         file.write(placeholder)
-        facts["recfuse.sha256"] = _write_payload(file, tensors, entries)
+        facts["recfuse.checksums"] = json.dumps(_write_payload(file, tensors, entries))
         header = build_header(facts, entries)
         facts["recfuse.header_sha256"] = hashlib.sha256(header).hexdigest()
         file.seek(0)
         file.write(build_header(facts, entries))
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An open file of `write`.
+
+    Attributes
+    ----------
+    arrays : mapping of str to ndarray
+        In the order written, little endian, C order, 64-byte aligned; strings as object arrays.
+        Looked at when asked for: FormatError, then, for booleans or strings that are none.
+    metadata : dict
+    kind : str
+    version : int
+        Of the format.
+    size : int
+        Bytes of the file.
+    checked : bool
+        Whether all arrays were compared with their checksums.
+    """
+
+    arrays: StoredArrays
+    metadata: dict[str, Any]
+    kind: str
+    version: int
+    size: int
+    checked: bool
 
 
 def read(
@@ -120,9 +154,41 @@ def read(
     *,
     kind: str | None = None,
     mmap: bool = True,
-    verify: bool = True,
+    verify: bool | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read a file that `write` made.
+    """Read a file that `write` made, all of its strings included.
+
+    Parameters
+    ----------
+    path, kind, mmap, verify
+        As `open_file`.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        In the order written, little endian, C order, 64-byte aligned; strings as object arrays.
+    metadata : dict
+
+    Raises
+    ------
+    FormatError, OSError
+        As `open_file`; FormatError also for booleans or strings that are none.
+    """
+    file = open_file(path, kind=kind, mmap=mmap, verify=verify)
+    try:
+        return dict(file.arrays), file.metadata
+    except FormatError as error:
+        raise FormatError(f"read: {path} {error}") from error.__cause__
+
+
+def open_file(
+    path: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    mmap: bool = True,
+    verify: bool | None = None,
+) -> StoredFile:
+    """Open a file that `write` made, which takes the same time whatever its size.
 
     Parameters
     ----------
@@ -132,15 +198,14 @@ def read(
     mmap : bool, default=True
         Map the file: pages are read when touched and shared between processes, and the arrays are
         read-only. False reads everything into memory; the arrays are then writable.
-    verify : bool, default=True
-        Compare the checksum of the arrays, which reads the file once. The header is always checked;
-        with False, damage inside an array is not seen.
+    verify : bool, optional
+        Compare the checksums of the arrays, which reads the file once. By default files of up to
+        8 MiB are compared. The header, which says where the arrays lie, always is; without
+        checksums, damage inside an array changes its values unseen.
 
     Returns
     -------
-    arrays : dict of str to ndarray
-        In the order written, little endian, C order, 64-byte aligned; strings as object arrays.
-    metadata : dict
+    StoredFile
 
     Raises
     ------
@@ -157,7 +222,7 @@ def read(
             raise FormatError(f"read: {path} must be a recfuse file; got {size} bytes")
         data = _map(file) if mmap else _load(file, size)
     try:
-        return _parse(data, kind, verify)
+        return _parse(data, kind, size <= CHECKED_BYTES if verify is None else verify)
     except FormatError as error:
         raise FormatError(f"read: {path} {error}") from error.__cause__
 
@@ -174,9 +239,7 @@ def _load(file: IO[bytes], size: int) -> NDArray[np.uint8]:
     return data[:got]
 
 
-def _parse(
-    data: NDArray[np.uint8], kind: str | None, verify: bool
-) -> tuple[dict[str, Array], dict[str, Any]]:
+def _parse(data: NDArray[np.uint8], kind: str | None, verify: bool) -> StoredFile:
     length = int.from_bytes(data[:8].tobytes(), "little")
     if not 2 <= length <= min(len(data) - 8, MAX_HEADER):
         raise FormatError(f"must be a recfuse file; got {_looks_like(data)}")
@@ -187,19 +250,21 @@ def _parse(
     if not isinstance(facts, dict) or "recfuse.format" not in facts:
         raise FormatError("must be a recfuse file; got one by another program")
     version = facts["recfuse.format"]
-    if version != str(VERSION):
+    if version not in [str(known) for known in range(1, VERSION + 1)]:
         raise FormatError(
-            f"must have format {VERSION}; got {version!r}. A newer recfuse may read it."
+            f"must have format {VERSION} or an older one; got {version!r:.99}. "
+            "A newer recfuse may read it."
         )
     check_header(data[: 8 + length].tobytes(), facts)
-    if kind is not None and facts.get("recfuse.kind") != kind:
-        raise FormatError(f"must be of kind {kind!r}; got {facts.get('recfuse.kind')!r}")
+    found = facts.get("recfuse.kind")
+    if not isinstance(found, str) or (kind is not None and found != kind):
+        raise FormatError(f"must be of kind {kind!r}; got {found!r:.99}")
     metadata = parse_json(str(facts.get("recfuse.metadata")))
     payload = data[8 + length :]
     views = view_arrays(header, payload)
-    if verify and hashlib.sha256(payload.data).hexdigest() != facts.get("recfuse.sha256"):
-        raise FormatError("must have the arrays that were written; got another checksum")
-    return _with_strings(views), metadata
+    if verify:
+        check_payload(facts, views, payload)
+    return StoredFile(StoredArrays(views), metadata, found, int(version), len(data), verify)
 
 
 def _looks_like(data: NDArray[np.uint8]) -> str:
@@ -209,37 +274,6 @@ def _looks_like(data: NDArray[np.uint8]) -> str:
     if start[:1] == b"\x80" and start[1] <= 5:
         return "a pickle, which recfuse never reads"
     return f"bytes {start!r}"
-
-
-def _with_strings(views: dict[str, Array]) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for name, view in views.items():
-        base, mark, part = name.partition("#")
-        if not mark:
-            arrays[name] = view
-        elif part == "utf8":
-            arrays[base] = _decode(view, views.get(f"{base}#offsets"), base)
-        elif part != "offsets" or f"{base}#utf8" not in views:
-            raise FormatError(f"must have known parts of arrays; got {name!r}")
-    return arrays
-
-
-def _decode(blob: Array, offsets: Array | None, name: str) -> Array:
-    if offsets is None or offsets.dtype != "<i8" or offsets.ndim != 1 or blob.dtype != "u1":
-        raise FormatError(f"must have int64 offsets for the strings {name!r}; got others")
-    if (
-        not len(offsets)
-        or offsets[0] != 0
-        or offsets[-1] != len(blob)
-        or np.diff(offsets).min(initial=0) < 0
-    ):
-        raise FormatError(f"must have rising offsets for the strings {name!r}; got others")
-    text, at = blob.tobytes(), offsets.tolist()
-    try:
-        strings = [text[a:b].decode("utf-8") for a, b in itertools.pairwise(at)]
-    except UnicodeDecodeError as error:
-        raise FormatError(f"must have UTF-8 strings in {name!r}; got other bytes") from error
-    return np.fromiter(strings, object, len(strings))
 
 
 def _tensors(arrays: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
@@ -300,15 +334,18 @@ def _metadata_json(metadata: Mapping[str, Any]) -> str:
 
 def _write_payload(
     file: IO[bytes], tensors: Mapping[str, Array], entries: Mapping[str, Any]
-) -> str:
-    digest = hashlib.sha256()
+) -> dict[str, str]:
+    """Write arrays and gaps; return the digest of every array."""
+    digests = {}
     for name, entry in entries.items():
         begin, end = entry["data_offsets"]
-        array = tensors[name] if name in tensors else np.zeros(end - begin, np.uint8)
-        data = array.reshape(-1).view(np.uint8).data
-        digest.update(data)
+        if is_gap(name):
+            file.write(bytes(end - begin))
+            continue
+        data = tensors[name].reshape(-1).view(np.uint8).data
+        digests[name] = hashlib.sha256(data).hexdigest()
         file.write(data)
-    return digest.hexdigest()
+    return digests
 
 
 @contextlib.contextmanager
@@ -324,3 +361,14 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming last through a loss of power; some file systems cannot, and need not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -173,18 +173,29 @@ def test_every_truncation_is_found(file, verify):
                 storage.read(file, mmap=mmap, verify=verify)
 
 
-def forge(path: Path, change: Any, *, payload: bytes = b"\0" * 64) -> None:
+def forge(path: Path, change: Any, *, payload: bytes = b"\0" * 64, version: str = "2") -> None:
     """Write a file whose checksums are right and whose header is whatever `change` makes of it."""
     facts = {
-        "recfuse.format": "1",
+        "recfuse.format": version,
         "recfuse.kind": "model",
         "recfuse.metadata": "{}",
-        "recfuse.sha256": hashlib.sha256(payload).hexdigest(),
         "recfuse.header_sha256": "0" * 64,
     }
+    if version == "1":
+        facts["recfuse.sha256"] = hashlib.sha256(payload).hexdigest()
+    else:
+        facts["recfuse.checksums"] = RIGHT
     x = {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}
     header = {"__metadata__": facts, "x": x}
     change(header)
+    if facts.get("recfuse.checksums") == RIGHT:
+        facts["recfuse.checksums"] = json.dumps(
+            {
+                name: hashlib.sha256(payload[slice(*entry["data_offsets"])]).hexdigest()
+                for name, entry in header.items()
+                if name != "__metadata__" and name[0] != "#" and isinstance(entry, dict)
+            }
+        )
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)
     blank = len(text).to_bytes(8, "little") + text
@@ -193,8 +204,12 @@ def forge(path: Path, change: Any, *, payload: bytes = b"\0" * 64) -> None:
     path.write_bytes(start + mark + digest.encode() + rest[64:] + payload)
 
 
-def test_the_forger_makes_good_files(tmp_path):
-    forge(tmp_path / "m", lambda header: None)
+RIGHT = "of the arrays"
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_the_forger_makes_good_files(tmp_path, version):
+    forge(tmp_path / "m", lambda header: None, version=version)
     arrays, metadata = storage.read(tmp_path / "m")
     assert arrays["x"].tolist() == [0.0] * 16
     assert metadata == {}
@@ -220,7 +235,7 @@ HUGE = 2**63
         (lambda h: h["x"].update(shape=[HUGE // 4], data_offsets=[0, HUGE]), "fit the file"),
         (lambda h: h["x"].update(shape=[0], data_offsets=[64, 64]), "arrays in order"),
         (lambda h: h["x"].update(shape=[8], data_offsets=[0, 32]), "must end after 32 bytes"),
-        (lambda h: h["x"].update(data_offsets=[0]), "describe each array"),
+        (lambda h: h["x"].update(data_offsets=[0, 1, 2]), "describe each array"),
         (lambda h: h["x"].update(dtype="O"), "describe each array"),
         (lambda h: h["x"].update(dtype=["F32"]), "describe each array"),
         (lambda h: h["x"].pop("dtype"), "describe each array"),
@@ -232,21 +247,91 @@ HUGE = 2**63
         (lambda h: h["__metadata__"].pop("recfuse.format"), "by another program"),
         (lambda h: h.pop("__metadata__"), "by another program"),
         (lambda h: h.update(__metadata__=[]), "by another program"),
-        (lambda h: h["__metadata__"].update({"recfuse.format": "2"}), "format 1; got '2'. A newer"),
+        (
+            lambda h: h["__metadata__"].update({"recfuse.format": "3"}),
+            "format 2 or .*; got '3'. A newer",
+        ),
+        (
+            lambda h: h["__metadata__"].update({"recfuse.format": 2}),
+            "format 2 or an older one; got 2",
+        ),
+        (lambda h: h["__metadata__"].pop("recfuse.kind"), "of kind None; got None"),
+        (
+            lambda h: h["__metadata__"].update({"recfuse.metadata": '{"a":%s}' % ("1" * 5000)}),
+            "damaged",
+        ),
         (lambda h: h["__metadata__"].update({"recfuse.metadata": "[1]"}), "JSON object"),
         (lambda h: h["__metadata__"].update({"recfuse.metadata": '{"a":NaN}'}), "damaged"),
         (lambda h: h["__metadata__"].update({"recfuse.metadata": '{"\ud800'}), "damaged"),
         (lambda h: h["__metadata__"].update({"recfuse.metadata": None}), "damaged"),
         (lambda h: h["__metadata__"].update({"recfuse.metadata": '{"a":1,"a":2}'}), "damaged"),
         (lambda h: h["__metadata__"].update({"recfuse.metadata": "[" * 200_000}), "damaged"),
-        (lambda h: h["__metadata__"].update({"recfuse.sha256": "0" * 64}), "another checksum"),
-        (lambda h: h["__metadata__"].pop("recfuse.sha256"), "another checksum"),
+        (lambda h: h.update(check("x", "0" * 64, h)), "another checksum of 'x'"),
+        (lambda h: h.update(check("x", "0" * 63, h)), "one checksum per array"),
+        (lambda h: h.update(check("x", 0, h)), "one checksum per array"),
+        (lambda h: h.update(check("y", "0" * 64, h)), "one checksum per array"),
+        (lambda h: h["__metadata__"].pop("recfuse.checksums"), "damaged"),
+        (lambda h: h.update({"#0": h.pop("x")}), "zeros between arrays"),
     ],
 )
 def test_forged_headers(tmp_path, change, message):
     forge(tmp_path / "m", change)
     with pytest.raises(FormatError, match=message):
         storage.read(tmp_path / "m")
+
+
+def check(name: str, digest: Any, header: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata with a checksum of our own."""
+    return {
+        "__metadata__": {
+            **header["__metadata__"],
+            "recfuse.checksums": json.dumps({name: digest}),
+        }
+    }
+
+
+def test_a_forged_checksum_of_the_first_format(tmp_path):
+    def change(header: dict[str, Any]) -> None:
+        header["__metadata__"]["recfuse.sha256"] = "0" * 64
+
+    forge(tmp_path / "m", change, version="1")
+    with pytest.raises(FormatError, match="another checksum"):
+        storage.read(tmp_path / "m")
+    assert storage.read(tmp_path / "m", verify=False)[0]["x"].tolist() == [0.0] * 16
+
+
+def test_large_files_are_checked_when_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "CHECKED_BYTES", 1000)
+    path = tmp_path / "m"
+    storage.write(path, {"x": np.zeros(1000), "text": np.array(["abc"], object)}, {})
+    assert not storage.open_file(path).checked
+    with flipped(path, path.stat().st_size - 200, 0xFF):  # of the strings or of x
+        storage.read(path)
+        with pytest.raises(FormatError, match="another checksum of"):
+            storage.read(path, verify=True)
+    # What is asked for is checked, and nothing before.
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"abc")] = 0xFF
+    path.write_bytes(data)
+    file = storage.open_file(path)
+    assert list(file.arrays) == ["x", "text"]
+    with pytest.raises(FormatError, match="must have UTF-8 strings in 'text'"):
+        file.arrays["text"]
+
+
+def test_the_folder_is_synchronised_after_the_file_has_its_name(tmp_path, monkeypatch):
+    synchronised = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synchronised.append((path, (tmp_path / "m").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    storage.write(tmp_path / "m", {}, {})
+    (file, before), (folder, after) = synchronised
+    assert (file.parent, before, folder, after) == (tmp_path, False, tmp_path, True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""Write the golden model files of the present format into a folder of their own, once.
+
+A release keeps the files of every format before it, and `test_golden_files.py` loads them all.
+Run it when `recfuse.storage.VERSION` has risen, never to replace what is there:
+
+    python tests/data/model_files/make.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+import recfuse
+from recfuse import storage
+
+HERE = Path(__file__).parent
+N_USERS, N_ITEMS = 12, 10
+
+
+def arrays() -> dict[str, Any]:
+    """One array of every type, an empty one, a scalar, and strings."""
+    codes = ["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8"]
+    made: dict[str, Any] = {f"of {code}": np.arange(6).reshape(2, 3).astype(code) for code in codes}
+    made["empty"] = np.zeros((0, 4), np.float32)
+    made["scalar"] = np.array(7, np.int8)
+    made["strings"] = np.array(["a", "二", "", "emoji 🎬"], object)
+    return made
+
+
+def models() -> dict[str, Any]:
+    """Fitted models by the names of their files."""
+    rng = np.random.default_rng(7)
+    likes = sp.csr_array((rng.random((N_USERS, N_ITEMS)) < 0.3).astype(np.float32))
+    rows, columns = likes.nonzero()
+    als = {"factors": 3, "iterations": 2, "random_state": 1, "num_threads": 1}
+    events = recfuse.Interactions.from_arrays(
+        [f"用户{row}" for row in rows], [100 - column for column in columns]
+    )
+    odd = recfuse.Interactions.from_arrays(
+        [uuid.UUID(int=int(row)) for row in rows], [("shop", int(c)) for c in columns]
+    )
+    text = rng.standard_normal((N_ITEMS, 3)).astype(np.float32)
+    text[4] = 0
+    behaviour = {
+        "als": recfuse.AlternatingLeastSquares(**als),
+        "neighbours": recfuse.ItemNeighbours(k=3, num_threads=1),
+    }
+    weights = {"als": 0.4, "neighbours": 0.2, "text": 0.3, "popularity": 0.1}
+    return {
+        "als": recfuse.AlternatingLeastSquares(**als).fit(likes),
+        "biases": recfuse.AlternatingLeastSquares(
+            objective="explicit", biases=True, regularization=1.0, **als
+        ).fit(likes),
+        "labelled": recfuse.LabelledModel(recfuse.AlternatingLeastSquares(**als)).fit(events),
+        "labels": recfuse.LabelledModel(recfuse.ItemNeighbours(k=3)).fit(odd),
+        "multimodal": recfuse.MultimodalRecommender(behaviour, weights=weights).fit(
+            likes, {"text": text}
+        ),
+        "popularity": recfuse.Popularity().fit(likes),
+    }
+
+
+def asked(model: Any) -> tuple[Any, Any]:
+    """Return what a golden model must answer for ever: ids as text, and scores."""
+    users = model.users_ if hasattr(model, "users_") else np.arange(N_USERS)
+    ids, scores = model.recommend(users, k=4)[:2]
+    return [[str(i) for i in row] for row in ids], scores.tolist()
+
+
+def main() -> int:
+    folder = HERE / f"v{storage.VERSION}"
+    if folder.exists():
+        print(f"{folder} is there already: golden files are never made again", file=sys.stderr)
+        return 1
+    folder.mkdir()
+    storage.write(folder / "arrays.recfuse", arrays(), {"name": "金", "list": [1, 2.5, None, True]})
+    answers = {}
+    for name, model in models().items():
+        model.save(folder / f"{name}.recfuse")
+        answers[name] = asked(model)
+    (folder / "answers.json").write_text(json.dumps(answers, indent=1), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

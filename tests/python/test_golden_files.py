@@ -1,0 +1,55 @@
+"""Model files of every format that there has been: they load for ever, with the same answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import recfuse
+from recfuse import storage
+
+FOLDER = Path(__file__).parents[1] / "data" / "model_files"
+VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
+
+
+def load_script() -> Any:
+    spec = importlib.util.spec_from_file_location("make_golden_files", FOLDER / "make.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+make = load_script()
+
+
+def test_every_format_has_its_files():
+    assert VERSIONS[0] == "v1"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_golden_arrays(version):
+    file = storage.open_file(FOLDER / version / "arrays.recfuse", verify=True)
+    assert file.version == int(version[1:])
+    assert file.metadata == {"name": "金", "list": [1, 2.5, None, True]}
+    expected = make.arrays()
+    assert list(file.arrays) == list(expected)
+    for name, array in expected.items():
+        assert file.arrays[name].dtype == array.dtype
+        assert file.arrays[name].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("name", make.models())
+@pytest.mark.parametrize("version", VERSIONS)
+def test_golden_models(version, name):
+    answers = json.loads((FOLDER / version / "answers.json").read_text(encoding="utf-8"))
+    ids, scores = make.asked(recfuse.load(FOLDER / version / f"{name}.recfuse"))
+    assert ids == answers[name][0]
+    # Z-scores come from a matrix product of the BLAS at hand.
+    tolerance = 1e-5 if name == "multimodal" else 0
+    np.testing.assert_allclose(scores, answers[name][1], rtol=tolerance)

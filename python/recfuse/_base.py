@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from recfuse.errors import NotFittedError
+
+if TYPE_CHECKING:
+    from recfuse._retrieval import Retrieval
 
 __all__ = ["Estimator", "check_fitted"]
 
@@ -52,6 +56,40 @@ class Estimator:
         from recfuse.persistence import save
 
         save(self, path)
+
+    def _retrieval(self) -> Retrieval:
+        """Return the dense search that answers as this model does; TypeError if there is none."""
+        raise TypeError(
+            "model must answer by dense search, as AlternatingLeastSquares and "
+            "MultimodalRecommender of factors and content do; got "
+            f"{type(self).__name__}"
+        )
+
+    def _holds_retrieval(self) -> bool:
+        """Whether the arrays of that search are those of the model, so that its file has it."""
+        return False
+
+    def _read_later(self, name: str, read: Callable[[], Any]) -> None:
+        """Let `name` be what `read` returns, once somebody asks for it."""
+        vars(self).setdefault("_pending", {})[name] = read
+
+    def _read_pending(self) -> None:
+        for name in list(vars(self).get("_pending", ())):
+            getattr(self, name)
+
+    if not TYPE_CHECKING:  # names that do not exist are still found by mypy
+
+        def __getattr__(self, name: str) -> Any:
+            """Read what a large file has of the model when it is first used."""
+            read = vars(self).get("_pending", {}).get(name)
+            if read is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return vars(self).setdefault(name, read())  # of several threads the first one's
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Read what is still in the file; copies and pickles do without it."""
+        self._read_pending()
+        return {name: value for name, value in vars(self).items() if name != "_pending"}
 
     def __repr__(self) -> str:
         """Show only what differs from the defaults, as scikit-learn does."""

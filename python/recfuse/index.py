@@ -30,6 +30,7 @@ from recfuse._modalities import (
 from recfuse._named import named
 from recfuse._normalised import normalised_topk
 from recfuse._rank_fusion import rank_fusion
+from recfuse._retrieval import Modality, Retrieval, Vectors
 from recfuse.backend import resolve_backend, resolve_op
 
 __all__ = ["FusedIndex"]
@@ -159,6 +160,17 @@ class FusedIndex(IndexChanges):
             return None
         flags: NDArray[np.bool_] = self._present[:, self.modalities.index(name)] != 0
         return flags
+
+    def _retrieval(self) -> Retrieval:
+        """Return the search that this index makes, for files; see `Estimator._retrieval`."""
+        matrices = {name: np.asarray(matrix) for name, matrix in self._items.items()}
+        return Retrieval(
+            tuple(Modality(name, Vectors.of(matrix)) for name, matrix in matrices.items()),
+            self._metric,
+            weights=(1.0,) * len(matrices),
+            present=self._present,
+            options={"device": self._device, "num_threads": self._num_threads},
+        )
 
     @property
     def modalities(self) -> list[str]:

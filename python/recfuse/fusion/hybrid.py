@@ -21,10 +21,10 @@ from recfuse.fusion._patterns import (
 from recfuse.fusion.blocks import Block, BlockQueries
 from recfuse.index import FusedIndex
 
-__all__ = ["HybridIndex", "ranked"]
+__all__ = ["USERS_PER_BATCH", "HybridIndex", "ranked"]
 
 Float64 = NDArray[np.float64]
-_USERS_PER_BATCH = 4096
+USERS_PER_BATCH = 4096
 Ranked = tuple[NDArray[np.int32], NDArray[np.float32], Float64]
 
 
@@ -157,8 +157,8 @@ def ranked(
 ) -> Ranked:
     """Return ids, scores and parts of any number of users, some at a time."""
     batches = []
-    for begin in range(0, max(len(users), 1), _USERS_PER_BATCH):
-        rows = slice(begin, begin + _USERS_PER_BATCH)
+    for begin in range(0, max(len(users), 1), USERS_PER_BATCH):
+        rows = slice(begin, begin + USERS_PER_BATCH)
         history = history_of(rows)
         excluded = None if exclude is None else exclude[rows]
         if exclude_seen:

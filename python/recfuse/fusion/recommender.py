@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from recfuse._base import check_fitted
 from recfuse._inputs import as_csr, as_float, as_ids, as_rng, check_ids, is_sparse
 from recfuse._named import named
+from recfuse._retrieval import Retrieval
 from recfuse.fusion._arguments import (
     behaviour_models,
     content_blocks,
@@ -21,6 +22,7 @@ from recfuse.fusion._arguments import (
     segment_labels,
 )
 from recfuse.fusion._held_out import cached_scores, hold_out
+from recfuse.fusion._retrieval import retrieval_of
 from recfuse.fusion.blocks import (
     Block,
     ContentBlock,
@@ -297,6 +299,16 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
             fallback=POPULARITY if self.popularity else None,
             device=self.device,
             num_threads=self.num_threads,
+        )
+
+    def _retrieval(self) -> Retrieval:
+        check_fitted(self, "models_")
+        weights = self.weights_ if self.user_weights_ is None else self.user_weights_
+        return retrieval_of(
+            self._index,
+            self.user_items_,
+            {name: weights[name] for name in self.modalities_},
+            {"device": self.device, "num_threads": self.num_threads},
         )
 
     @named("recommend")

@@ -24,4 +24,5 @@ class MadeOnce(Estimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again from what was learned."""
-        return {name: value for name, value in vars(self).items() if name != "_made"}
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_made"}

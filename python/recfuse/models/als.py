@@ -24,6 +24,7 @@ from recfuse._inputs import (
 )
 from recfuse._named import named
 from recfuse._progress import progress
+from recfuse._retrieval import Modality, Part, Retrieval, Vectors
 from recfuse.backend import resolve_op
 from recfuse.index import FusedIndex
 from recfuse.models._als_live import LiveFactors
@@ -286,6 +287,26 @@ class AlternatingLeastSquares(LiveFactors):
             offsets = (self.global_mean_ + biases.astype(np.float64)).astype(np.float32)
             factors = np.hstack([factors, ones, offsets[:, None]])
         return {"factors": factors}
+
+    def _retrieval(self) -> Retrieval:
+        check_fitted(self, "item_factors_")
+        items, users = [Part(self.item_factors_)], [Part(self.user_factors_)]
+        if self.biases:  # the columns of `_item_vectors` and `_user_vectors`
+            items += [Part(self.item_biases_), Part(constant=1.0)]
+            users += [Part(constant=1.0), Part(self.user_biases_, plus=self.global_mean_)]
+        factors = Modality(
+            "factors",
+            Vectors(tuple(items)),
+            Vectors(tuple(users)),
+            Vectors.of(self.item_factors_) if self.biases else None,
+        )
+        return Retrieval(
+            (factors,), options={"device": self.device, "num_threads": self.num_threads}
+        )
+
+    def _holds_retrieval(self) -> bool:
+        factors = (self.item_factors_, self.user_factors_)
+        return all(matrix.dtype == np.float32 and matrix.ndim == 2 for matrix in factors)
 
     @named("recommend")
     def recommend(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recfuse._base import Estimator, check_fitted
+from recfuse._id_table import IdTable
 from recfuse._named import named
+from recfuse._retrieval import Retrieval, Seen
 from recfuse.interactions import Interactions
 
 __all__ = ["LabelledModel"]
@@ -54,6 +57,19 @@ class LabelledModel(Estimator):
         self.users_, self.items_ = interactions.users, interactions.items
         self.interactions_ = matrix
         return self
+
+    def _retrieval(self) -> Retrieval:
+        check_fitted(self, "users_")
+        inner: Retrieval = self.model._retrieval()
+        return replace(
+            inner,
+            user_ids=IdTable.of(self.users_, "users_"),
+            item_ids=IdTable.of(self.items_, "items_"),
+            seen=inner.seen or Seen.of(self.interactions_),
+        )
+
+    def _holds_retrieval(self) -> bool:
+        return isinstance(self.model, Estimator) and self.model._holds_retrieval()
 
     @named("recommend")
     def recommend(

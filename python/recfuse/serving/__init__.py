@@ -1,4 +1,4 @@
-"""Neural encoders trained elsewhere, served by ONNX Runtime; imported by the first session."""
+"""Models to be served: neural encoders by ONNX Runtime, and fitted models as exact searches."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ from recfuse.serving.encoder import OnnxEncoder
 from recfuse.serving.export import export_onnx
 from recfuse.serving.pipeline import Pipeline, Timings
 from recfuse.serving.ranker import OnnxRanker
+from recfuse.serving.retriever import Retriever
 
-__all__ = ["OnnxEncoder", "OnnxRanker", "Pipeline", "Timings", "export_onnx"]
+__all__ = ["OnnxEncoder", "OnnxRanker", "Pipeline", "Retriever", "Timings", "export_onnx"]

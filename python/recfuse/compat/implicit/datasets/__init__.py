@@ -1,0 +1,1 @@
+"""implicit's downloads; recfuse downloads nothing on its own, so these only say so."""

@@ -18,6 +18,7 @@ struct Cuda {
   static constexpr int kDlpackType = 2;
   static constexpr auto read_rows = recfuse::cuda::read_rows;
   static constexpr auto memory_info = recfuse::cuda::memory_info;
+  static constexpr auto device_of = recfuse::cuda::device_of;
   static constexpr auto cosine_knn = recfuse::cuda::cosine_knn;
   static constexpr auto neighbour_topk = recfuse::cuda::neighbour_topk;
 };
@@ -32,5 +33,7 @@ PYBIND11_MODULE(_cuda, m) {
   recfuse::bindings::bind_cosine_knn<Cuda>(m);
   recfuse::bindings::bind_neighbour_topk<Cuda>(m);
   recfuse::bindings::bind_fuse_topk<Cuda>(m);
-  m.def("unusable_reason", &recfuse::cuda::unusable_reason);
+  m.def("unusable_reason", &recfuse::cuda::unusable_reason, pybind11::arg("device") = 0);
+  m.def("device_count", &recfuse::cuda::device_count);
+  m.def("device_name", &recfuse::cuda::device_name, pybind11::arg("device"));
 }

@@ -39,7 +39,7 @@ inline cuda::Placement placement_of(const std::vector<PlacedMatrix>& matrices) {
   for (const auto& matrix : matrices) {
     const auto* on_device = std::get_if<DeviceMatrix>(&matrix);
     placement.on_device.push_back(on_device != nullptr ? 1 : 0);
-    if (on_device != nullptr && std::get<4>(*on_device) != 0) placement.streams.push_back(std::get<4>(*on_device));
+    placement.streams.push_back(on_device != nullptr ? std::get<4>(*on_device) : 0);
   }
   return placement;
 }
@@ -53,12 +53,15 @@ inline bool all_on_device(const std::vector<PlacedMatrix>& matrices) {
 template <class Device>
 class DeviceArray {
  public:
-  DeviceArray(std::vector<std::int64_t> shape, const py::dtype& dtype)
-      : shape_(std::move(shape)), dtype_(dtype), memory_(std::make_shared<typename Device::Memory>(n_bytes())) {}
+  DeviceArray(std::vector<std::int64_t> shape, const py::dtype& dtype, int device)
+      : shape_(std::move(shape)),
+        dtype_(dtype),
+        device_(device),
+        memory_(std::make_shared<typename Device::Memory>(n_bytes(), device)) {}
 
-  static DeviceArray from_host(const py::array& array) {
+  static DeviceArray from_host(const py::array& array, int device) {
     const py::array whole = py::array::ensure(array, py::array::c_style);
-    DeviceArray result({whole.shape(), whole.shape() + whole.ndim()}, whole.dtype());
+    DeviceArray result({whole.shape(), whole.shape() + whole.ndim()}, whole.dtype(), device);
     result.memory_->write(whole.data());
     return result;
   }
@@ -81,6 +84,9 @@ class DeviceArray {
     return result;
   }
 
+  /// The emulator's memory is the host's, which has one number.
+  dlpack::Device dlpack_device() const { return {Device::kDlpackType, Device::kDlpackType == 1 ? 0 : device_}; }
+
   /// Version 3; no stream, because results are complete.
   py::dict cuda_array_interface() const {
     using namespace py::literals;
@@ -98,7 +104,7 @@ class DeviceArray {
     auto* exported = new Exported{{}, shape_, memory_};
     const std::uint8_t code = dtype_.kind() == 'f' ? 2 : 0;
     exported->managed.tensor = {memory_->data(),
-                                {Device::kDlpackType, 0},
+                                dlpack_device(),
                                 static_cast<std::int32_t>(shape_.size()),
                                 {code, static_cast<std::uint8_t>(8 * dtype_.itemsize()), 1},
                                 exported->shape.data(),
@@ -117,6 +123,7 @@ class DeviceArray {
  private:
   std::vector<std::int64_t> shape_;
   py::dtype dtype_;
+  int device_;  // its number
   std::shared_ptr<typename Device::Memory> memory_;
 };
 
@@ -124,13 +131,13 @@ class DeviceArray {
 template <class Device>
 class DeviceLists {
  public:
-  DeviceLists(std::int64_t n, std::int64_t k, std::int64_t n_parts)
+  DeviceLists(std::int64_t n, std::int64_t k, std::int64_t n_parts, int device)
       : n_(n),
         k_(k),
         n_parts_(n_parts),
-        ids_({n, k}, py::dtype::of<std::int32_t>()),
-        scores_({n, k}, py::dtype::of<float>()),
-        parts_({n_parts > 0 ? n : 0, k, n_parts}, py::dtype::of<double>()) {}
+        ids_({n, k}, py::dtype::of<std::int32_t>(), device),
+        scores_({n, k}, py::dtype::of<float>(), device),
+        parts_({n_parts > 0 ? n : 0, k, n_parts}, py::dtype::of<double>(), device) {}
 
   TopkOut lists() { return {{ids_.template data<std::int32_t>(), n_, k_}, {scores_.template data<float>(), n_, k_}}; }
   MatrixView<double> parts() {
@@ -167,7 +174,7 @@ void bind_device_arrays(py::module_& m) {
   using namespace py::literals;
   using Results = DeviceArray<Device>;
   py::class_<Results>(m, "DeviceArray")
-      .def(py::init(&Results::from_host), "array"_a)
+      .def(py::init(&Results::from_host), "array"_a, "device"_a = 0)
       .def_property_readonly("shape", &Results::shape)
       .def_property_readonly("dtype", &Results::dtype)
       .def_property_readonly("__cuda_array_interface__", &Results::cuda_array_interface)
@@ -189,7 +196,10 @@ void bind_device_arrays(py::module_& m) {
           },
           py::kw_only(), "stream"_a = py::none(), "max_version"_a = py::none(), "dl_device"_a = py::none(),
           "copy"_a = py::none())
-      .def("__dlpack_device__", [](const Results&) { return py::make_tuple(Device::kDlpackType, 0); });
+      .def("__dlpack_device__", [](const Results& self) {
+        const dlpack::Device where = self.dlpack_device();
+        return py::make_tuple(where.type, where.id);
+      });
   m.def("capsule_parts", &capsule_parts, "capsule"_a);
   m.def(
       "to_host",
@@ -204,10 +214,16 @@ void bind_device_arrays(py::module_& m) {
         return to;
       },
       "matrix"_a);
-  m.def("memory_info", [] {
-    const cuda::MemoryInfo info = Device::memory_info();
-    return py::make_tuple(info.free, info.total);
-  });
+  m.def(
+      "memory_info",
+      [](int device) {
+        const cuda::MemoryInfo info = Device::memory_info(device);
+        return py::make_tuple(info.free, info.total);
+      },
+      "device"_a = 0);
+  m.def(
+      "device_of", [](std::uintptr_t address) { return Device::device_of(reinterpret_cast<const void*>(address)); },
+      "address"_a);
 }
 
 }  // namespace recfuse::bindings

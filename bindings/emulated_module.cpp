@@ -8,17 +8,18 @@
 #include "device_arrays.hpp"
 #include "emulator.hpp"
 #include "errors.hpp"
-#include "fused_search.cuh"
 #include "neighbour_lists.cuh"
 #include "ops/als.hpp"
 #include "ops/cosine_knn.hpp"
 #include "ops/fuse_topk.hpp"
+#include "sharded_search.cuh"
 #include "similar_rows.cuh"
 
 namespace {
 
 namespace cuda = recfuse::cuda;
 
+int n_devices = 1;
 recfuse::SearchLimits limits;
 cuda::AlsLimits als_limits;
 std::size_t als_shared_bytes = 227 << 10;
@@ -26,23 +27,22 @@ cuda::SparseLimits sparse_limits;
 
 class FusedIndex {
  public:
-  FusedIndex(const recfuse::FusedItemsArgs& args, const cuda::Placement& placement)
-      : search_(device_, args, limits, placement.on_device) {}
+  FusedIndex(const recfuse::FusedItemsArgs& args, const cuda::Placement& placement, std::span<const int> devices)
+      : search_(devices, args, placement, limits) {}
 
   std::int64_t n_modalities() const { return search_.n_modalities(); }
   recfuse::SearchPlan plan() const { return search_.plan(); }
   void topk(const recfuse::FuseTopkArgs& args, const recfuse::TopkOut& out, recfuse::MatrixView<double> parts,
             const cuda::Placement& placement) const {
-    search_.topk(args, out, parts, placement.on_device);
+    search_.topk(args, out, parts, placement);
   }
   void score_pairs(const recfuse::FuseTopkArgs& args, const recfuse::CsrView& pairs, std::span<float> out,
                    recfuse::MatrixView<double> parts, const cuda::Placement& placement) const {
-    search_.score_pairs(args, pairs, out, parts, placement.on_device);
+    search_.score_pairs(args, pairs, out, parts, placement);
   }
 
  private:
-  cuda::Emulator device_;
-  cuda::FusedSearch<cuda::Emulator> search_;
+  cuda::ShardedSearch<cuda::Emulator> search_;
 };
 
 /// Made before the solver that works on it.
@@ -61,12 +61,18 @@ class AlsSolver : private AlsDevice, public cuda::AlsFit<cuda::Emulator> {
 struct Emulated {
   class Memory {
    public:
-    explicit Memory(std::size_t bytes) : bytes_(bytes) {}
+    Memory(std::size_t bytes, int device) : memory_(cuda::EmulatedMemory::of(device)), bytes_(bytes) {
+      memory_.note(data(), bytes);
+    }
+    ~Memory() { memory_.forget(data()); }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
     void* data() { return bytes_.data(); }
     void read(void* to) const { std::copy(bytes_.begin(), bytes_.end(), static_cast<char*>(to)); }
     void write(const void* from) { std::copy_n(static_cast<const char*>(from), bytes_.size(), bytes_.begin()); }
 
    private:
+    cuda::EmulatedMemory& memory_;
     std::vector<char> bytes_;
   };
   using AlsSolver = ::AlsSolver;
@@ -79,7 +85,8 @@ struct Emulated {
                         std::uintptr_t) {
     for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, to + i * cols);
   }
-  static cuda::MemoryInfo memory_info() { return cuda::Emulator::memory_info(); }
+  static cuda::MemoryInfo memory_info(int device) { return cuda::Emulator::memory_info(device); }
+  static int device_of(const void* address) { return cuda::EmulatedMemory::device_of(address); }
   static void cosine_knn(const recfuse::CosineKnnArgs& args, const recfuse::TopkOut& out) {
     cuda::Emulator device;
     cuda::SimilarRows<cuda::Emulator>(device, args, sparse_limits).run(out);
@@ -101,7 +108,24 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   recfuse::bindings::bind_cosine_knn<Emulated>(m);
   recfuse::bindings::bind_neighbour_topk<Emulated>(m);
   recfuse::bindings::bind_fuse_topk<Emulated>(m);
-  m.def("unusable_reason", [] { return ""; });
+  m.def("unusable_reason", [](int) { return ""; }, "device"_a = 0);
+  m.def("device_count", [] { return n_devices; });
+  m.def("device_name", [](int) { return "the emulator"; }, "device"_a);
+  // How many there are from now on.
+  m.def("set_devices", [](int n) { n_devices = n; }, "n"_a = 1);
+  // An array of the host that stands for one in the memory of a device, until `device` is -1.
+  m.def(
+      "place",
+      [](std::uintptr_t address, std::size_t bytes, int device) {
+        const void* const data = reinterpret_cast<const void*>(address);
+        if (device < 0) return cuda::EmulatedMemory::forget(data);
+        cuda::EmulatedMemory::of(device).note(data, bytes);
+      },
+      "address"_a, "bytes"_a, "device"_a);
+  // After so many launches on a device they fail.
+  m.def(
+      "set_launches", [](int device, std::int64_t left) { cuda::EmulatedMemory::of(device).launches_left = left; },
+      "device"_a, "left"_a = std::numeric_limits<std::int64_t>::max());
   // Small ones make every search overflow; for indexes made from now on.
   m.def(
       "set_limits",
@@ -137,10 +161,10 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   // How much memory there is from now on; the most that was in use since the last call.
   m.def(
       "set_memory",
-      [](std::size_t total) {
-        auto& memory = cuda::Emulator::memory;
+      [](std::size_t total, int device) {
+        auto& memory = cuda::EmulatedMemory::of(device);
         memory.total = total;
         return memory.peak.exchange(memory.used);
       },
-      "total"_a = std::numeric_limits<std::size_t>::max());
+      "total"_a = std::numeric_limits<std::size_t>::max(), "device"_a = 0);
 }

@@ -15,13 +15,14 @@ namespace recfuse::bindings {
 template <class Backend>
 class BoundFusedIndex {
   using Matrix = typename Backend::Matrix;
-  static constexpr bool kOnDevice = !std::is_same_v<Matrix, FloatMatrix>;
 
  public:
+  static constexpr bool kOnDevice = !std::is_same_v<Matrix, FloatMatrix>;
+
   BoundFusedIndex(std::vector<Matrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
                   const std::vector<std::string>& names, const std::string& op, std::int64_t most_kept_bytes,
-                  int num_threads)
-      : items_(std::move(items)) {
+                  int num_threads, std::vector<int> devices = {})
+      : items_(std::move(items)), devices_(std::move(devices)) {
     const auto x = views(items_);
     FusedItemsArgs args{.items = x,
                         .metric = metric_named(metric, op),
@@ -32,9 +33,11 @@ class BoundFusedIndex {
     if (present) args.present = view(*present);
     const auto where = where_are(items_);
     const py::gil_scoped_release nogil;
-    index_ = std::apply(
-        [&](const auto&... placement) { return std::make_unique<typename Backend::FusedIndex>(args, placement...); },
-        where);
+    if constexpr (kOnDevice) {
+      index_ = std::make_unique<typename Backend::FusedIndex>(args, std::get<0>(where), devices_);
+    } else {
+      index_ = std::make_unique<typename Backend::FusedIndex>(args);
+    }
   }
 
   py::tuple topk(const std::vector<Matrix>& queries, const DoubleMatrix& weights, std::int64_t k,
@@ -52,7 +55,7 @@ class BoundFusedIndex {
                       .num_threads = num_threads};
     if (allow_ids) args.allow_ids = span_of(*allow_ids);
     if constexpr (kOnDevice) {  // results are where the queries are
-      if (all_on_device(queries)) return search<typename Backend::Lists>(queries, args, contributions);
+      if (all_on_device(queries)) return search<typename Backend::Lists>(queries, args, contributions, devices_[0]);
     }
     return search<HostLists>(queries, args, contributions);
   }
@@ -91,12 +94,12 @@ class BoundFusedIndex {
   }
 
  private:
-  template <class Lists>
-  py::tuple search(const std::vector<Matrix>& queries, FuseTopkArgs args, bool contributions) const {
+  template <class Lists, class... Where>
+  py::tuple search(const std::vector<Matrix>& queries, FuseTopkArgs args, bool contributions, Where... where_to) const {
     const auto q = views(queries);
     args.queries = q;
     const std::int64_t n_queries = q.empty() ? 0 : q[0].rows;
-    Lists lists(n_queries, std::max<std::int64_t>(args.k, 0), contributions ? index_->n_modalities() : 0);
+    Lists lists(n_queries, std::max<std::int64_t>(args.k, 0), contributions ? index_->n_modalities() : 0, where_to...);
     const TopkOut out = lists.lists();
     const auto parts = lists.parts();
     const auto where = where_are(queries);
@@ -117,6 +120,7 @@ class BoundFusedIndex {
   }
 
   std::vector<Matrix> items_;
+  std::vector<int> devices_;  // by number, of those that there are several of
   std::unique_ptr<typename Backend::FusedIndex> index_;
 };
 
@@ -124,11 +128,22 @@ template <class Backend>
 void bind_fuse_topk(py::module_& m) {
   using Index = BoundFusedIndex<Backend>;
   using namespace py::literals;
-  py::class_<Index>(m, "FusedIndex")
-      .def(py::init<std::vector<typename Backend::Matrix>, std::optional<Array<std::uint8_t>>, const std::string&,
-                    const std::vector<std::string>&, const std::string&, std::int64_t, int>(),
-           "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "most_kept_bytes"_a,
-           "num_threads"_a)
+  py::class_<Index> index(m, "FusedIndex");
+  const auto define_init = [&](auto init, const auto&... more) {
+    index.def(init, "items"_a.noconvert(), "present"_a.noconvert(), "metric"_a, "names"_a, "op"_a, "most_kept_bytes"_a,
+              "num_threads"_a, more...);
+  };
+  using Items = std::vector<typename Backend::Matrix>;
+  using Present = std::optional<Array<std::uint8_t>>;
+  using Names = std::vector<std::string>;
+  if constexpr (Index::kOnDevice) {
+    define_init(py::init<Items, Present, const std::string&, const Names&, const std::string&, std::int64_t, int,
+                         std::vector<int>>(),
+                "devices"_a = std::vector<int>{0});
+  } else {
+    define_init(py::init<Items, Present, const std::string&, const Names&, const std::string&, std::int64_t, int>());
+  }
+  index
       .def("topk", &Index::topk, "queries"_a.noconvert(), "weights"_a.noconvert(), "k"_a, py::kw_only(), "fusion"_a,
            "missing"_a, "exclude"_a.noconvert(), "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "contributions"_a,
            "num_threads"_a)

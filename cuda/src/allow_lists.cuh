@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
+#include "items.cuh"
 #include "recfuse/device_memory.hpp"
 #include "recfuse/fuse_topk.hpp"
 #include "tile_image.cuh"
@@ -16,7 +18,7 @@ struct Admitted {
   bool given = false;             // false: everything, and nothing below is known
   std::vector<std::int32_t> ids;  // admitted for any query; ascending
   std::int64_t pairs = 0;         // of queries and items on their lists
-  std::int64_t longest = 0;       // list
+  std::int64_t longest = 0;       // list, as a kernel gets it: those of queries name all items
 
   /// Of the items in `ids` (or of all), the share that is admitted for the average query.
   double share(std::int64_t n_queries, std::int64_t n_items) const {
@@ -26,24 +28,29 @@ struct Admitted {
   }
 };
 
-inline Admitted admitted_by(const FuseTopkArgs& args, std::int64_t n_items) {
+/// Of the items in `range`.
+inline Admitted admitted_by(const FuseTopkArgs& args, const ItemRange& range) {
   Admitted admitted;
   const std::int64_t n_queries = args.queries[0].rows;
   if (args.allow.given()) {
     admitted.given = true;
-    admitted.pairs = args.allow.nnz();
-    std::vector<bool> seen(static_cast<std::size_t>(n_items), false);
+    std::vector<bool> seen(static_cast<std::size_t>(range.size()), false);
     const std::int32_t* const all = args.allow.row_indices(0);
-    for (std::int64_t i = 0; i < admitted.pairs; ++i) seen[static_cast<std::size_t>(all[i])] = true;
+    for (std::int64_t i = 0; i < args.allow.nnz(); ++i) {
+      if (!range.has(all[i])) continue;
+      ++admitted.pairs;
+      seen[static_cast<std::size_t>(all[i] - range.first)] = true;
+    }
     for (std::int64_t q = 0; q < n_queries; ++q) {
       admitted.longest = std::max(admitted.longest, args.allow.row_size(q));
     }
-    for (std::int64_t id = 0; id < n_items; ++id) {
-      if (seen[static_cast<std::size_t>(id)]) admitted.ids.push_back(static_cast<std::int32_t>(id));
+    for (std::int64_t i = 0; i < range.size(); ++i) {
+      if (seen[static_cast<std::size_t>(i)]) admitted.ids.push_back(static_cast<std::int32_t>(range.first + i));
     }
   } else if (args.has_allow_ids) {
     admitted.given = true;
-    admitted.ids.assign(args.allow_ids.begin(), args.allow_ids.end());
+    std::copy_if(args.allow_ids.begin(), args.allow_ids.end(), std::back_inserter(admitted.ids),
+                 [&](std::int32_t id) { return range.has(id); });
     std::sort(admitted.ids.begin(), admitted.ids.end());
     admitted.ids.erase(std::unique(admitted.ids.begin(), admitted.ids.end()), admitted.ids.end());
     admitted.longest = static_cast<std::int64_t>(admitted.ids.size());

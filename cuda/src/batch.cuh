@@ -18,10 +18,10 @@ namespace recfuse::cuda {
 template <class Device>
 struct Batch {
   Batch(Device& device, const Catalogue<Device>& catalogue, const FuseTopkArgs& args, std::int64_t first,
-        std::int64_t last, const std::vector<char>& on_device)
+        std::int64_t last, const std::vector<char>& places)
       : n(last - first),
         n_weights(args.weights.rows == 1 ? 1 : n),
-        matrices(upload(device, args.queries, first, last, on_device)),
+        matrices(upload(device, args.queries, first, last, places)),
         weights(device, std::span(args.weights.row(args.weights.rows == 1 ? 0 : first),
                                   static_cast<std::size_t>(n_weights * args.weights.cols))),
         inverse_norms(device, static_cast<std::size_t>(n) * catalogue.views.size()),
@@ -29,10 +29,9 @@ struct Batch {
         rule{args.fusion, args.missing} {}
 
   /// Others of the same shape in their place; of a batch with copies of its own.
-  void write(const FuseTopkArgs& args, std::int64_t first) {
+  void write(const FuseTopkArgs& args, std::int64_t first, const std::vector<char>& places) {
     for (std::size_t m = 0; m < matrices.copies.size(); ++m) {
-      const auto& view = args.queries[m];
-      matrices.copies[m].write_rows(view.row(first), n, view.cols, view.stride);
+      write_rows(matrices.copies[m], args.queries[m], first, first + n, place_of(places, m));
     }
     weights.write(std::span(args.weights.row(n_weights == 1 ? 0 : first), weights.size()));
   }

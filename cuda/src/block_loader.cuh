@@ -67,7 +67,7 @@ class BlockLoader {
       const std::int64_t first = b * block_items, here = std::min(block_items, n - first);
       const std::span<const std::int32_t> of_block =
           ids.empty() ? ids : ids.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(here));
-      return Rows{first, here, of_block};
+      return Rows{catalogue_.range.first + first, here, of_block};
     };
     std::vector<std::vector<Array<float>>> slots;
     for (std::int64_t slot = 0; slot < std::min<std::int64_t>(2, n_blocks); ++slot) {
@@ -94,13 +94,13 @@ class BlockLoader {
   std::vector<Array<float>> allocate(std::int64_t n, bool gathered) const {
     std::vector<Array<float>> copies(catalogue_.views.size());
     for (std::size_t m = 0; m < copies.size(); ++m) {
-      if (!gathered && is_in_place(catalogue_.on_device, m, catalogue_.views[m])) continue;
+      if (!gathered && is_in_place(catalogue_.places, m, catalogue_.views[m])) continue;
       copies[m] = {device_, static_cast<std::size_t>(n * catalogue_.views[m].cols)};
     }
     return copies;
   }
 
-  bool is_on_device(std::size_t m) const { return m < catalogue_.on_device.size() && catalogue_.on_device[m] != 0; }
+  bool is_on_device(std::size_t m) const { return place_of(catalogue_.places, m) == kHere; }
 
   void copy_from_host(const Rows& rows, std::vector<Array<float>>& copies) {
     [[maybe_unused]] const auto here = device_.enter();

@@ -24,6 +24,16 @@ struct SearchCounts {
   std::int64_t listed = 0;      // pairs on lists that were scored without a screen
   std::int64_t recorded = 0;    // small requests whose launches were recorded
   std::int64_t replayed = 0;    // those that found a recording
+
+  SearchCounts& operator+=(const SearchCounts& other) {
+    candidates += other.candidates;
+    unscreened += other.unscreened;
+    gathered += other.gathered;
+    listed += other.listed;
+    recorded += other.recorded;
+    replayed += other.replayed;
+    return *this;
+  }
 };
 
 /// Which queries have more candidates than there is room for, or are out of the screen's range.

@@ -20,8 +20,8 @@ namespace recfuse::cuda {
 /// Throws what the status of one of our calls means. What other libraries left behind stays for them: nothing here asks
 /// for the last error, but to clear one of ours.
 void check(cudaError_t status, const char* call);
-/// Memory that is there when the stream comes to it. Throws DeviceOutOfMemory.
-void* allocated(std::size_t bytes, cudaStream_t stream);
+/// Memory of a device that is there when the stream comes to it. Throws DeviceOutOfMemory.
+void* allocated(std::size_t bytes, int device, cudaStream_t stream);
 
 /// How many blocks a multiprocessor is to hold at once, where a kernel says so: it gets no more registers than that.
 template <class Body>
@@ -53,11 +53,10 @@ class Entered {
 
 class Gpu {
  public:
-  static constexpr int kIndex = 0;  // of the device that searches use
+  static constexpr int kIndex = 0;  // of the device where nobody names one
 
-  /// The device, which the calling thread has entered, with a stream of its own. Throws DeviceError where there is
-  /// none.
-  Gpu();
+  /// A device, which the calling thread has entered, with a stream of its own. Throws DeviceError where there is none.
+  explicit Gpu(int index = kIndex);
   ~Gpu();
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
@@ -67,7 +66,7 @@ class Gpu {
    public:
     Array() = default;
     Array(Gpu& device, std::size_t size) : size_(size), stream_(device.stream_) {
-      if (size > 0) data_ = static_cast<T*>(allocated(bytes(), stream_));
+      if (size > 0) data_ = static_cast<T*>(allocated(bytes(), device.index_, stream_));
     }
     /// The values may go when this has returned.
     Array(Gpu& device, std::span<const T> values) : Array(device, values.size()) {
@@ -108,6 +107,11 @@ class Gpu {
       check(cudaMemcpy2DAsync(data_, width, from, static_cast<std::size_t>(stride) * sizeof(T), width,
                               static_cast<std::size_t>(rows), cudaMemcpyDefault, stream_),
             "cudaMemcpy2DAsync");
+    }
+    /// Rows in the memory of another device.
+    void copy_rows_of_peer(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+      copy_from_peer(data_, from, rows, static_cast<std::size_t>(cols) * sizeof(T),
+                     static_cast<std::size_t>(stride) * sizeof(T), stream_);
     }
     /// To the host or the device; waits.
     void read(std::span<T> to) const {
@@ -220,9 +224,11 @@ class Gpu {
     return recording;
   }
 
-  Entered enter() const { return Entered(kIndex); }
+  int index() const { return index_; }
+  Entered enter() const { return Entered(index_); }
+  static Entered enter(int index) { return Entered(index); }
   void wait() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
-  static MemoryInfo memory_info() { return cuda::memory_info(); }
+  static MemoryInfo memory_info(int index = kIndex) { return cuda::memory_info(index); }
 
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
@@ -241,9 +247,9 @@ class Gpu {
     check(cudaLaunchKernelEx(&config, run<Body>, body), "cudaLaunchKernel");
   }
 
-  /// Takes matrices that are on the device already: work that follows waits for the streams that write them. Throws
-  /// std::invalid_argument for memory of another device.
-  Gpu& receive(std::span<const MatrixView<const float>> matrices, const Placement& placement);
+  /// Takes matrices that are on a device already: work that follows waits for the streams that write them. Returns
+  /// where they are, seen from here. Throws std::invalid_argument for what is not in the memory of a device.
+  std::vector<char> receive(std::span<const MatrixView<const float>> matrices, const Placement& placement);
 
   int multiprocessors() const { return multiprocessors_; }
   std::size_t most_shared_bytes() const { return most_shared_bytes_; }
@@ -253,12 +259,16 @@ class Gpu {
 
  private:
   static void copy_from_host(void* to, const void* from, std::size_t bytes);
+  static void copy_from_peer(void* to, const void* from, std::int64_t rows, std::size_t width, std::size_t pitch,
+                             cudaStream_t stream);
+  void wait_for(std::uintptr_t stream, int device);
   void begin_recording();
   /// Null: what was recorded is thrown away, whatever became of it.
   void end_recording(Recording* recording);
 
   static thread_local cudaStream_t recording_;  // where the launches of this thread go meanwhile
 
+  int index_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   std::size_t most_shared_bytes_ = 0;

@@ -1,6 +1,6 @@
-// The device of the tests: kernels as loops over blocks and threads, memory on the heap, so that a compiler's
+// The devices of the tests: kernels as loops over blocks and threads, memory on the heap, so that a compiler's
 // sanitizers see every access. Fresh memory is filled with bytes that no kernel expects: whoever reads before writing
-// is found.
+// is found. Each device has memory of its own: a kernel that is given an address in another one's does not run.
 #pragma once
 
 #include <algorithm>
@@ -17,65 +17,74 @@
 
 #include "block.cuh"
 #include "emulated_crew.hpp"
+#include "emulated_memory.hpp"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
 #include "recfuse/views.hpp"
 
 namespace recfuse::cuda {
 
-/// The memory of the device, which all emulators of a process share as they would share a GPU.
-struct EmulatedMemory {
-  std::atomic<std::size_t> total{std::numeric_limits<std::size_t>::max()}, used{0}, peak{0};
-
-  void take(std::size_t bytes) {
-    const std::size_t before = used.fetch_add(bytes);
-    if (bytes > total || before > total - bytes) {
-      used -= bytes;
-      throw DeviceOutOfMemory(out_of_memory_text(bytes, {total - std::min(before, total.load()), total}));
-    }
-    std::size_t most = peak;
-    while (most < before + bytes && !peak.compare_exchange_weak(most, before + bytes)) continue;
-  }
-  void give_back(std::size_t bytes) { used -= bytes; }
-};
-
 class Emulator {
  public:
-  inline static EmulatedMemory memory;
+  static constexpr int kIndex = 0;  // of the device where nobody names one
+  inline static EmulatedMemory& memory = EmulatedMemory::of(kIndex);
+
+  explicit Emulator(int index = kIndex) : index_(index), own_(EmulatedMemory::of(index)) {}
 
   template <class T>
   class Array {
    public:
     Array() = default;
-    Array(Emulator&, std::size_t size) : size_(size), data_(allocated(size), Deleter{size * sizeof(T)}) {
+    Array(Emulator& device, std::size_t size)
+        : size_(size), data_(allocated(device.own_, size), Deleter{&device.own_, size * sizeof(T)}) {
       std::memset(static_cast<void*>(data_.get()), kPoison, size * sizeof(T));
     }
-    Array(Emulator& device, std::span<const T> values) : Array(device, values.size()) {
-      std::copy(values.begin(), values.end(), data());
-    }
+    Array(Emulator& device, std::span<const T> values) : Array(device, values.size()) { write(values); }
 
     std::size_t size() const { return size_; }
     T* data() { return data_.get(); }
     const T* data() const { return data_.get(); }
     void clear() { std::memset(static_cast<void*>(data()), 0, size_ * sizeof(T)); }
     void write_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
-      for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, data() + i * cols);
+      if (rows > 0) check_reaches(from);
+      copy_rows(from, rows, cols, stride);
     }
-    void write(std::span<const T> from) { std::copy(from.begin(), from.end(), data()); }
-    void read(std::span<T> to) const { std::copy_n(data(), to.size(), to.begin()); }
+    void write(std::span<const T> from) {
+      check_reaches(from.data());
+      // Addresses among what is written are for kernels of this device.
+      if constexpr (std::is_pointer_v<T>) std::for_each(from.begin(), from.end(), [&](T at) { check_reaches(at); });
+      std::copy(from.begin(), from.end(), data());
+    }
+    void copy_rows_of_peer(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+      copy_rows(from, rows, cols, stride);
+    }
+    void read(std::span<T> to) const {
+      check_reaches(to.data());
+      std::copy_n(data(), to.size(), to.begin());
+    }
     std::vector<T> all() const { return {data(), data() + size_}; }
 
    private:
     struct Deleter {
+      EmulatedMemory* memory = nullptr;
       std::size_t bytes = 0;
       void operator()(T* data) const {
+        memory->forget(data);
         delete[] data;
-        memory.give_back(bytes);
+        memory->give_back(bytes);
       }
     };
-    static T* allocated(std::size_t size) {
+    static T* allocated(EmulatedMemory& memory, std::size_t size) {
       memory.take(size * sizeof(T));
-      return new T[std::max<std::size_t>(size, 1)];
+      T* const data = new T[std::max<std::size_t>(size, 1)];
+      memory.note(data, std::max<std::size_t>(size, 1) * sizeof(T));
+      return data;
+    }
+    void check_reaches(const void* address) const {
+      if (data_) data_.get_deleter().memory->check_reaches(address, "a copy");
+    }
+    void copy_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
+      for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, data() + i * cols);
     }
 
     std::size_t size_ = 0;
@@ -87,7 +96,9 @@ class Emulator {
    public:
     HostArray(Emulator&, std::size_t size) : values_(size) {}
     T* data() { return values_.data(); }
-    static void copy_to(void* to, const T* from, std::size_t n) { std::memcpy(to, from, n * sizeof(T)); }
+    static void copy_to(void* to, const T* from, std::size_t n) {
+      if (n > 0) std::memcpy(to, from, n * sizeof(T));
+    }
 
    private:
     std::vector<T> values_;
@@ -122,6 +133,8 @@ class Emulator {
 
   template <class Body>
   void run(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
+    own_.check_reaches_of(body);
+    own_.count_launch();
     // What a device refuses, too.
     if (shared_bytes > most_shared_bytes_) throw DeviceError("a block wants more shared memory than there is");
     if (grid_y > 65'535) throw DeviceError("a grid has at most 65,535 blocks in its second dimension");
@@ -141,20 +154,35 @@ class Emulator {
   /// As Gpu::Upload: nothing is left to wait for.
   class Upload {
    public:
-    explicit Upload(Emulator&) {}
+    explicit Upload(Emulator& device) : memory_(device.own_) {}
     template <class RowOf>
     void rows(float* to, std::int64_t n, std::int64_t cols, const RowOf& row_of) {
+      memory_.check_reaches(to, "a copy");
+      if (n > 0) memory_.check_reaches(row_of(0), "a copy");
       for (std::int64_t i = 0; i < n; ++i) std::copy_n(row_of(i), cols, to + i * cols);
     }
     void finish() {}
+
+   private:
+    EmulatedMemory& memory_;
   };
 
   struct Here {};
   Here enter() const { return {}; }
+  static Here enter(int) { return {}; }
   void wait() {}
-  static MemoryInfo memory_info() {
-    return {memory.total - std::min<std::size_t>(memory.used, memory.total), memory.total};
+  static MemoryInfo memory_info(int index = kIndex) { return EmulatedMemory::of(index).info(); }
+
+  /// As Gpu::receive: nothing is left to wait for.
+  std::vector<char> receive(std::span<const MatrixView<const float>> matrices, const Placement& placement) const {
+    std::vector<char> places(placement.on_device);
+    for (std::size_t m = 0; m < places.size(); ++m) {
+      if (places[m] == kOnHost || matrices[m].rows == 0) continue;
+      places[m] = EmulatedMemory::device_of(matrices[m].data) == index_ ? kHere : kOnPeer;
+    }
+    return places;
   }
+  int index() const { return index_; }
 
   int multiprocessors() const { return 3; }
   std::size_t most_shared_bytes() const { return most_shared_bytes_; }
@@ -166,6 +194,8 @@ class Emulator {
  private:
   inline static thread_local Recording* recording_ = nullptr;
 
+  int index_;
+  EmulatedMemory& own_;
   std::size_t most_shared_bytes_ = 227 << 10;
   bool has_hopper_ = true;
 

@@ -1,21 +1,15 @@
 #include "device.cuh"
-#include "fused_search.cuh"
 #include "recfuse/cuda/fuse_topk.hpp"
+#include "sharded_search.cuh"
 
 namespace recfuse::cuda {
 
 struct FusedIndex::State {
-  Gpu gpu;
-  FusedSearch<Gpu> search;
-
-  State(const FusedItemsArgs& args, const Placement& placement)
-      : search(gpu.receive(args.items, placement), args, {}, placement.on_device) {}
+  ShardedSearch<Gpu> search;
 };
 
-FusedIndex::FusedIndex(const FusedItemsArgs& args, const Placement& placement) {
-  const Entered here(Gpu::kIndex);
-  state_ = std::make_unique<State>(args, placement);
-}
+FusedIndex::FusedIndex(const FusedItemsArgs& args, const Placement& placement, std::span<const int> devices)
+    : state_(new State{ShardedSearch<Gpu>(devices, args, placement)}) {}
 FusedIndex::~FusedIndex() = default;
 FusedIndex::FusedIndex(FusedIndex&&) noexcept = default;
 FusedIndex& FusedIndex::operator=(FusedIndex&&) noexcept = default;
@@ -26,16 +20,12 @@ SearchPlan FusedIndex::plan() const { return state_->search.plan(); }
 
 void FusedIndex::topk(const FuseTopkArgs& args, const TopkOut& out, MatrixView<double> parts,
                       const Placement& placement) const {
-  const Entered here(Gpu::kIndex);
-  state_->gpu.receive(args.queries, placement);
-  state_->search.topk(args, out, parts, placement.on_device);
+  state_->search.topk(args, out, parts, placement);
 }
 
 void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
                              MatrixView<double> parts, const Placement& placement) const {
-  const Entered here(Gpu::kIndex);
-  state_->gpu.receive(args.queries, placement);
-  state_->search.score_pairs(args, pairs, out, parts, placement.on_device);
+  state_->search.score_pairs(args, pairs, out, parts, placement);
 }
 
 }  // namespace recfuse::cuda

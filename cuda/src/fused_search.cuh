@@ -3,8 +3,8 @@
 // A Device has: Array<T>, memory of its own with size(), data(), read(span) and write(span); Upload, which copies rows
 // to it beside other work; HostArray<T>, from which and to which it copies fastest; launch(body, grid_x, grid_y,
 // shared_bytes); record(f), which returns the launches of f to be replayed; wait(), for all that was sent to it;
-// enter(), which a thread holds that uses it; memory_info(); multiprocessors(); most_shared_bytes(), of a block;
-// has_hopper(), whether it runs what compute capability 9.0 alone has; and name().
+// enter(), which a thread holds that uses it; index(), its number; memory_info(index); multiprocessors();
+// most_shared_bytes(), of a block; has_hopper(), whether it runs what compute capability 9.0 alone has; and name().
 #pragma once
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -32,15 +33,21 @@ class FusedSearch {
   using Array = typename Device::template Array<T>;
 
  public:
-  /// `on_device`: per modality, whether its items are in the memory of the device; they are then used in place.
+  /// `places`: per modality, where its items are (Place); those in the memory of the device are used in place.
   FusedSearch(Device& device, const FusedItemsArgs& args, const SearchLimits& limits = {},
-              const std::vector<char>& on_device = {})
+              const std::vector<char>& places = {})
+      : FusedSearch(device, args, all_of(args), limits, places, 1) {}
+  /// Of some of the items of valid arguments, which keep their ids. As many indexes as `n_sharing`, this and those to
+  /// come, share what memory the device has left.
+  FusedSearch(Device& device, const FusedItemsArgs& args, const ItemRange& range, const SearchLimits& limits,
+              const std::vector<char>& places, int n_sharing)
       : device_(device),
         limits_(limits),
-        catalogue_(device, args, on_device),
-        plan_(plan_items(catalogue_.sizes, limits_, free_bytes())) {
+        catalogue_(device, args, places, range),
+        plan_(plan_items(catalogue_.sizes, limits_, free_bytes() / n_sharing)) {
     screen_isa(device_);  // a wrong name is told now, whether or not a search will scan
     if (plan_.streamed) {
+      refuse_peers();
       loader_.emplace(device_, catalogue_);
       device_.wait();  // for whoever writes matrices that are on the device: from now on they are read at any time
       return;
@@ -49,6 +56,8 @@ class FusedSearch {
   }
 
   std::int64_t n_items() const { return catalogue_.n_items(); }
+  const ItemRange& range() const { return catalogue_.range; }
+  bool is_streamed() const { return plan_.streamed; }
   int n_modalities() const { return catalogue_.n_modalities(); }
 
   SearchPlan plan() const {
@@ -68,22 +77,34 @@ class FusedSearch {
     return plan;
   }
 
-  /// Says how the queries were answered. `on_device`: as for the items. The results may be anywhere, too.
+  /// Says how the queries were answered. `places`: as for the items. The results may be anywhere, too.
   SearchCounts topk(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts,
-                    const std::vector<char>& on_device = {}) const {
+                    const std::vector<char>& places = {}) const {
     validate(args, catalogue_.args, out, parts);
+    return answer(args, out, parts, places);
+  }
+
+  /// The same for valid arguments.
+  SearchCounts answer(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts,
+                      const std::vector<char>& places) const {
     if (args.queries[0].rows == 0) return {};
     try {
-      return search(args, out, parts, on_device);
+      return search(args, out, parts, places);
     } catch (const DeviceOutOfMemory&) {
       if (!small_.release()) throw;
     }
-    return search(args, out, parts, on_device);
+    return search(args, out, parts, places);
   }
 
   void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
-                   const MatrixView<double>& parts, const std::vector<char>& on_device = {}) const {
+                   const MatrixView<double>& parts, const std::vector<char>& places = {}) const {
     validate_pairs(args, catalogue_.args, pairs);
+    score_valid(args, pairs, out, parts, places);
+  }
+
+  /// The same for valid arguments, and pairs with items of the range.
+  void score_valid(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
+                   const MatrixView<double>& parts, const std::vector<char>& places) const {
     if (pairs.nnz() == 0) return;
     std::vector<std::int64_t> rows;
     for (std::int64_t q = 0; q < pairs.rows; ++q)
@@ -94,7 +115,7 @@ class FusedSearch {
     const Array<std::int32_t> ids_there(device_, ids);
     Array<float> scores(device_, n);
     Array<double> terms(device_, n * catalogue_.views.size());
-    Batch<Device> batch(device_, catalogue_, args, 0, pairs.rows, on_device);
+    Batch<Device> batch(device_, catalogue_, args, 0, pairs.rows, places);
     const auto score = [&](const BlockSearch<Device>& search) {
       search.prepare(batch);
       search.score(batch, rows_there.data(), 1, ids_there.data(), static_cast<std::int64_t>(n), scores.data(),
@@ -106,10 +127,25 @@ class FusedSearch {
   }
 
  private:
+  static ItemRange all_of(const FusedItemsArgs& args) {
+    validate(args);
+    return {0, args.items[0].rows};
+  }
+
+  /// Blocks come from the host or from this device's own memory.
+  void refuse_peers() const {
+    for (std::size_t m = 0; m < catalogue_.places.size(); ++m) {
+      if (place_of(catalogue_.places, m) != kOnPeer) continue;
+      throw std::invalid_argument(
+          catalogue_.args.op + ": items must be in host memory, or on cuda:" + std::to_string(device_.index()) +
+          ", which has no room for " + std::to_string(n_items()) + " of them; got an array on another GPU");
+    }
+  }
+
   struct Resident {
     Resident(Device& device, const Catalogue<Device>& catalogue)
-        : matrices(upload(device, catalogue.views, 0, catalogue.n_items(), catalogue.on_device)),
-          block(device, catalogue, matrices.view(), 0, catalogue.n_items()),
+        : matrices(upload(device, catalogue.views, catalogue.range.first, catalogue.range.last, catalogue.places)),
+          block(device, catalogue, matrices.view(), catalogue.range.first, catalogue.n_items()),
           packed(device, catalogue, block) {}
 
     DeviceMatrices<Device> matrices;
@@ -120,7 +156,7 @@ class FusedSearch {
   /// What was asked, and where the answer goes.
   struct Call {
     const FuseTopkArgs& args;
-    const std::vector<char>& on_device;
+    const std::vector<char>& places;
     const Array<std::uint32_t>& allowed;
     const Admitted& admitted;
     const TopkOut& out;
@@ -139,18 +175,18 @@ class FusedSearch {
   };
 
   SearchCounts search(const FuseTopkArgs& args, const TopkOut& out, const MatrixView<double>& parts,
-                      const std::vector<char>& on_device) const {
+                      const std::vector<char>& places) const {
     SearchCounts counts;
     if (!plan_.streamed && parts.data == nullptr && SmallRequests<Device>::takes(args)) {
       const BlockSearch<Device> search = search_of(plan_, resident_->block, &resident_->packed);
       if (search.screens(args.fusion, args.k)) {
-        small_.answer(search, args, out, counts);
+        small_.answer(search, args, places, out, counts);
         return counts;
       }
     }
-    const Array<std::uint32_t> allowed = allowed_bits(device_, args, n_items());
-    const Admitted admitted = admitted_by(args, n_items());
-    Call call{args, on_device, allowed, admitted, out, parts, plan_};
+    const Array<std::uint32_t> allowed = allowed_bits(device_, args, catalogue_.n_all());
+    const Admitted admitted = admitted_by(args, range());
+    Call call{args, places, allowed, admitted, out, parts, plan_};
     if (plan_.streamed) {
       search_streamed(call, counts);
     } else {
@@ -161,7 +197,7 @@ class FusedSearch {
 
   std::int64_t free_bytes() const {
     return static_cast<std::int64_t>(
-        std::min<std::size_t>(device_.memory_info().free, static_cast<std::size_t>(kUnlimitedBytes)));
+        std::min<std::size_t>(device_.memory_info(device_.index()).free, static_cast<std::size_t>(kUnlimitedBytes)));
   }
 
   /// Items that are `gathered` are copied, wherever they are.
@@ -246,7 +282,7 @@ class FusedSearch {
                     bool carried, SearchCounts& counts) const {
     const BlockSearch<Device> search = search_of(call.plan, block, &packed);
     each_batch(call, [&](std::int64_t first, std::int64_t last) {
-      Batch<Device> batch(device_, catalogue_, call.args, first, last, call.on_device);
+      Batch<Device> batch(device_, catalogue_, call.args, first, last, call.places);
       const BatchFilters<Device> filters(device_, call.args, first, last, call.allowed);
       DeviceLists lists(device_, batch.n, call.args.k);
       if (carried) lists.write(call.out, first);
@@ -263,7 +299,7 @@ class FusedSearch {
         call.args.allow.given() ? Array<std::int32_t>() : Array<std::int32_t>(device_, std::span(call.admitted.ids));
     counts.listed += call.admitted.pairs;
     each_batch(call, [&](std::int64_t first, std::int64_t last) {
-      Batch<Device> batch(device_, catalogue_, call.args, first, last, call.on_device);
+      Batch<Device> batch(device_, catalogue_, call.args, first, last, call.places);
       const BatchFilters<Device> filters(device_, call.args, first, last, call.allowed);
       DeviceLists lists(device_, batch.n, call.args.k);
       search.search_listed(batch, filters.view(), lists.view(), of_all, call.admitted.longest);
@@ -282,7 +318,7 @@ class FusedSearch {
   /// Of the items that are in the lists in the end, whose blocks are gone.
   void write_streamed_terms(const Call& call) const {
     each_batch(call, [&](std::int64_t first, std::int64_t last) {
-      Batch<Device> batch(device_, catalogue_, call.args, first, last, call.on_device);
+      Batch<Device> batch(device_, catalogue_, call.args, first, last, call.places);
       Array<std::int32_t> ids(device_, static_cast<std::size_t>(batch.n * call.args.k));
       ids.write(std::span(call.out.ids.row(first), ids.size()));
       Array<double> terms(device_, ids.size() * catalogue_.views.size());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "prepare.cuh"
+#include "recfuse/cuda/memory.hpp"
 #include "recfuse/device_memory.hpp"
 #include "recfuse/fuse_topk.hpp"
 #include "recfuse/presence.hpp"
@@ -31,27 +32,42 @@ struct DeviceMatrices {
   Matrices view() const { return {pointers.data(), cols.data(), static_cast<int>(cols.size())}; }
 };
 
+/// Where a matrix is (Place); `places` may be empty.
+inline Place place_of(const std::vector<char>& places, std::size_t m) {
+  return m < places.size() ? static_cast<Place>(places[m]) : kOnHost;
+}
+
 /// Whether a matrix can be used where it is.
-inline bool is_in_place(const std::vector<char>& on_device, std::size_t m, const MatrixView<const float>& view) {
-  return m < on_device.size() && on_device[m] != 0 && view.stride == view.cols;
+inline bool is_in_place(const std::vector<char>& places, std::size_t m, const MatrixView<const float>& view) {
+  return place_of(places, m) == kHere && view.stride == view.cols;
+}
+
+/// Fills an array of the device with rows [first, last) of a matrix.
+template <class Array>
+void write_rows(Array& to, const MatrixView<const float>& view, std::int64_t first, std::int64_t last, Place place) {
+  if (place == kOnPeer) {
+    to.copy_rows_of_peer(view.row(first), last - first, view.cols, view.stride);
+  } else {
+    to.write_rows(view.row(first), last - first, view.cols, view.stride);
+  }
 }
 
 /// Rows [first, last).
 template <class Device>
 DeviceMatrices<Device> upload(Device& device, std::span<const MatrixView<const float>> views, std::int64_t first,
-                              std::int64_t last, const std::vector<char>& on_device) {
+                              std::int64_t last, const std::vector<char>& places) {
   DeviceMatrices<Device> result;
   std::vector<const float*> pointers;
   std::vector<std::int64_t> cols;
   for (std::size_t m = 0; m < views.size(); ++m) {
     const auto& view = views[m];
     cols.push_back(view.cols);
-    if (is_in_place(on_device, m, view)) {
+    if (is_in_place(places, m, view)) {
       pointers.push_back(view.row(first));
       continue;
     }
     result.copies.emplace_back(device, static_cast<std::size_t>((last - first) * view.cols));
-    result.copies.back().write_rows(view.row(first), last - first, view.cols, view.stride);
+    write_rows(result.copies.back(), view, first, last, place_of(places, m));
     pointers.push_back(result.copies.back().data());
   }
   result.pointers = {device, std::span<const float* const>(pointers)};
@@ -59,22 +75,35 @@ DeviceMatrices<Device> upload(Device& device, std::span<const MatrixView<const f
   return result;
 }
 
-/// The items of an index where the caller has them, and what is the same for all that lie on the device.
+/// Some of an index's items: [first, last).
+struct ItemRange {
+  std::int64_t first = 0, last = 0;
+
+  std::int64_t size() const { return last - first; }
+  bool has(std::int64_t id) const { return first <= id && id < last; }
+};
+
+/// The items of an index where the caller has them, and what is the same for all of a range that lie on the device.
 template <class Device>
 class Catalogue {
  public:
-  Catalogue(Device& device, const FusedItemsArgs& given, const std::vector<char>& placed)
+  Catalogue(Device& device, const FusedItemsArgs& given, const std::vector<char>& placed, const ItemRange& part)
       : views(given.items.begin(), given.items.end()),
         names(given.names.begin(), given.names.end()),
-        on_device(placed),
-        args(given) {
+        places(placed),
+        args(given),
+        range(part) {
     args.items = views;
     args.names = names;
-    validate(args);
-    PresenceGroups found = presence_groups(args.present, n_items(), views.size());
+    MatrixView<const std::uint8_t> flags_given = args.present;
+    if (flags_given.data != nullptr) {
+      flags_given.data = flags_given.row(range.first);
+      flags_given.rows = n_items();
+    }
+    PresenceGroups found = presence_groups(flags_given, n_items(), views.size());
     args.present = {};  // the groups have it now
-    group_of = std::move(found.group_of);
-    group_of.resize(static_cast<std::size_t>(n_items()), 0);
+    groups_ = std::move(found.group_of);
+    groups_.resize(static_cast<std::size_t>(n_items()), 0);
     n_groups = static_cast<int>(found.groups.size());
     std::vector<char> flags;
     for (const auto& group : found.groups) flags.insert(flags.end(), group.present.begin(), group.present.end());
@@ -85,27 +114,37 @@ class Catalogue {
       sizes.dim += views[m].cols;
       sizes.image_dim += image_columns(views[m].cols);
       column_ends.push_back(static_cast<std::int32_t>(sizes.image_dim));
-      if (!is_in_place(on_device, m, views[m])) sizes.copied_dim += views[m].cols;
+      if (!is_in_place(places, m, views[m])) sizes.copied_dim += views[m].cols;
     }
     ends = {device, std::span<const std::int32_t>(column_ends)};
   }
   Catalogue(const Catalogue&) = delete;
   Catalogue& operator=(const Catalogue&) = delete;
 
-  std::int64_t n_items() const { return views[0].rows; }
+  /// Of the range; ids are those of all items.
+  std::int64_t n_items() const { return range.size(); }
+  std::int64_t n_all() const { return args.items[0].rows; }
+  std::int32_t group_of(std::int64_t id) const { return groups_[static_cast<std::size_t>(id - range.first)]; }
+  /// Of items that follow one another.
+  std::span<const std::int32_t> groups_of(std::int64_t first, std::int64_t n) const {
+    return std::span(groups_).subspan(static_cast<std::size_t>(first - range.first), static_cast<std::size_t>(n));
+  }
   int n_modalities() const { return static_cast<int>(views.size()); }
   bool cosine() const { return args.metric == Metric::kCosine; }
   int n_slabs() const { return slabs_for(sizes.image_dim); }
 
   std::vector<MatrixView<const float>> views;
   std::vector<std::string> names;
-  std::vector<char> on_device;  // per modality
-  FusedItemsArgs args;
-  std::vector<std::int32_t> group_of;  // per item: which modalities it has
+  std::vector<char> places;  // per modality: a Place
+  FusedItemsArgs args;       // of all items, wherever they are searched
+  ItemRange range;
   int n_groups = 1;
   typename Device::template Array<char> present;       // (groups, modalities)
   typename Device::template Array<std::int32_t> ends;  // per modality: its columns in float16 end there
   ItemSizes sizes;
+
+ private:
+  std::vector<std::int32_t> groups_;  // per item: which modalities it has
 };
 
 /// Items whose vectors are on the device, ready to be scored.
@@ -122,8 +161,7 @@ class ItemBlock {
         matrices_(matrices),
         first_(first),
         n_(n),
-        groups_(device, std::span<const std::int32_t>(catalogue.group_of)
-                            .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(n))),
+        groups_(device, catalogue.groups_of(first, n)),
         inverse_norms_(device, static_cast<std::size_t>(n) * catalogue.views.size()) {
     measure(device);
   }
@@ -137,7 +175,7 @@ class ItemBlock {
         ids_(device, ids),
         inverse_norms_(device, ids.size() * catalogue.views.size()) {
     std::vector<std::int32_t> groups;
-    for (const std::int32_t id : ids) groups.push_back(catalogue.group_of[static_cast<std::size_t>(id)]);
+    for (const std::int32_t id : ids) groups.push_back(catalogue.group_of(id));
     groups_ = {device, std::span<const std::int32_t>(groups)};
     measure(device);
   }
@@ -250,7 +288,7 @@ class PackedItems {
     std::vector<std::vector<std::int32_t>> by_group(static_cast<std::size_t>(catalogue_.n_groups));
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int32_t id = id_of(i);
-      const auto group = static_cast<std::size_t>(catalogue_.group_of[static_cast<std::size_t>(id)]);
+      const auto group = static_cast<std::size_t>(catalogue_.group_of(id));
       if (block.is_regular(id)) by_group[group].push_back(id);
     }
     std::vector<std::int32_t> ids, tile_groups;

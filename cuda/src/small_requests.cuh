@@ -48,9 +48,12 @@ class SmallRequests {
            (!args.exclude.given() || args.exclude.nnz() <= kMostExcluded);
   }
 
-  void answer(const BlockSearch<Device>& search, const FuseTopkArgs& args, const TopkOut& out, SearchCounts& counts) {
-    std::unique_ptr<Workspace> workspace = take(search, args, counts);
-    workspace->write(args);
+  void answer(const BlockSearch<Device>& search, const FuseTopkArgs& args, std::vector<char> places, const TopkOut& out,
+              SearchCounts& counts) {
+    // Copied in any case: a recording reads them where it did the first time.
+    std::replace(places.begin(), places.end(), static_cast<char>(kHere), static_cast<char>(kOnHost));
+    std::unique_ptr<Workspace> workspace = take(search, args, places, counts);
+    workspace->write(args, places);
     workspace->launches.replay(device_);
     const std::vector<std::int32_t> left = workspace->unanswered(counts);
     if (!left.empty()) search.score_all(workspace->batch, workspace->filters(), left, workspace->lists(), false);
@@ -69,9 +72,9 @@ class SmallRequests {
  private:
   struct Workspace {
     Workspace(Device& device, const Catalogue<Device>& catalogue, const SearchLimits& limits, const RequestShape& asked,
-              const FuseTopkArgs& args, int tile_queries)
+              const FuseTopkArgs& args, const std::vector<char>& places, int tile_queries)
         : shape(asked),
-          batch(device, catalogue, args, 0, asked.n, {}),
+          batch(device, catalogue, args, 0, asked.n, places),
           results(device, static_cast<std::size_t>(asked.n + 2 * asked.n * asked.k)),
           on_host(device, results.size()),
           screening(device, catalogue, asked.n, candidates_per_query(limits, asked.k), tile_queries, results.data()) {
@@ -88,8 +91,8 @@ class SmallRequests {
       return {shape.k, ids, reinterpret_cast<float*>(ids + n_listed())};
     }
 
-    void write(const FuseTopkArgs& args) {
-      batch.write(args, 0);
+    void write(const FuseTopkArgs& args, const std::vector<char>& places) {
+      batch.write(args, 0, places);
       if (!shape.excludes) return;
       exclude_indptr.write(std::span(args.exclude.indptr, exclude_indptr.size()));
       exclude.write(std::span(args.exclude.row_indices(0), static_cast<std::size_t>(args.exclude.nnz())));
@@ -117,7 +120,8 @@ class SmallRequests {
     typename Device::Recording launches;
   };
 
-  std::unique_ptr<Workspace> take(const BlockSearch<Device>& search, const FuseTopkArgs& args, SearchCounts& counts) {
+  std::unique_ptr<Workspace> take(const BlockSearch<Device>& search, const FuseTopkArgs& args,
+                                  const std::vector<char>& places, SearchCounts& counts) {
     const RequestShape shape{args.queries[0].rows, args.weights.rows, args.k,
                              args.fusion,          args.missing,      args.exclude.given()};
     {
@@ -130,8 +134,8 @@ class SmallRequests {
         return found;
       }
     }
-    auto made =
-        std::make_unique<Workspace>(device_, catalogue_, limits_, shape, args, search.few_tile_queries(shape.fusion));
+    auto made = std::make_unique<Workspace>(device_, catalogue_, limits_, shape, args, places,
+                                            search.few_tile_queries(shape.fusion));
     made->launches =
         device_.record([&] { search.launch_few(made->batch, made->screening, made->filters(), made->lists()); });
     ++counts.recorded;

@@ -1,5 +1,6 @@
 # The ops that the GPU has. Those of _core have its signatures, written down once, there; but a
 # matrix may be a _DeviceMatrix, and where all queries are, results are each a DeviceArray.
+# FusedIndex takes `devices`, too: the numbers of the GPUs that have a range of the items each.
 
 from typing import Any
 
@@ -15,7 +16,7 @@ from recfuse._core import neighbour_topk as neighbour_topk
 _DeviceMatrix = tuple[int, int, int, int, int, Any]
 
 class DeviceArray:
-    def __init__(self, array: NDArray[Any]) -> None: ...
+    def __init__(self, array: NDArray[Any], device: int = 0) -> None: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
@@ -38,5 +39,8 @@ def capsule_parts(
     capsule: Any,
 ) -> tuple[int, tuple[int, ...], tuple[int, ...] | None, str, int]: ...
 def to_host(matrix: _DeviceMatrix) -> NDArray[np.float32]: ...
-def memory_info() -> tuple[int, int]: ...  # bytes free, and in all
-def unusable_reason() -> str: ...  # why the GPU cannot be used; empty where it can
+def memory_info(device: int = 0) -> tuple[int, int]: ...  # bytes free, and in all
+def device_of(address: int) -> int: ...
+def device_count() -> int: ...
+def device_name(device: int) -> str: ...
+def unusable_reason(device: int = 0) -> str: ...  # why it cannot be used; empty where it can

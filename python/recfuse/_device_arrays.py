@@ -19,7 +19,6 @@ __all__ = ["DeviceMatrix", "is_on_gpu", "on_gpu", "read_in_place", "to_gpu"]
 _CUDA, _MANAGED = 2, 13  # as DLPack counts devices
 _LEGACY_STREAM = 1
 _ALIGNMENT = 4  # bytes, of a float32
-_DEVICE = 0  # the GPU that searches use
 
 
 class DeviceMatrix:
@@ -103,7 +102,8 @@ def on_gpu(x: Any, name: str, device: str) -> DeviceMatrix:
         facts = x.__cuda_array_interface__
         if facts.get("mask") is not None:
             raise TypeError(f"{name} must not be masked; got {kind}. Fill it first.")
-        address, shape, index = facts["data"][0], tuple(facts["shape"]), _DEVICE
+        address, shape = facts["data"][0], tuple(facts["shape"])
+        index = backend.ops.device_of(address) if address else backend.numbers[0]
         dtype, stream, owner = np.dtype(facts["typestr"]), facts.get("stream") or 0, x
         in_bytes = facts.get("strides")
         if in_bytes is None:
@@ -116,8 +116,9 @@ def on_gpu(x: Any, name: str, device: str) -> DeviceMatrix:
         raise TypeError(f"{name} must be float32 on a GPU, where nothing is converted; got {dtype}")
     if len(shape) != 2:
         raise ValueError(f"{name} must have 2 dimensions; got shape {shape}")
-    if index != _DEVICE:
-        raise ValueError(f"{name} must be on cuda:{_DEVICE}; got an array on cuda:{index}")
+    if index not in backend.numbers:
+        numbers = " or ".join(f"cuda:{number}" for number in dict.fromkeys(backend.numbers))
+        raise ValueError(f"{name} must be on {numbers}; got an array on cuda:{index}")
     if address % _ALIGNMENT:  # a kernel that reads there takes the whole process off the GPU
         raise ValueError(f"{name} must lie at a multiple of {_ALIGNMENT} bytes; got {address:#x}")
     return DeviceMatrix(address, shape, _row_stride(shape, strides, name), stream, owner)
@@ -139,9 +140,10 @@ def _row_stride(shape: tuple[int, int], strides: tuple[int, ...] | None, name: s
     return strides[0]
 
 
-def to_gpu(x: NDArray[Any]) -> Any:
-    """Return an array of NumPy as one in the memory of the GPU."""
-    return resolve_backend("cuda").ops.DeviceArray(x)
+def to_gpu(x: NDArray[Any], device: str) -> Any:
+    """Return an array of NumPy as one in the memory of the (first) GPU of `device`."""
+    backend = resolve_backend(device)
+    return backend.ops.DeviceArray(x, device=backend.numbers[0])
 
 
 def read_in_place(x: Any, name: str) -> Any:

@@ -58,7 +58,9 @@ class FusedIndex(IndexChanges):
     present : mapping modality -> array-like of bool of shape (n_items,), optional
         Which items have the modality; every item where a modality is not named. The vectors of
         missing ones are ignored.
-    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    device : {'auto', 'cpu', 'cuda'} or GPUs by number, default='auto'
+        'cuda' is the first GPU, 'cuda:1' the second. 'cuda:0,1' divides the items among both, in
+        ranges of one size; results are those of one, bit for bit. A GPU may be named twice.
     num_threads : int, default=0
 
     Attributes
@@ -66,7 +68,7 @@ class FusedIndex(IndexChanges):
     modalities : list of str
     dims : dict of str to int
     n_items : int
-    device : {'cpu', 'cuda'}
+    device : str
 
     Notes
     -----
@@ -76,7 +78,9 @@ class FusedIndex(IndexChanges):
     ``__dlpack__`` and ``__cuda_array_interface__`` (``torch.from_dlpack(ids)``). Nobody has to
     synchronise: a search waits, on the GPU, for what the library's stream still has to do, and when
     it returns its results are complete for every stream. `add`, `update`, `remove` and pickling
-    copy the items to the host; 'rrf' and `normalise` the queries. On the CPU, arrays of these
+    copy the items to the host; 'rrf' and `normalise` the queries. With several GPUs arrays may be
+    on any of them: the others copy what they need, and results are on the first; items must then
+    fit, for blocks of them come from the host alone. On the CPU, arrays of these
     libraries in host memory are used in place, too, and results are NumPy's.
 
     Examples
@@ -179,8 +183,8 @@ class FusedIndex(IndexChanges):
 
     @property
     def device(self) -> str:
-        """Where searches run: 'cpu' or 'cuda'."""
-        return resolve_backend(self._device).device
+        """Where searches run: 'cpu', 'cuda', or GPUs by number, as in 'cuda:0,1'."""
+        return resolve_backend(self._device).name
 
     @property
     def dims(self) -> dict[str, int]:
@@ -304,7 +308,7 @@ class FusedIndex(IndexChanges):
             rule = {"normalise": normalise, "fusion": fusion, "missing": missing}
             lists = normalised_topk(self, matrices, of_queries, k, **rule, **filters)
         lists = lists if contributions else lists[:2]
-        return tuple(map(to_gpu, lists)) if on_gpu else lists
+        return tuple(to_gpu(x, self._device) for x in lists) if on_gpu else lists
 
     def _search(
         self,

@@ -470,7 +470,7 @@ BAD_VALUES = {
         (-1, ValueError, "num_threads must be at least 0; got -1"),
         (True, TypeError, "num_threads must be an integer; got True"),
     ],
-    "device": [("gpu", ValueError, "device must be 'auto', 'cpu' or 'cuda'; got 'gpu'")],
+    "device": [("gpu", ValueError, "device must be 'auto', 'cpu', 'cuda', .*; got 'gpu'")],
 }
 
 

@@ -104,7 +104,7 @@ def test_the_end_of_the_memory_is_told_in_numbers_and_survived(rng, emulated):
     index = FusedIndex({"a": y}, device="cuda")
     kept = used(emulated)
     emulated.set_memory(kept + 100_000)
-    message = r"fuse_topk: (\d+) bytes asked on cuda, (\d+) of (\d+) free\. plan_memory"
+    message = r"fuse_topk: (\d+) bytes asked on cuda:0, (\d+) of (\d+) free\. plan_memory"
     for refused in (
         lambda: index.topk({"a": x}, 5),
         lambda: index.add({"a": normal(rng, 100_000, 8)}),

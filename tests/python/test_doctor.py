@@ -94,7 +94,9 @@ def test_a_module_that_does_not_load(reason_of, tmp_path, monkeypatch):
 
 def test_where_it_works(monkeypatch):
     for _ in run_on_cuda(CUDA_MODULES["emulator"], monkeypatch):
-        assert recfuse.doctor()["cuda"] == {"usable": True, "reason": None}
+        found = recfuse.doctor()["cuda"]
+        assert (found["usable"], found["reason"]) == (True, None)
+        assert [gpu["name"] for gpu in found["devices"]] == ["cuda:0"]
 
 
 def test_without_a_driver(built, tmp_path):

@@ -109,7 +109,7 @@ def test_other_threads_run_during_a_search(rng):
     [
         ("RECFUSE_ISA", "sse9", "RECFUSE_ISA must be one of those that this CPU runs"),
         ("RECFUSE_NUM_THREADS", "many", "RECFUSE_NUM_THREADS must be an integer of at least 0"),
-        ("RECFUSE_DEVICE", "gpu", "device must be 'auto', 'cpu' or 'cuda'; got 'gpu'"),
+        ("RECFUSE_DEVICE", "gpu", "device must be 'auto', 'cpu', 'cuda', or 'cuda:'"),
     ],
 )
 def test_a_wrong_variable_is_an_error(variable, value, message):

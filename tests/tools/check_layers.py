@@ -42,7 +42,7 @@ INCLUDES = [
         ],
     ),
     ("cuda/include/recfuse/*", ["recfuse/*"]),
-    ("cuda/src/emulator.hpp", ["*.cuh", "emulated_crew.hpp", "recfuse/*"]),
+    ("cuda/src/emulator.hpp", ["*.cuh", "emulated_crew.hpp", "emulated_memory.hpp", "recfuse/*"]),
     # A kernel is written against block.cuh; only device.* and the .cu files know CUDA.
     ("cuda/src/device.cu", ["device.cuh", "diagnosis.hpp", "recfuse/*"]),
     ("cuda/src/*", ["*.cuh", "recfuse/*"]),
@@ -55,8 +55,8 @@ INCLUDES = [
             "errors.hpp",
             "ops/*",
             "emulator.hpp",
-            "fused_search.cuh",
             "neighbour_lists.cuh",
+            "sharded_search.cuh",
             "similar_rows.cuh",
         ],
     ),
@@ -78,11 +78,12 @@ INCLUDES = [
 CXX = ["cpp/**/*.?pp", "cuda/**/*.hpp", "cuda/**/*.cu*", "bindings/**/*.?pp"]
 KERNEL_HEADERS = {"cstdint", "immintrin.h", "arm_neon.h"}
 CUDA_FILES = {"cuda/src/device.cuh", "cuda/src/half.cuh"}
-# Of the library, and one that copies to a GPU; a block on the emulator has some as one on a GPU has
-# warps.
+# Of the library, one that copies to a GPU, and one for each of several; a block on the emulator has
+# some as one on a GPU has warps.
 THREAD_FILES = {
     "cpp/src/parallel_for.cpp",
     "cuda/src/block_loader.cuh",
+    "cuda/src/parallel_devices.cuh",
     "cuda/src/emulated_crew.hpp",
 }
 THREAD_HEADERS = {"thread", "future", "condition_variable", "pthread.h", "omp.h"}

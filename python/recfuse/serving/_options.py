@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from recfuse.backend import parse_device
 from recfuse.serving._batches import TensorSpec
 from recfuse.serving._tokens import NAMES, Tokens
 
@@ -30,6 +31,8 @@ def resolve_device(device: Any) -> str:
     check_choice("device", device, ("auto", "cpu", "cuda"))
     if device == "auto":
         device = os.environ.get("RECFUSE_DEVICE") or "auto"
+        if device.startswith("cuda:"):  # of searches; an encoder has the first GPU
+            device = "cuda" if 0 in parse_device(device)[1] else "auto"
         check_choice("RECFUSE_DEVICE", device, ("auto", "cpu", "cuda"))
     return str(device)
 

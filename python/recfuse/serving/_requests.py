@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recfuse._device_arrays import is_on_gpu, read_in_place
 from recfuse._inputs import as_matrix
+from recfuse.backend import resolve_backend
 
 __all__ = ["EncodedRequests", "as_encoder", "encode_requests"]
 
@@ -103,7 +104,9 @@ def _vectors(
         label, verb = f"inputs[{name!r}]", "have"
         vectors = as_matrix(inputs, label, device)
     else:
-        stays = device == "cuda" and getattr(encoder, "keeps_on_device", False)
+        # Encoders run on the first GPU.
+        on_first = 0 in resolve_backend(device).numbers
+        stays = on_first and getattr(encoder, "keeps_on_device", False)
         encode = encoder.encode_on_device if stays else as_encoder(encoder, name)
         encoded = encode(inputs)
         # Encoders of images say what they could not read beside the vectors; here all are read.

@@ -191,7 +191,7 @@ class Pipeline:
         array([[ 0,  1, -1]], dtype=int32)
         """
         names = list(items) if isinstance(items, Mapping) else []
-        where = resolve_backend(device).device
+        where = resolve_backend(device).name
         known = _checked_encoders(encoders, names)
         made = encode_requests(items, names, known, {}, None, where)
         index = FusedIndex(

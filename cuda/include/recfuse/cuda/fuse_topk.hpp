@@ -10,15 +10,16 @@
 
 namespace recfuse::cuda {
 
-/// recfuse::FusedIndex with its items in the memory of a device.
+/// recfuse::FusedIndex with its items in the memory of one device or several, which have a range of them each.
 ///
-/// Items and queries may be there already: a Placement says which are. Results may be, too: `out` and `parts` are host
-/// or device memory alike. The index works on a stream of its own, which waits for those of the Placement; when a call
-/// returns its results are complete for every stream.
-/// Throws what that throws, DeviceError and DeviceOutOfMemory.
+/// Items and queries may be on one of the devices already: a Placement says which are. Results may be, too: `out` and
+/// `parts` are host or device memory alike. The index works on streams of its own, which wait for those of the
+/// Placement; when a call returns its results are complete for every stream.
+/// Throws what that throws, DeviceError and DeviceOutOfMemory; both say which device failed. The others stay usable.
 class FusedIndex {
  public:
-  explicit FusedIndex(const FusedItemsArgs& args, const Placement& placement = {});
+  explicit FusedIndex(const FusedItemsArgs& args, const Placement& placement = {},
+                      std::span<const int> devices = kFirst);
   ~FusedIndex();
   FusedIndex(FusedIndex&&) noexcept;
   FusedIndex& operator=(FusedIndex&&) noexcept;
@@ -32,6 +33,7 @@ class FusedIndex {
                    const Placement& placement = {}) const;
 
  private:
+  static constexpr int kFirst[1] = {0};
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -8,31 +8,37 @@
 
 namespace recfuse::cuda {
 
-/// Where the matrices of a call are. Those in the memory of the device are used in place, after the work that is on
-/// these streams now; whoever called may write to them again when the call has returned.
+/// Where the matrices of a call are. Those in the memory of a device are used in place there, and copied to others,
+/// after the work that is on these streams now; whoever called may write to them again when the call has returned.
 struct Placement {
-  std::vector<char> on_device;          // per modality; empty: all in host memory
-  std::vector<std::uintptr_t> streams;  // as cudaStream_t: 1 is the legacy one, 2 that of the calling thread
+  std::vector<char> on_device;  // per modality; empty: all in host memory
+  // Per modality, as cudaStream_t of its device: 1 is the legacy one, 2 that of the calling thread, 0 none to wait for.
+  std::vector<std::uintptr_t> streams;
 };
+
+/// Where a matrix is, as one of several devices sees it. The first two are what `on_device` says where there is one.
+enum Place : char { kOnHost, kHere, kOnPeer };
 
 struct MemoryInfo {
   std::size_t free = 0, total = 0;  // bytes
 };
 
 /// What is said where memory does not suffice: both numbers, and how to know before.
-inline std::string out_of_memory_text(std::size_t asked, const MemoryInfo& info) {
-  return "fuse_topk: " + std::to_string(asked) + " bytes asked on cuda, " + std::to_string(info.free) + " of " +
-         std::to_string(info.total) + " free. plan_memory(..., device='cuda') says beforehand what is needed.";
+inline std::string out_of_memory_text(std::size_t asked, const MemoryInfo& info, int device) {
+  return "fuse_topk: " + std::to_string(asked) + " bytes asked on cuda:" + std::to_string(device) + ", " +
+         std::to_string(info.free) + " of " + std::to_string(info.total) +
+         " free. plan_memory(..., device='cuda') says beforehand what is needed.";
 }
 
-/// Of the device that searches use.
-MemoryInfo memory_info();
+MemoryInfo memory_info(int device);
+/// Of the device in whose memory `address` is.
+int device_of(const void* address);
 
 /// Memory for results that stay on the device; freed when everything that was sent to the device is done.
 class Memory {
  public:
   /// Throws DeviceOutOfMemory.
-  explicit Memory(std::size_t bytes);
+  Memory(std::size_t bytes, int device);
   ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -45,6 +51,7 @@ class Memory {
 
  private:
   std::size_t size_ = 0;
+  int device_ = 0;
   void* data_ = nullptr;
 };
 

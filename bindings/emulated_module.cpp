@@ -141,13 +141,15 @@ PYBIND11_MODULE(_cuda_emulated, m) {
       },
       "capacity"_a = 4096, "first_items"_a = 2048, "growth"_a = 4, "batch_bytes"_a = 256 << 20,
       "keys_bytes"_a = 256 << 20, "launch_bytes"_a = 20 << 20, "least_block"_a = 8192);
-  // Small ones cut every row into strips, share it among blocks, and leave no room for candidates.
+  // Small ones cut every row into strips, share it among blocks, leave no room for candidates, and screen nothing.
   m.def(
       "set_sparse_limits",
       [](std::int64_t strip_ids, std::int64_t shared_keys, std::int64_t keys_bytes, std::int64_t heavy_work,
-         std::int64_t shares) { sparse_limits = {strip_ids, shared_keys, keys_bytes, heavy_work, shares}; },
+         std::int64_t shares, std::int64_t screened_entries) {
+        sparse_limits = {strip_ids, shared_keys, keys_bytes, heavy_work, shares, screened_entries};
+      },
       "strip_ids"_a = std::numeric_limits<std::int64_t>::max(), "shared_keys"_a = 4096, "keys_bytes"_a = 256 << 20,
-      "heavy_work"_a = 1 << 20, "shares"_a = 4);
+      "heavy_work"_a = 1 << 20, "shares"_a = 4, "screened_entries"_a = cuda::SparseLimits{}.screened_entries);
   // Small ones cut rows and tables in many parts, and take matrices out of shared memory; for solvers made from now on.
   m.def(
       "set_als_limits",

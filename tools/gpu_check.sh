@@ -99,7 +99,7 @@ searches() {
     tests/python/test_fusion_rules.py
 }
 
-similar() { tests -k "${1:-cuda}" tests/python/test_cosine_knn.py; }
+similar() { tests -k "${1:-cuda}" tests/python/test_cosine_knn.py tests/python/test_neighbour_topk.py; }
 
 arrays() {
   tests tests/python/test_device_arrays.py tests/python/test_device_memory.py tests/python/test_device_streamed.py \

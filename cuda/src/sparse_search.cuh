@@ -46,7 +46,7 @@ template <class Sums>
 constexpr bool screens = requires { Sums::kScreens; };
 
 /// Rows that have more candidates than there is room for.
-struct FailedRows {
+struct CrowdedRows {
   std::int32_t* count;
   std::int32_t* rows;
 };
@@ -64,7 +64,7 @@ struct SearchRows {
   std::int64_t k;        // that a list can have
   std::uint64_t* keys;   // (blocks, capacity); null: candidates are in shared memory
   std::uint64_t* parts;  // (parts, k): of tasks that do not write a list
-  FailedRows failed;     // of sums that screen
+  CrowdedRows crowded;   // of sums that screen
   Lists out;
 
   struct Shared {
@@ -119,7 +119,7 @@ struct SearchRows {
                                        std::int64_t n, char* memory) const {
     if (gave_up) {
       block.each_thread([&](int thread) {
-        if (thread == 0) failed.rows[block.add_atomically(failed.count, 1)] = row;
+        if (thread == 0) crowded.rows[block.add_atomically(crowded.count, 1)] = row;
       });
       return 0;
     }

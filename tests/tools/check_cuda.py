@@ -63,7 +63,11 @@ EXPECTED = {
     ),
     # Natively, not by comparing and swapping.
     "SearchRows<CountSums>": ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
+    "SearchRows<FixedSums>": ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
 }
+# What adds up by atomics does it natively, wherever the sums are: none of these.
+COMPARE_AND_SWAP = re.compile(r"\batom\S*\.cas\b|\bATOM\w*\.(?:CAS|CAST)\b")
+ADDS_BY_ATOMICS = ("SearchRows", "CountEntries", "FillLists")
 
 
 @dataclass
@@ -176,9 +180,17 @@ def ptx_problems(path: Path, architecture: str) -> Iterator[str]:
             yield f"{path.name}: {name} uses local memory"
         for instruction in sorted(set(NOT_IEEE.findall(entry))):
             yield f"{path.name}: {name} has {instruction}: not the CPU's rounding"
+        yield from swap_problems(path, name, entry)
         for instruction in expected_of(name, architecture)[0]:
             if instruction not in entry:
                 yield f"{path.name}: {name} has no {instruction}"
+
+
+def swap_problems(path: Path, name: str, code: str) -> Iterator[str]:
+    """Yield the kernels of sums that would try again and again where threads meet."""
+    if name.startswith(ADDS_BY_ATOMICS):
+        for instruction in sorted(set(COMPARE_AND_SWAP.findall(code))):
+            yield f"{path.name}: {name} has {instruction}: not a native addition"
 
 
 def machine_code_problems(path: Path, architecture: str) -> Iterator[str]:
@@ -190,6 +202,7 @@ def machine_code_problems(path: Path, architecture: str) -> Iterator[str]:
         name = short_name(function.split(maxsplit=1)[0])
         if re.search(r"\b(LDL|STL)\b", function):
             yield f"{path.name}: {name} uses local memory"
+        yield from swap_problems(path, name, function)
         for instruction in expected_of(name, architecture)[1]:
             if not re.search(rf"\b{instruction}\b", function):
                 yield f"{path.name}: {name} has no {instruction}"

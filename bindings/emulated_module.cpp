@@ -154,12 +154,12 @@ PYBIND11_MODULE(_cuda_emulated, m) {
   m.def(
       "set_als_limits",
       [](std::int64_t long_row, std::int64_t gram_rows, std::int64_t parts_bytes, std::int64_t scratch_bytes,
-         std::size_t shared_bytes) {
-        als_limits = {long_row, gram_rows, parts_bytes, scratch_bytes};
+         std::size_t shared_bytes, std::int64_t team_row) {
+        als_limits = {long_row, gram_rows, parts_bytes, scratch_bytes, team_row};
         als_shared_bytes = shared_bytes;
       },
       "long_row"_a = 4096, "gram_rows"_a = 256, "parts_bytes"_a = 256 << 20, "scratch_bytes"_a = 1 << 30,
-      "shared_bytes"_a = 227 << 10);
+      "shared_bytes"_a = 227 << 10, "team_row"_a = 256);
   // How much memory there is from now on; the most that was in use since the last call.
   m.def(
       "set_memory",

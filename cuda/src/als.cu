@@ -4,6 +4,8 @@
 
 namespace recfuse::cuda {
 
+extern template class CgHalfStep<Gpu>;
+
 struct AlsSolver::State {
   Gpu gpu;
   AlsFit<Gpu> fit;

@@ -25,8 +25,8 @@ inline void validate_for_device(const AlsParams& params) {
     throw std::invalid_argument("als: factors must be at most 2048 on cuda; got " + std::to_string(params.factors) +
                                 ". device='cpu' takes more.");
   }
-  if (params.solver == LinearSolver::kCg || params.solver == LinearSolver::kBlock) {
-    throw std::invalid_argument("als: solver must be 'auto' or 'cholesky' on cuda; got '" +
+  if (params.solver == LinearSolver::kBlock) {
+    throw std::invalid_argument("als: solver must be 'auto', 'cholesky' or 'cg' on cuda; got '" +
                                 std::string(name_of(params.solver)) + "'. device='cpu' has it.");
   }
 }
@@ -96,7 +96,9 @@ class AlsFit {
     const std::lock_guard lock(fold_in_mutex_);
     told([&] {
       Side side(device_, user_items, als_penalties(user_items, params_), users_.size, limits_, "user");
-      AlsHalfStep<Device> half(device_, params_, mean_, limits_);
+      AlsParams params = params_;
+      params.solver = LinearSolver::kCholesky;
+      AlsHalfStep<Device> half(device_, params, mean_, limits_);
       if (!fold_in_gram_) fold_in_gram_ = gram_for(half, items_);
       half.solve(items_, side, *fold_in_gram_);
       side.read(factors, biases);
@@ -142,7 +144,7 @@ class AlsFit {
         mean_(problem.mean),
         users_(device, problem.user_items, problem.user_penalties, size_of(params_), limits, "user"),
         items_(device, problem.item_users(), problem.item_penalties, size_of(params_), limits, "item") {
-    params_.solver = LinearSolver::kCholesky;
+    if (params_.solver == LinearSolver::kAuto) params_.solver = LinearSolver::kCholesky;
   }
 
   static int size_of(const AlsParams& params) { return static_cast<int>(params.factors) + (params.biases ? 1 : 0); }

@@ -1,4 +1,4 @@
-// One half-step on a device: the least-squares systems of all users, or of all items, solved exactly.
+// One half-step on a device: the least-squares systems of all users, or of all items.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "als_cg_step.cuh"
+#include "als_coordinates.cuh"
 #include "als_rows.cuh"
 #include "als_side.cuh"
 
@@ -59,16 +61,12 @@ class AlsHalfStep {
                         side,
                         gram.size() == 0 ? nullptr : gram.data(),
                         {count.data(), failed_rows.data(), reasons.data()}};
-    if (params_.double_precision) {
-      solve_in<double, 0>(target, side.order_there.data(), side.rows);
-      check_solved(side, count, failed_rows, reasons);
-      return std::count_if(side.order.begin(), side.order.end(),
-                           [&](std::int32_t row) { return side.length(row) > 0; });
+    if (params_.double_precision) return solved_in_float64(target, count, failed_rows, reasons);
+    if (params_.solver == LinearSolver::kCg) {
+      if (!move(target, others, gram)) return solved_in_float64(target, count, failed_rows, reasons);
+    } else {
+      solve_exactly(target);
     }
-    for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first);
-    with_squares([&](auto squares) {
-      solve_in<float, squares.value>(target, side.order_there.data() + side.n_long, side.rows - side.n_long);
-    });
     const std::int32_t n_failed = count.all()[0];
     if (n_failed == 0) return 0;
     const std::vector<std::int32_t> found = failed_rows.all();
@@ -139,25 +137,57 @@ class AlsHalfStep {
     return sums;
   }
 
+  /// All rows, in float64; returns how many had entries.
+  std::int64_t solved_in_float64(const Target& target, const Array<std::int32_t>& count,
+                                 const Array<std::int32_t>& failed_rows, const Array<std::int32_t>& reasons) {
+    const Side& side = target.side;
+    solve_in<double, 0>(target, side.order_there.data(), side.rows);
+    check_solved(side, count, failed_rows, reasons);
+    return side.longer_than(0);
+  }
+
+  void solve_exactly(const Target& target) {
+    const Side& side = target.side;
+    for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first);
+    with_squares([&](auto squares) {
+      solve_in<float, squares.value>(target, side.order_there.data() + side.n_long, side.rows - side.n_long);
+    });
+  }
+
+  /// From where rows are, in the coordinates of the half-step. False where there are none.
+  bool move(const Target& target, const Side& others, const Array<double>& gram) {
+    const CoordinatesOnDevice<Device> coordinates(device_, shape_, gram);
+    if (!coordinates.found) return false;
+    Side& side = target.side;
+    const Array<float> features = coordinates.turned(others.table, others.rows, params_.biases);
+    Array<float> x = coordinates.turned(side.table, side.rows, false), squares;
+    if (gram.size() == 0) squares = mean_squares(features, others.rows);
+    CgHalfStep<Device>(device_, limits_,
+                       CgSystems{target.rows, features.data(), shape_.padded(), coordinates.eigenvalues(),
+                                 gram.size() == 0 ? squares.data() : nullptr, coordinates.least, side.penalties.data(),
+                                 side.penalties.size() == 1, static_cast<int>(params_.cg_steps), x.data()})
+        .move(side);
+    coordinates.store(x, side.rows, side.table, target.failed);
+    return true;
+  }
+
+  /// Of the columns of features: a diagonal that is right in scale.
+  Array<float> mean_squares(const Array<float>& features, std::int64_t n) {
+    const std::int64_t n_runs = SumSquares::runs(n);
+    Array<double> sums(device_, static_cast<std::size_t>(n_runs * shape_.padded()));
+    Array<float> means(device_, static_cast<std::size_t>(shape_.padded()));
+    device_.launch(SumSquares{features.data(), n, shape_.padded(), sums.data()}, n_runs, 1, 0);
+    device_.launch(AddSquares{sums.data(), n, n_runs, shape_.padded(), means.data()}, 1, 1, 0);
+    return means;
+  }
+
   /// Rows from place `first` on, as many as there is room for; returns where the next begin.
   std::int64_t solve_long(const Target& target, std::int64_t first) {
-    std::vector<Part> parts;
-    std::vector<std::int64_t> bounds{0};
-    std::int64_t end = first;
-    for (; end < target.side.n_long; ++end) {
-      const auto row = static_cast<std::size_t>(target.side.order[static_cast<std::size_t>(end)]);
-      const std::int64_t begin = target.side.bounds[row], last = target.side.bounds[row + 1];
-      const std::int64_t n = (last - begin + limits_.long_row - 1) / limits_.long_row;
-      if (end > first && static_cast<std::int64_t>(parts.size()) + n > parts_at_once()) break;
-      for (std::int64_t at = begin; at < last; at += limits_.long_row) {
-        parts.push_back({at, std::min(last, at + limits_.long_row)});
-      }
-      bounds.push_back(static_cast<std::int64_t>(parts.size()));
-    }
-    const Array<float> sums = built(target.rows, parts);
-    const Array<std::int64_t> bounds_there(device_, std::span<const std::int64_t>(bounds));
-    solve_in<float, 0>(target, target.side.order_there.data() + first, end - first, {sums.data(), bounds_there.data()});
-    return end;
+    const LongRows rows = target.side.long_rows(first, parts_at_once(), limits_.long_row);
+    const Array<float> sums = built(target.rows, rows.parts);
+    const Array<std::int64_t> bounds(device_, std::span<const std::int64_t>(rows.bounds));
+    solve_in<float, 0>(target, target.side.order_there.data() + first, rows.end - first, {sums.data(), bounds.data()});
+    return rows.end;
   }
 
   template <class Real, int kSquares>

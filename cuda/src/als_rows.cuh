@@ -120,6 +120,13 @@ struct FailedRows {
   std::int32_t* count;
   std::int32_t* rows;
   std::int32_t* reasons;
+
+  template <class Block>
+  RECFUSE_DEVICE void add(Block& block, std::int32_t row, std::int32_t reason) const {
+    const int place = block.add_atomically(count, 1);
+    rows[place] = row;
+    reasons[place] = reason;
+  }
 };
 
 /// Solves rows exactly, a block a row at a time. `kSquares` above 0: built on the matrix units, of entries alone.
@@ -175,9 +182,7 @@ struct SolveRows {
       if (status == System<Real>::kSolved) {
         for (int j = thread; j < shape.size; j += kThreads) out[j] = static_cast<float>(system.solution(j));
       } else if (thread == 0) {
-        const int place = block.add_atomically(failed.count, 1);
-        failed.rows[place] = row;
-        failed.reasons[place] = status;
+        failed.add(block, row, status);
       }
     });
   }

@@ -11,12 +11,21 @@
 
 namespace recfuse::cuda {
 
-/// Where work is cut; tests cut it small. The first two are part of what a result is.
+/// Where work is cut; tests cut it small. The first two and team_row are part of what a result is.
 struct AlsLimits {
   std::int64_t long_row = 4096;  // entries; a row of more is summed in parts of so many
   std::int64_t gram_rows = 256;  // that are added in float32
   std::int64_t parts_bytes = 256 << 20;
   std::int64_t scratch_bytes = 1 << 30;  // of matrices that shared memory does not hold
+  std::int64_t team_row = 256;           // entries; the warps of a block share the steps of a row of more
+};
+
+/// Some of the long rows, and their parts.
+struct LongRows {
+  std::vector<Part> parts;
+  std::vector<std::int32_t> places;  // of the part's row, from the first of these rows on
+  std::vector<std::int64_t> bounds;  // of the parts of a row
+  std::int64_t end;                  // place in the order where the next begin
 };
 
 template <class Device>
@@ -40,8 +49,7 @@ struct AlsSideOnDevice {
     for (std::int32_t row = 0; row < rows; ++row) order.push_back(row);
     // The longest first: who comes last has little to do.
     std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return length(a) > length(b); });
-    const auto is_long = [&](std::int32_t row) { return length(row) > limits.long_row; };
-    n_long = std::find_if_not(order.begin(), order.end(), is_long) - order.begin();
+    n_long = longer_than(limits.long_row);
     order_there = {device, std::span<const std::int32_t>(order)};
   }
 
@@ -49,6 +57,27 @@ struct AlsSideOnDevice {
     return bounds[static_cast<std::size_t>(row) + 1] - bounds[static_cast<std::size_t>(row)];
   }
   std::int64_t nnz() const { return bounds.back(); }
+  /// How many rows are, which `order` begins with.
+  std::int64_t longer_than(std::int64_t entries) const {
+    const auto is_longer = [&](std::int32_t row) { return length(row) > entries; };
+    return std::partition_point(order.begin(), order.end(), is_longer) - order.begin();
+  }
+
+  /// Rows from place `first` on, of `most` parts together, or one row.
+  LongRows long_rows(std::int64_t first, std::int64_t most, std::int64_t part) const {
+    LongRows some{{}, {}, {0}, first};
+    for (; some.end < n_long; ++some.end) {
+      const auto row = static_cast<std::size_t>(order[static_cast<std::size_t>(some.end)]);
+      const std::int64_t begin = bounds[row], last = bounds[row + 1], n = (last - begin + part - 1) / part;
+      if (some.end > first && static_cast<std::int64_t>(some.parts.size()) + n > most) break;
+      for (std::int64_t at = begin; at < last; at += part) {
+        some.parts.push_back({at, std::min(last, at + part)});
+        some.places.push_back(static_cast<std::int32_t>(some.end - first));
+      }
+      some.bounds.push_back(static_cast<std::int64_t>(some.parts.size()));
+    }
+    return some;
+  }
 
   /// Factors and biases from the host, and back.
   void write(Device& device, const MatrixView<const float>& factors, std::span<const float> biases) {

@@ -85,6 +85,14 @@ class DeviceBlock {
 
   /// Within each_warp: what its lanes have written is there for all of them.
   RECFUSE_DEVICE void sync_warp() const { __syncwarp(); }
+  /// Within each_warp: the value of every lane becomes the sum over those that differ from it in bits kFirst, 2 kFirst,
+  /// ... kLast of their numbers: the same bits in all of them.
+  template <int kFirst, int kLast, class Value>
+  RECFUSE_DEVICE void add_across(int, Value&& value_of) const {
+    float& own = value_of(static_cast<int>(threadIdx.x));
+    RECFUSE_UNROLL
+    for (int bit = kFirst; bit <= kLast; bit *= 2) own += __shfl_xor_sync(0xFFFFFFFFU, own, bit);
+  }
 
   /// 16 bytes from global to shared memory, not before wait_for_copies().
   RECFUSE_DEVICE void copy_16(void* to, const void* from) const {
@@ -186,6 +194,15 @@ class HostBlock {
   }
 
   void sync_warp() const {}
+  template <int kFirst, int kLast, class Value>
+  void add_across(int warp, Value&& value_of) const {
+    for (int bit = kFirst; bit <= kLast; bit *= 2) {
+      float before[kWarp];
+      for (int lane = 0; lane < kWarp; ++lane) before[lane] = value_of(warp * kWarp + lane);
+      for (int lane = 0; lane < kWarp; ++lane) value_of(warp * kWarp + lane) += before[lane ^ bit];
+    }
+  }
+
   void copy_16(void* to, const void* from) const { std::memcpy(to, from, 16); }
   void copy_4(void* to, const void* from) const { std::memcpy(to, from, 4); }
   void end_copies() const {}

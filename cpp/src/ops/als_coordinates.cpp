@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "isa/dispatch.hpp"
-#include "ops/als_eigen.hpp"
+#include "recfuse/als_eigen.hpp"
 
 namespace recfuse {
 namespace {

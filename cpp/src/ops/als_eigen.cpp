@@ -1,4 +1,4 @@
-#include "ops/als_eigen.hpp"
+#include "recfuse/als_eigen.hpp"
 
 #include <algorithm>
 #include <cmath>

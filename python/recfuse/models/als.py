@@ -87,8 +87,8 @@ class AlternatingLeastSquares(LiveFactors):
     random_state : int, Generator or None, default=None
         Of the starting factors, which are normal with deviation ``0.1 / sqrt(factors)``.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
-        'cuda' solves exactly, whatever is cheapest elsewhere: 'auto' is 'cholesky' there, and 'cg'
-        and 'block' are errors. Up to 2,048 factors; not verified on a device yet.
+        On 'cuda' the solver 'auto' is 'cholesky', 'block' is an error, and 'cg' works in float32
+        throughout. Up to 2,048 factors; not verified on a device yet.
     num_threads : int, default=0
         The factors do not depend on it.
 

@@ -8,9 +8,9 @@
 
 namespace recfuse::cuda {
 
-/// recfuse::AlsSolver with interactions and factors in the memory of a device. Systems are solved exactly: kAuto is
-/// kCholesky, kCg and kBlock are std::invalid_argument. Two runs give the same bytes; those of the CPU differ by
-/// rounding. Keeps no view of `user_items`. Throws what that throws, DeviceError and DeviceOutOfMemory.
+/// recfuse::AlsSolver with interactions and factors in the memory of a device. kAuto is kCholesky, and kBlock is
+/// std::invalid_argument. Two runs give the same bytes; those of the CPU differ by rounding. Keeps no view of
+/// `user_items`. Throws what that throws, DeviceError and DeviceOutOfMemory.
 class AlsSolver {
  public:
   AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads = 0);

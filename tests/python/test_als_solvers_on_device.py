@@ -1,0 +1,227 @@
+"""The solvers of a GPU that move rows from where they are, against those of the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from conftest import CUDA_MODULES, run_on_cuda
+from helpers import assert_same_bytes
+from recfuse import AlternatingLeastSquares, backend
+from recfuse._inputs import csr_parts
+from reference_als import Objective
+from test_als import (
+    CONVENTIONS,
+    FLOAT32,
+    NONE,
+    assert_solves,
+    assert_step,
+    biases_or_zeros,
+    interactions,
+    solver_for,
+    started,
+    stepped,
+)
+
+
+@pytest.fixture(params=CUDA_MODULES)
+def ops(request, monkeypatch) -> Iterator[object]:
+    for _ in run_on_cuda(CUDA_MODULES[request.param], monkeypatch):
+        yield backend.resolve_backend("cuda").ops
+
+
+@pytest.fixture
+def emulated(monkeypatch) -> Iterator[object]:
+    for _ in run_on_cuda(CUDA_MODULES["emulator"], monkeypatch):
+        module = backend.resolve_backend("cuda").ops
+        yield module
+        module.set_als_limits()
+
+
+# More than 4 steps, so that the CPU rounds nothing.
+HOW = [{"solver": "cg", "cg_steps": 5}]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("factors", [1, 2, 17, 64, 65, 128, 257])
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_the_objective_is_that_of_the_cpu_after_every_epoch(ops, convention, factors, how):
+    matrix = interactions(np.random.default_rng(2), 60, 40)
+    here, there = (
+        started(np.random.default_rng(1), matrix, convention, factors=factors, **how, **options)[0]
+        for options in ({}, {"ops": ops})
+    )
+    for _ in range(3):
+        here.step()
+        there.step()
+        assert there.loss() == pytest.approx(here.loss(), rel=1e-4)
+    assert there.solver == how["solver"]
+    assert there.float64_rows == here.float64_rows == 0
+    assert there.finished_steps == 3
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("factors", [1, 33, 130])
+def test_conjugate_gradients_converge_to_the_solution(rng, ops, convention, factors):
+    matrix = interactions(rng)
+    solver, items = stepped(
+        rng, matrix, convention, factors=factors, solver="cg", cg_steps=200, ops=ops
+    )
+    assert_step(convention, matrix, solver, items, 10 * FLOAT32)
+
+
+@pytest.mark.parametrize(
+    ("factors", "objective"), [(300, "implicit"), (600, "explicit"), (1030, "explicit")]
+)
+def test_many_factors(rng, ops, factors, objective):
+    matrix, convention = interactions(rng, 6, 40), Objective(objective, regularization=1.0)
+    solver, items = stepped(
+        rng, matrix, convention, factors=factors, solver="cg", cg_steps=60, ops=ops
+    )
+    assert_step(convention, matrix, solver, items, 1e-5)
+
+
+def results(matrix, convention, ops, how, factors=30):
+    solver, _ = stepped(
+        np.random.default_rng(1), matrix, convention, factors=factors, steps=2, ops=ops, **how
+    )
+    return (*solver.factors(), np.float64(solver.loss()))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_two_runs_have_the_same_bytes(rng, ops, convention, how):
+    matrix = interactions(rng, 120, 80)
+    assert_same_bytes(results(matrix, convention, ops, how), results(matrix, convention, ops, how))
+
+
+@pytest.mark.parametrize("convention", [CONVENTIONS[2], CONVENTIONS[6]], ids=str)
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_rows_cut_in_parts_and_shared_by_warps(rng, emulated, convention, how):
+    """Parts are added in their order, however many of them there is room for at a time."""
+    matrix = interactions(rng, 60, 50)
+    whole = results(matrix, convention, emulated, how)
+    for limits in ({"long_row": 8}, {"long_row": 20, "team_row": 6}, {"team_row": 1}):
+        emulated.set_als_limits(**limits)
+        want = results(matrix, convention, emulated, how)
+        assert want[-1] == pytest.approx(whole[-1], rel=1e-5)
+        emulated.set_als_limits(**limits, parts_bytes=1)
+        assert_same_bytes(results(matrix, convention, emulated, how), want)
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_a_row_of_many_parts(ops, how):
+    rng = np.random.default_rng(1)
+    dense = rng.random((4, 20_000)) < np.array([[1.0], [0.95], [0.01], [0.0]])
+    matrix = sp.csr_array(dense.astype(np.float32))
+    matrix.data = rng.integers(1, 6, matrix.nnz).astype(np.float32)
+    for convention in (CONVENTIONS[0], CONVENTIONS[5]):
+        solver, items = stepped(rng, matrix, convention, factors=5, ops=ops, **how)
+        users, _, user_biases, _ = biases_or_zeros(solver)
+        zeros, mean = np.zeros(len(items)), convention.mean(matrix)
+        assert_solves(convention, matrix, users, user_biases, items, zeros, mean, 1e-5)
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_dislikes_alone_are_exactly_nothing(ops, emulated, how):
+    matrix = sp.csr_array(np.float32([[-1, -2, 0], [0, 0, 0], [3, 1, 1]]))
+    for module, limits in ((ops, {}), (emulated, {"long_row": 1})):
+        emulated.set_als_limits(**limits)
+        solver, _ = stepped(
+            np.random.default_rng(1), matrix, Objective(), factors=4, ops=module, **how
+        )
+        assert not solver.factors()[0][:2].any()
+        assert solver.factors()[0][2].any()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_fold_in_is_exact_whatever_the_solver(rng, ops, convention, how):
+    matrix, new = interactions(rng), interactions(rng, 12, 30)
+    solver, _ = stepped(rng, matrix, convention, factors=10, ops=ops, **how)
+    _, items, _, item_biases = biases_or_zeros(solver)
+    factors, biases = solver.fold_in(csr_parts(new), 0)
+    biases = biases if len(biases) else np.zeros(12, np.float32)
+    mean = solver.global_mean
+    assert_solves(convention, new, factors, biases, items, item_biases, mean, FLOAT32)
+    alone = solver.fold_in(csr_parts(new[4:6]), 0)[0]
+    assert_same_bytes([alone], [factors[4:6]])
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_a_row_beyond_float32_is_solved_in_float64(ops, how):
+    matrix = sp.csr_array(np.float32([[3e38, 1.0], [1.0, 0.0]]))
+    convention = Objective(alpha=100.0, regularization=1.0)
+    solver = solver_for(matrix, convention, factors=1, ops=ops, **how)
+    items = np.float32([[0.5], [0.25]])
+    solver.set_factors(np.zeros((2, 1), np.float32), items, NONE, NONE)
+    solver.step()
+    assert solver.float64_rows >= 1
+    expected = convention.half_step(matrix, items, np.zeros(2), 0.0)[0]
+    np.testing.assert_allclose(solver.factors()[0], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_factors_that_overflow_name_the_row_and_change_no_other(ops, how):
+    matrix = sp.csr_array(np.float32([[1.0, 0.0], [3e38, 0.0]]))
+    solver = solver_for(
+        matrix, Objective("explicit", regularization=0.0), factors=1, ops=ops, **how
+    )
+    items = np.float32([[1e-3], [1.0]])
+    solver.set_factors(np.zeros((2, 1), np.float32), items, NONE, NONE)
+    with pytest.raises(ValueError, match="als: the factors of user 1 must fit in float32"):
+        solver.step()
+    assert np.isfinite(solver.factors()[0]).all()
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+@pytest.mark.parametrize("convention", [CONVENTIONS[0], CONVENTIONS[5]], ids=str)
+def test_double_precision_solves_exactly(rng, ops, convention, how):
+    matrix = interactions(rng)
+    solver, items = stepped(
+        rng, matrix, convention, factors=9, double_precision=True, ops=ops, **how
+    )
+    users, _, user_biases, _ = biases_or_zeros(solver)
+    expected = convention.half_step(matrix, items, np.zeros(len(items)), convention.mean(matrix))
+    for got, want in zip((users, user_biases), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (4, 0), (1, 1), (3, 2)])
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_nothing_to_learn_from(ops, shape, how):
+    empty = sp.csr_array(shape, dtype=np.float32)
+    for convention in CONVENTIONS:
+        fitted, _ = stepped(
+            np.random.default_rng(1), empty, convention, factors=3, steps=2, ops=ops, **how
+        )
+        assert not any(part.any() for part in fitted.factors())
+        assert fitted.loss() == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": "explicit", "biases": True}], ids=str)
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_the_estimator_and_what_follows_a_fit(rng, ops, options, how):
+    """New and changed users and items are solved exactly, as on the CPU."""
+    matrix = interactions(rng, 80, 60)
+    here, there = (
+        AlternatingLeastSquares(
+            factors=8, regularization=1.0, iterations=3, compute_loss=True, random_state=0,
+            device=device, **how, **options,
+        ).fit(matrix)
+        for device in ("cpu", "cuda")
+    )  # fmt: skip
+    np.testing.assert_allclose(there.loss_, here.loss_, rtol=1e-4)
+    rows, columns = matrix[[4, 6, 7]], sp.csr_array(matrix.T)[[1, 3]]
+    columns.resize((2, 82))
+    folded = there.fold_in(rows)
+    for model in (here, there):
+        model.partial_fit_users([5, 80, 81], rows).partial_fit_items([60, 7], columns)
+    for name in ("user_factors_", "item_factors_", "user_biases_", "item_biases_"):
+        np.testing.assert_allclose(
+            getattr(there, name), getattr(here, name), rtol=1e-2, atol=1e-3, err_msg=name
+        )
+    assert_same_bytes([folded], [there.user_factors_[[5, 80, 81]]])

@@ -4,7 +4,9 @@
 
 namespace recfuse::cuda {
 
+extern template class BlockHalfStep<Gpu>;
 extern template class CgHalfStep<Gpu>;
+extern template class DualHalfStep<Gpu>;
 
 struct AlsSolver::State {
   Gpu gpu;

@@ -155,8 +155,9 @@ struct StoreRows {
   static constexpr int kRows = kThreads / kWarp;  // of a block
   const float* from;                              // (n, from_stride)
   int from_stride, size;
-  std::int64_t n, first;  // row 0 of `from` is row `first` of the table
-  float* table;           // (rows, size)
+  std::int64_t n, first;      // row 0 of `from` is row `first` of the table, or row order[first]
+  const std::int32_t* order;  // or null
+  float* table;               // (rows, size)
   FailedRows failed;
 
   static std::int64_t blocks(std::int64_t n) { return (n + kRows - 1) / kRows; }
@@ -168,6 +169,7 @@ struct StoreRows {
       const std::int64_t row = static_cast<std::int64_t>(block.x()) * kRows + warp;
       if (row >= n) return;
       const float* const x = from + row * from_stride;
+      const std::int64_t to = order == nullptr ? first + row : order[first + row];
       block.each_lane(warp, [&](int thread, int lane) {
         doubts[thread] = 0;
         for (int j = lane; j < size; j += kWarp) doubts[thread] += x[j] - x[j];  // 0, or no number
@@ -175,9 +177,9 @@ struct StoreRows {
       block.template add_across<1, 16>(warp, [&](int thread) -> float& { return doubts[thread]; });
       block.each_lane(warp, [&](int thread, int lane) {
         if (doubts[thread] == 0) {
-          for (int j = lane; j < size; j += kWarp) table[(first + row) * size + j] = x[j];
+          for (int j = lane; j < size; j += kWarp) table[to * size + j] = x[j];
         } else if (lane == 0) {
-          failed.add(block, static_cast<std::int32_t>(first + row), System<float>::kNotFinite);
+          failed.add(block, static_cast<std::int32_t>(to), System<float>::kNotFinite);
         }
       });
     });
@@ -223,8 +225,9 @@ class CoordinatesOnDevice {
     return rows;
   }
 
-  /// The way back, into the table.
-  void store(const Array<float>& rows, std::int64_t n, Array<float>& table, const FailedRows& failed) const {
+  /// The way back, into the table: row i, or row order[i].
+  void store(const Array<float>& rows, std::int64_t n, Array<float>& table, const FailedRows& failed,
+             const std::int32_t* order = nullptr) const {
     constexpr std::int64_t kRows = 1 << 16;
     const bool turned = back_.size() > 0;
     Array<float> some(device_, turned ? static_cast<std::size_t>(std::min(n, kRows) * width_) : 0);
@@ -236,7 +239,8 @@ class CoordinatesOnDevice {
                        TurnRows::blocks_x(here), TurnRows::blocks_y(width_), TurnRows::kSharedBytes);
         from = some.data();
       }
-      device_.launch(StoreRows{from, width_, size_, here, first, table.data(), failed}, StoreRows::blocks(here), 1, 0);
+      device_.launch(StoreRows{from, width_, size_, here, first, order, table.data(), failed}, StoreRows::blocks(here),
+                     1, 0);
     }
   }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "als_choice.cuh"
 #include "als_half_step.cuh"
 #include "als_loss.cuh"
 #include "als_side.cuh"
@@ -24,10 +25,6 @@ inline void validate_for_device(const AlsParams& params) {
   if (params.factors > kMostFactors) {
     throw std::invalid_argument("als: factors must be at most 2048 on cuda; got " + std::to_string(params.factors) +
                                 ". device='cpu' takes more.");
-  }
-  if (params.solver == LinearSolver::kBlock) {
-    throw std::invalid_argument("als: solver must be 'auto', 'cholesky' or 'cg' on cuda; got '" +
-                                std::string(name_of(params.solver)) + "'. device='cpu' has it.");
   }
 }
 
@@ -144,7 +141,10 @@ class AlsFit {
         mean_(problem.mean),
         users_(device, problem.user_items, problem.user_penalties, size_of(params_), limits, "user"),
         items_(device, problem.item_users(), problem.item_penalties, size_of(params_), limits, "item") {
-    if (params_.solver == LinearSolver::kAuto) params_.solver = LinearSolver::kCholesky;
+    const CsrView item_users = problem.item_users();
+    params_.solver = chosen_on_device(params_, problem.user_items, item_users);
+    users_.longest_dual = longest_dual_row(params_, problem.user_items);
+    items_.longest_dual = longest_dual_row(params_, item_users);
   }
 
   static int size_of(const AlsParams& params) { return static_cast<int>(params.factors) + (params.biases ? 1 : 0); }

@@ -9,8 +9,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "als_block_step.cuh"
 #include "als_cg_step.cuh"
 #include "als_coordinates.cuh"
+#include "als_dual_step.cuh"
 #include "als_rows.cuh"
 #include "als_side.cuh"
 
@@ -62,10 +64,10 @@ class AlsHalfStep {
                         gram.size() == 0 ? nullptr : gram.data(),
                         {count.data(), failed_rows.data(), reasons.data()}};
     if (params_.double_precision) return solved_in_float64(target, count, failed_rows, reasons);
-    if (params_.solver == LinearSolver::kCg) {
+    if (params_.solver == LinearSolver::kCg || params_.solver == LinearSolver::kBlock) {
       if (!move(target, others, gram)) return solved_in_float64(target, count, failed_rows, reasons);
     } else {
-      solve_exactly(target);
+      solve_exactly(target, others, gram);
     }
     const std::int32_t n_failed = count.all()[0];
     if (n_failed == 0) return 0;
@@ -146,12 +148,37 @@ class AlsHalfStep {
     return side.longer_than(0);
   }
 
-  void solve_exactly(const Target& target) {
+  void solve_exactly(const Target& target, const Side& others, const Array<double>& gram) {
     const Side& side = target.side;
     for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first);
-    with_squares([&](auto squares) {
-      solve_in<float, squares.value>(target, side.order_there.data() + side.n_long, side.rows - side.n_long);
-    });
+    const std::int64_t end = solve_short(target, others, gram);
+    solve_by_factors(target, side.order_there.data() + side.n_long, end - side.n_long);
+  }
+
+  void solve_by_factors(const Target& target, const std::int32_t* order, std::int64_t n) {
+    with_squares([&](auto squares) { solve_in<float, squares.value>(target, order, n); });
+  }
+
+  /// Rows with systems of their entries; returns the place where they begin.
+  std::int64_t solve_short(const Target& target, const Side& others, const Array<double>& gram) {
+    Side& side = target.side;
+    const auto longest = static_cast<int>(
+        std::min<std::int64_t>(side.longest_dual, DualHalfStep<Device>::longest(device_, shape_.padded())));
+    const std::int64_t first = std::max(side.longer_than(longest), side.n_long), n = side.rows - first;
+    if (longest == 0 || n == 0) return side.rows;
+    const CoordinatesOnDevice<Device> coordinates(device_, shape_, gram);
+    if (!coordinates.found) return side.rows;
+    const Array<float> features = coordinates.turned(others.table, others.rows, params_.biases);
+    Array<float> x(device_, static_cast<std::size_t>(n * shape_.padded()));
+    DualHalfStep<Device>(device_,
+                         {target.rows, features.data(), shape_.padded(), coordinates.eigenvalues(), coordinates.least,
+                          coordinates.least_eigenvalue, side.penalties.data(), side.penalties.size() == 1, x.data()})
+        .solve(side, first, longest);
+    Array<std::int32_t> left(device_, static_cast<std::size_t>(n)), reasons(device_, left.size()), count(device_, 1);
+    count.clear();
+    coordinates.store(x, n, side.table, {count.data(), left.data(), reasons.data()}, side.order_there.data() + first);
+    solve_by_factors(target, left.data(), count.all()[0]);
+    return first;
   }
 
   /// From where rows are, in the coordinates of the half-step. False where there are none.
@@ -159,14 +186,23 @@ class AlsHalfStep {
     const CoordinatesOnDevice<Device> coordinates(device_, shape_, gram);
     if (!coordinates.found) return false;
     Side& side = target.side;
+    const int width = shape_.padded();
+    const bool one_penalty = side.penalties.size() == 1;
     const Array<float> features = coordinates.turned(others.table, others.rows, params_.biases);
-    Array<float> x = coordinates.turned(side.table, side.rows, false), squares;
-    if (gram.size() == 0) squares = mean_squares(features, others.rows);
-    CgHalfStep<Device>(device_, limits_,
-                       CgSystems{target.rows, features.data(), shape_.padded(), coordinates.eigenvalues(),
-                                 gram.size() == 0 ? squares.data() : nullptr, coordinates.least, side.penalties.data(),
-                                 side.penalties.size() == 1, static_cast<int>(params_.cg_steps), x.data()})
-        .move(side);
+    Array<float> x = coordinates.turned(side.table, side.rows, false);
+    if (params_.solver == LinearSolver::kBlock) {
+      BlockHalfStep<Device>(device_, limits_,
+                            {target.rows, features.data(), shape_.size, width, coordinates.eigenvalues(),
+                             side.penalties.data(), one_penalty, x.data(), nullptr})
+          .move(side);
+    } else {
+      const Array<float> squares = gram.size() == 0 ? mean_squares(features, others.rows) : Array<float>();
+      CgHalfStep<Device>(
+          device_, limits_,
+          {target.rows, features.data(), width, coordinates.eigenvalues(), squares.data(), coordinates.least,
+           side.penalties.data(), one_penalty, static_cast<int>(params_.cg_steps), x.data()})
+          .move(side);
+    }
     coordinates.store(x, side.rows, side.table, target.failed);
     return true;
   }

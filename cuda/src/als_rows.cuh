@@ -37,11 +37,11 @@ struct RowMemory {
 };
 
 /// A and b of parts, in float32.
-template <bool kInShared>
+template <bool kInShared, class From = RowsOnDevice>
 struct BuildParts {
   static constexpr int kThreads = kSystemThreads;
   using Memory = RowMemory<float, kInShared, 0>;
-  RowsOnDevice rows;
+  From rows;
   SystemShape shape;
   const Part* parts;
   float* sums;  // (parts, elements): lower tiles and b

@@ -102,7 +102,8 @@ struct AlsSideOnDevice {
   int size;                          // unknowns of a row: factors and, where there are biases, its bias behind them
   std::vector<std::int64_t> bounds;  // of rows among the entries
   std::vector<std::int32_t> order;
-  std::int64_t n_long = 0;  // at the beginning of `order`
+  std::int64_t n_long = 0;        // at the beginning of `order`
+  std::int64_t longest_dual = 0;  // row that has a system of its entries, where rows are solved exactly
   Array<std::int64_t> indptr;
   Array<std::int32_t> ids, order_there;
   Array<float> values;

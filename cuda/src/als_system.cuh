@@ -180,9 +180,9 @@ class System {
     });
   }
 
-  /// Adds entries [first, last).
-  template <class Block>
-  RECFUSE_DEVICE void add(Block& block, const RowsOnDevice& from, std::int64_t first, std::int64_t last) {
+  /// Adds entries [first, last). From: RowsOnDevice, or what has its other(), feature() and terms().
+  template <class Block, class From>
+  RECFUSE_DEVICE void add(Block& block, const From& from, std::int64_t first, std::int64_t last) {
     const int strip = shape_.strip();
     for (; first < last; first += strip) {
       const int n = last - first < strip ? static_cast<int>(last - first) : strip;
@@ -231,7 +231,8 @@ class System {
  private:
   RECFUSE_DEVICE Real* rhs() const { return matrix_ + shape_.padded() * shape_.stride(); }
 
-  RECFUSE_DEVICE void gather(const RowsOnDevice& from, std::int64_t first, int n, int thread) {
+  template <class From>
+  RECFUSE_DEVICE void gather(const From& from, std::int64_t first, int n, int thread) {
     const int padded = shape_.padded();
     for (int i = thread; i < n * padded; i += kSystemThreads) {
       const int entry = i / padded, column = i % padded;

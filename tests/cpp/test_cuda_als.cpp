@@ -110,6 +110,29 @@ TEST(objective_is_that_of_the_cpu) {
   }
 }
 
+TEST(solvers_other_than_the_exact_one_reach_the_objective_of_the_cpu) {
+  const Interactions interactions;
+  const AlsLimits small{.long_row = 30, .gram_rows = 11, .parts_bytes = 20'000, .team_row = 8};
+  for (const auto objective : {AlsObjective::kImplicit, AlsObjective::kExplicit}) {
+    for (const std::int64_t factors : {1, 17, 70, 130, 260}) {
+      AlsParams params{
+          .objective = objective, .factors = factors, .regularization = 0.5, .cg_steps = 5, .dual_entries = 20};
+      params.biases = objective == AlsObjective::kExplicit;
+      for (const auto solver : {LinearSolver::kCg, LinearSolver::kBlock, LinearSolver::kCholesky}) {
+        params.solver = solver;
+        recfuse::AlsSolver there(interactions.view(), params, 1);
+        const Epochs want = run(there, params);
+        const Epochs whole = emulated(interactions, params, {}, 227 << 10);
+        const Epochs cut = emulated(interactions, params, small, 227 << 10);
+        for (std::size_t i = 0; i < want.losses.size(); ++i) {
+          CHECK(std::abs(whole.losses[i] - want.losses[i]) <= 1e-4 * want.losses[i]);
+          CHECK(std::abs(cut.losses[i] - want.losses[i]) <= 1e-4 * want.losses[i]);
+        }
+      }
+    }
+  }
+}
+
 TEST(memory_ends_with_an_error_and_is_given_back) {
   const Interactions interactions;
   const AlsParams params{.solver = LinearSolver::kCholesky, .factors = 16};

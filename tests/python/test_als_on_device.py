@@ -250,10 +250,6 @@ def test_fold_in_solves_the_rows_of_users_unknown_to_it(rng, ops, convention):
     ("bad", "message"),
     [
         *BAD_PARAMETERS,
-        (
-            {"solver": "block"},
-            "als: solver must be 'auto', 'cholesky' or 'cg' on cuda; got 'block'",
-        ),
         ({"factors": 2049}, "als: factors must be at most 2048 on cuda; got 2049"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from conftest import CUDA_MODULES, run_on_cuda
-from helpers import assert_same_bytes
+from helpers import assert_same_bytes, normal
 from recfuse import AlternatingLeastSquares, backend
 from recfuse._inputs import csr_parts
 from reference_als import Objective
@@ -42,7 +42,11 @@ def emulated(monkeypatch) -> Iterator[object]:
 
 
 # More than 4 steps, so that the CPU rounds nothing.
-HOW = [{"solver": "cg", "cg_steps": 5}]
+HOW = [
+    {"solver": "cg", "cg_steps": 5},
+    {"solver": "block"},
+    {"solver": "cholesky", "dual_entries": 30},
+]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
@@ -71,6 +75,59 @@ def test_conjugate_gradients_converge_to_the_solution(rng, ops, convention, fact
         rng, matrix, convention, factors=factors, solver="cg", cg_steps=200, ops=ops
     )
     assert_step(convention, matrix, solver, items, 10 * FLOAT32)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("factors", [1, 33, 63])
+def test_one_block_is_the_whole_system(rng, ops, convention, factors):
+    matrix = interactions(rng)
+    solver, items = stepped(rng, matrix, convention, factors=factors, solver="block", ops=ops)
+    assert_step(convention, matrix, solver, items, 10 * FLOAT32)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("factors", [1, 16, 33, 100])
+def test_systems_of_the_entries_have_the_same_solutions(rng, ops, convention, factors):
+    """Of every row, however long it is against the factors."""
+    matrix = interactions(rng)
+    solver, items = stepped(rng, matrix, convention, factors=factors, dual_entries=40, ops=ops)
+    assert_step(convention, matrix, solver, items, FLOAT32)
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+@pytest.mark.parametrize("regularization", [1e-3, 1.0])
+@pytest.mark.parametrize("difference", [0.0, 1e-4, 1e-2])
+def test_systems_of_entries_that_nearly_repeat_one_another(
+    rng, ops, objective, regularization, difference
+):
+    """They have solutions that cancel in x: such rows are solved by the system of the factors."""
+    convention = Objective(objective, regularization=regularization, alpha=40.0)
+    matrix = interactions(rng, 40, 60, 0.4)
+    items = normal(rng, 60, 64)
+    items[1::2] = items[::2] + np.float32(difference) * items[1::2]
+    solver = solver_for(matrix, convention, factors=64, dual_entries=64, ops=ops)
+    solver.set_factors(np.zeros((40, 64), np.float32), items, NONE, NONE)
+    solver.step()
+    zeros, users = np.zeros(60), solver.factors()[0]
+    assert_solves(convention, matrix, users, zeros, items, zeros, 0.0, FLOAT32)
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+def test_short_rows_have_systems_of_their_entries(rng, ops, objective):
+    """A row that is too long, or that leaves its entries no room, is solved as without them."""
+    convention = Objective(objective, regularization=1.0)
+    short = sp.csr_array((rng.random((60, 40)) < 0.1).astype(np.float32))
+    users = [
+        stepped(
+            np.random.default_rng(1), short, convention, factors=30, dual_entries=entries, ops=ops
+        )[0].factors()[0]
+        for entries in (0, 3, 30)
+    ]
+    same = (users[0] == users[1]).all(axis=1)
+    is_short = np.diff(short.indptr) <= 3
+    assert same[~is_short].all() and not same[is_short & (np.diff(short.indptr) > 0)].all()
+    np.testing.assert_allclose(users[0], users[1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(users[0], users[2], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +182,7 @@ def test_a_row_of_many_parts(ops, how):
         assert_solves(convention, matrix, users, user_biases, items, zeros, mean, 1e-5)
 
 
-@pytest.mark.parametrize("how", HOW, ids=str)
+@pytest.mark.parametrize("how", [HOW[0], HOW[2]], ids=str)
 def test_dislikes_alone_are_exactly_nothing(ops, emulated, how):
     matrix = sp.csr_array(np.float32([[-1, -2, 0], [0, 0, 0], [3, 1, 1]]))
     for module, limits in ((ops, {}), (emulated, {"long_row": 1})):
@@ -203,7 +260,7 @@ def test_nothing_to_learn_from(ops, shape, how):
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": "explicit", "biases": True}], ids=str)
-@pytest.mark.parametrize("how", HOW, ids=str)
+@pytest.mark.parametrize("how", [*HOW[:2], {}], ids=str)
 def test_the_estimator_and_what_follows_a_fit(rng, ops, options, how):
     """New and changed users and items are solved exactly, as on the CPU."""
     matrix = interactions(rng, 80, 60)
@@ -225,3 +282,25 @@ def test_the_estimator_and_what_follows_a_fit(rng, ops, options, how):
             getattr(there, name), getattr(here, name), rtol=1e-2, atol=1e-3, err_msg=name
         )
     assert_same_bytes([folded], [there.user_factors_[[5, 80, 81]]])
+
+
+@pytest.mark.parametrize(
+    ("factors", "per_row", "options", "solver"),
+    [
+        (8, 2, {}, "cholesky"),
+        (64, 100, {"objective": "explicit"}, "cg"),
+        (128, 100, {"objective": "explicit", "cg_steps": 60}, "block"),
+    ],
+)
+def test_auto_takes_the_solver_that_is_predicted_to_get_there_soonest(
+    rng, ops, factors, per_row, options, solver
+):
+    rows = np.repeat(np.arange(150), per_row)
+    columns = np.concatenate([rng.choice(150, per_row, replace=False) for _ in range(150)])
+    matrix = sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=(150, 150))
+    convention = Objective(options.get("objective", "implicit"))
+    made = solver_for(
+        matrix, convention, factors=factors, solver="auto",
+        cg_steps=options.get("cg_steps", 2), ops=ops,
+    )  # fmt: skip
+    assert made.solver == solver

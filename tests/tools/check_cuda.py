@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["fuse_topk", "cosine_knn", "als", "als_cg"]
+SOURCES = ["fuse_topk", "cosine_knn", "als", "als_block", "als_cg", "als_dual"]
 ARCHITECTURES = ["80", "90a"]
 MOST_REGISTERS = 255
 MOST_STATIC_SHARED = 48 << 10

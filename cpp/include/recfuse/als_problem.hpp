@@ -21,6 +21,9 @@ void validate_als_threads(int num_threads);
 /// The regularization of every row, after frequency scaling, or one number for all. Throws where one is not finite.
 std::vector<double> als_penalties(const CsrView& csr, const AlsParams& params);
 
+/// Iterations of a solver to the objective that the exact one reaches, relative to its own.
+double als_iterations(const AlsParams& params, LinearSolver solver);
+
 /// Mean of the stored values; 0 where there are none.
 double mean_of_values(const CsrView& csr);
 

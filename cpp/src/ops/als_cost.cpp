@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "recfuse/als_problem.hpp"
+
 namespace recfuse {
 namespace {
 
@@ -16,7 +18,7 @@ constexpr double kTurn = 0.018, kEigen = 1.2;                        // a row: k
 constexpr double kCgRow = 200, kCgElement = 4, kPass = 0.075, kFetch = 0.08;  // an entry: (passes kPass + kFetch) w
 constexpr double kBlockRow = 3500, kBlockEntry = 62;                          // of one block of 64 unknowns
 
-// Iterations to the objective that the exact solver reaches, relative to its own, after this many steps and more.
+// als_iterations, after this many steps and more.
 constexpr std::array<double, 4> kImplicitSteps{1.6, 1.1, 1.0, 1.0};
 constexpr std::array<double, 4> kExplicitSteps{2.5, 1.5, 1.1, 1.0};
 constexpr double kExplicitBlocks = 1.2;
@@ -90,11 +92,6 @@ DualChoice dual_choice(const AlsParams& params, const CsrView& csr, std::int64_t
   return choice.saved > 0 ? choice : DualChoice{};
 }
 
-double iterations(const AlsParams& params) {
-  const auto& of_steps = params.objective == AlsObjective::kImplicit ? kImplicitSteps : kExplicitSteps;
-  return of_steps[static_cast<std::size_t>(std::min<std::int64_t>(params.cg_steps, 4) - 1)];
-}
-
 /// Of an iteration, times how many of them the solver needs.
 double cost_of(LinearSolver solver, const AlsParams& params, const CsrView& user_items, const CsrView& item_users) {
   const Costs costs(params);
@@ -112,12 +109,20 @@ double cost_of(LinearSolver solver, const AlsParams& params, const CsrView& user
       return by_steps ? costs.cg(static_cast<double>(n)) : costs.block(static_cast<double>(n));
     });
   }
-  if (solver == LinearSolver::kCg) return sum * iterations(params);
-  const bool coupled = solver == LinearSolver::kBlock && costs.blocks() > 1;
-  return coupled && params.objective == AlsObjective::kExplicit ? sum * kExplicitBlocks : sum;
+  return sum * als_iterations(params, solver);
 }
 
 }  // namespace
+
+double als_iterations(const AlsParams& params, LinearSolver solver) {
+  const bool implicit = params.objective == AlsObjective::kImplicit;
+  if (solver == LinearSolver::kCg) {
+    const auto& of_steps = implicit ? kImplicitSteps : kExplicitSteps;
+    return of_steps[static_cast<std::size_t>(std::min<std::int64_t>(params.cg_steps, 4) - 1)];
+  }
+  const bool coupled = solver == LinearSolver::kBlock && unknowns(params) > 64;
+  return coupled && !implicit ? kExplicitBlocks : 1.0;
+}
 
 std::int64_t longest_dual_row(const AlsParams& params, const AlsSide& side, std::int64_t n_others) {
   if (params.double_precision || side.n_huge == side.order.size()) return 0;

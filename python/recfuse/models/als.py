@@ -87,8 +87,8 @@ class AlternatingLeastSquares(LiveFactors):
     random_state : int, Generator or None, default=None
         Of the starting factors, which are normal with deviation ``0.1 / sqrt(factors)``.
     device : {'auto', 'cpu', 'cuda'}, default='auto'
-        On 'cuda' the solver 'auto' is 'cholesky', 'block' is an error, and 'cg' works in float32
-        throughout. Up to 2,048 factors; not verified on a device yet.
+        On 'cuda', 'auto' stands for the solver that a GPU is predicted to finish with soonest,
+        and 'cg' works in float32 throughout. Up to 2,048 factors; not verified on a device yet.
     num_threads : int, default=0
         The factors do not depend on it.
 

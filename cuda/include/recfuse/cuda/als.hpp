@@ -8,9 +8,10 @@
 
 namespace recfuse::cuda {
 
-/// recfuse::AlsSolver with interactions and factors in the memory of a device. kAuto is kCholesky, and kBlock is
-/// std::invalid_argument. Two runs give the same bytes; those of the CPU differ by rounding. Keeps no view of
-/// `user_items`. Throws what that throws, DeviceError and DeviceOutOfMemory.
+/// recfuse::AlsSolver with interactions and factors in the memory of a device. Parameters mean what they mean there,
+/// but that kAuto goes by what a device is predicted to take, and that conjugate gradients round no factors to
+/// bfloat16. Two runs give the same bytes; those of the CPU differ by rounding. Keeps no view of `user_items`. Throws
+/// what that throws, DeviceError and DeviceOutOfMemory.
 class AlsSolver {
  public:
   AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads = 0);

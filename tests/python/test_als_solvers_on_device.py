@@ -12,7 +12,7 @@ from conftest import CUDA_MODULES, run_on_cuda
 from helpers import assert_same_bytes, normal
 from recfuse import AlternatingLeastSquares, backend
 from recfuse._inputs import csr_parts
-from reference_als import Objective
+from reference_als import Objective, rows_of
 from test_als import (
     CONVENTIONS,
     FLOAT32,
@@ -65,6 +65,52 @@ def test_the_objective_is_that_of_the_cpu_after_every_epoch(ops, convention, fac
     assert there.solver == how["solver"]
     assert there.float64_rows == here.float64_rows == 0
     assert there.finished_steps == 3
+
+
+def after_steps(convention, matrix, items, start, n_steps):
+    """Rows of `matrix` after steps of conjugate gradients from `start`, in float64."""
+    items = items.astype(np.float64)
+    features = np.column_stack([items, np.ones(len(items))]) if convention.biases else items
+    rows = np.zeros(start.shape)
+    for row, (ids, values) in enumerate(rows_of(matrix)):
+        a, b, _ = convention.system(
+            ids, values, items, np.zeros(len(items)), convention.mean(matrix)
+        )
+        if not b.any():
+            continue
+        near = items.T @ items
+        if convention.objective == "explicit":
+            near = np.diag(len(ids) * (features**2).mean(axis=0))
+        near = near + convention.penalty(len(ids), len(items)) * np.eye(len(b))
+        x = start[row].astype(np.float64)
+        residual = b - a @ x
+        direction = turned = np.linalg.solve(near, residual)
+        for _ in range(n_steps):
+            energy = residual @ turned
+            length = energy / (direction @ a @ direction)
+            x = x + length * direction
+            residual = residual - length * (a @ direction)
+            turned = np.linalg.solve(near, residual)
+            direction = turned + residual @ turned / energy * direction
+        rows[row] = x
+    return rows
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize("cg_steps", [1, 2, 3])
+@pytest.mark.parametrize("limits", [{}, {"team_row": 4}, {"long_row": 6}], ids=str)
+def test_few_steps_are_those_of_the_reference(rng, emulated, convention, cg_steps, limits):
+    matrix = interactions(rng)
+    emulated.set_als_limits(**limits)
+    solver, start, items = started(
+        rng, matrix, convention, factors=9, solver="cg", cg_steps=cg_steps, ops=emulated
+    )
+    solver.step()
+    users, _, user_biases, _ = biases_or_zeros(solver)
+    if convention.biases:
+        users, start = np.column_stack([users, user_biases]), np.pad(start, ((0, 0), (0, 1)))
+    want = after_steps(convention, matrix, items, start, cg_steps)
+    np.testing.assert_allclose(users, want, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)

@@ -106,7 +106,7 @@ arrays() {
     tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
 }
 
-factors() { tests -k "${1:-cuda}" tests/python/test_als_on_device.py; }
+factors() { tests -k "${1:-cuda}" tests/python/test_als{,_products,_solvers}_on_device.py; }
 
 sanitized() {
   command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer here'; return 1; }

@@ -9,8 +9,8 @@
 
 namespace recfuse::cuda {
 
-/// How long rows take, in nanoseconds of an H200. Predicted from operations and bytes; nothing of it has been measured.
-/// The choice depends on the lengths of the rows and the parameters alone, never on the device.
+/// How long rows take, in nanoseconds of an H200, by the reckoning of docs/performance.md: nothing of it has been
+/// measured. The choice depends on the lengths of the rows and the parameters alone, never on the device.
 class AlsCosts {
  public:
   explicit AlsCosts(const AlsParams& params)
@@ -18,19 +18,27 @@ class AlsCosts {
         width_(static_cast<double>(SystemShape{static_cast<int>(params.factors) + (params.biases ? 1 : 0)}.padded())),
         turn_(params.objective == AlsObjective::kImplicit ? width_ * width_ / kSums : 0.0) {}
 
-  double exact(double n) const { return n * (read() + width_ * width_ / 2 / kSums) + factoring(width_); }
+  double exact(double n) const {
+    const bool on_matrix_units = squares_of_warp(static_cast<int>(width_)) > 0;
+    const double entry = on_matrix_units ? width_ * (kSplit + kMultiplied * width_) : width_ * width_ / 2 / kSums;
+    const double gram = params_.objective == AlsObjective::kImplicit ? 4 * width_ * width_ / kBytes : 0.0;
+    return n * entry + gram + solving(width_);
+  }
 
-  double dual(double n) const { return turn_ + n * (read() + (n / 2 + 1) * width_ / kSums) + factoring(n); }
+  double dual(double n) const {
+    const double system = n * (read() + (n / 2 + 1) * width_ / kSums);
+    return turn_ + system + kStep * n + n * n * n / 6 / kShortSums;
+  }
 
   double cg(double n) const {
     const auto passes = static_cast<double>(params_.cg_steps + 1);
-    return 2 * turn_ + passes * (n * read() + kPass * width_);
+    return 2 * turn_ + passes * (n * read() + kVector * width_);
   }
 
   double block(double n) const {
     constexpr double kUnknowns = kBlockUnknowns;
     const double blocks = width_ <= kUnknowns ? 1.0 : width_ / kUnknowns;
-    return 2 * turn_ + 2 * n * read() + blocks * (n * kUnknowns * kUnknowns / 2 / kSums + factoring(kUnknowns));
+    return 2 * turn_ + 2 * n * read() + blocks * (n * kUnknowns * kUnknowns / 2 / kSums + solving(kUnknowns));
   }
 
   /// Finding the coordinates, on the host, and turning the other side.
@@ -40,13 +48,15 @@ class AlsCosts {
   }
 
  private:
-  static constexpr double kBytes = 3000, kSums = 8000;     // of gathers; multiply-adds where threads have much to do
-  static constexpr double kFactor = 3000;                  // and where they wait for each other
-  static constexpr double kPass = 0.02;                    // of an unknown, beside the entries
-  static constexpr double kTransfer = 50'000, kEigen = 1;  // of a cube of the unknowns
+  static constexpr double kBytes = 5500, kSums = 7200;          // of L2; multiply-adds on tiles in shared memory
+  static constexpr double kSplit = 8.4e-4, kMultiplied = 6e-6;  // of an entry's column, to and on the matrix units
+  static constexpr double kPanels = 0.4;                        // an unknown's share of the barriers of Cholesky
+  static constexpr double kStep = 0.05, kShortSums = 1000;      // the same in a warp
+  static constexpr double kVector = 0.02;                       // an unknown's share of a step, beside the entries
+  static constexpr double kTransfer = 50'000, kEigen = 1;       // of a cube of the unknowns
 
   double read() const { return 4 * width_ / kBytes; }
-  static double factoring(double n) { return n * n * n / 6 / kFactor; }
+  static double solving(double n) { return std::max(kPanels * n, n * n * n / 6 / kSums); }
 
   const AlsParams& params_;
   double width_, turn_;
@@ -71,9 +81,10 @@ inline DualChoice dual_choice(const AlsParams& params, const std::int64_t* indpt
                               std::int64_t n_others) {
   const AlsCosts costs(params);
   const auto saving = [&](double n) { return costs.exact(n) - costs.dual(n); };
-  DualChoice choice{params.factors / 2, -costs.coordinates(n_others)};
+  DualChoice choice{params.factors, -costs.coordinates(n_others)};
+  while (choice.longest > 0 && saving(static_cast<double>(choice.longest)) <= 0) --choice.longest;
   const auto longest = static_cast<double>(choice.longest);
-  choice.saved += sum_over_rows(indptr, rows, [&](double n) { return n <= longest ? std::max(saving(n), 0.0) : 0.0; });
+  choice.saved += sum_over_rows(indptr, rows, [&](double n) { return n <= longest ? saving(n) : 0.0; });
   return choice.saved > 0 ? choice : DualChoice{};
 }
 

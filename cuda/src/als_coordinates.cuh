@@ -158,7 +158,7 @@ struct StoreRows {
   std::int64_t n, first;      // row 0 of `from` is row `first` of the table, or row order[first]
   const std::int32_t* order;  // or null
   float* table;               // (rows, size)
-  FailedRows failed;
+  UnsolvedRows failed;
 
   static std::int64_t blocks(std::int64_t n) { return (n + kRows - 1) / kRows; }
 
@@ -226,7 +226,7 @@ class CoordinatesOnDevice {
   }
 
   /// The way back, into the table: row i, or row order[i].
-  void store(const Array<float>& rows, std::int64_t n, Array<float>& table, const FailedRows& failed,
+  void store(const Array<float>& rows, std::int64_t n, Array<float>& table, const UnsolvedRows& failed,
              const std::int32_t* order = nullptr) const {
     constexpr std::int64_t kRows = 1 << 16;
     const bool turned = back_.size() > 0;

@@ -90,7 +90,7 @@ class AlsHalfStep {
     RowsOnDevice rows;
     Side& side;
     const double* gram;
-    FailedRows failed;
+    UnsolvedRows failed;
   };
   struct Summed {  // parts of rows, which begin at bounds
     const float* parts = nullptr;

@@ -116,7 +116,7 @@ struct AddParts {
 };
 
 /// Rows that could not be solved, and why. Their order is that in which blocks came; none depends on another.
-struct FailedRows {
+struct UnsolvedRows {
   std::int32_t* count;
   std::int32_t* rows;
   std::int32_t* reasons;
@@ -148,7 +148,7 @@ struct SolveRows {
   const std::int64_t* part_bounds;  // of row at in `order`
   Real* scratch;                    // (blocks, elements), where the matrix is not in shared memory
   float* table;                     // (rows, size)
-  FailedRows failed;
+  UnsolvedRows failed;
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {

@@ -335,7 +335,7 @@ def test_the_estimator_and_what_follows_a_fit(rng, ops, options, how):
     [
         (8, 2, {}, "cholesky"),
         (64, 100, {"objective": "explicit"}, "cg"),
-        (128, 100, {"objective": "explicit", "cg_steps": 60}, "block"),
+        (512, 100, {"objective": "explicit", "cg_steps": 60}, "block"),
     ],
 )
 def test_auto_takes_the_solver_that_is_predicted_to_get_there_soonest(

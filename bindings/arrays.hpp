@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,10 @@ template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
 using FloatMatrix = Array<float>;
+
+/// Whether there may be several of the devices that a module is for: ops then take their numbers.
+template <class Backend>
+inline constexpr bool kHasDevices = !std::is_same_v<typename Backend::Matrix, FloatMatrix>;
 using DoubleMatrix = Array<double>;
 
 /// indptr, indices, (rows, cols), values or None: what _inputs.py makes of a SciPy matrix.

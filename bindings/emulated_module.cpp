@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "als_fit.cuh"
+#include "als_on_devices.cuh"
 #include "device_arrays.hpp"
 #include "emulator.hpp"
 #include "errors.hpp"
@@ -45,16 +45,16 @@ class FusedIndex {
   cuda::ShardedSearch<cuda::Emulator> search_;
 };
 
-/// Made before the solver that works on it.
-struct AlsDevice {
-  AlsDevice() { device.set_most_shared_bytes(als_shared_bytes); }
-  cuda::Emulator device;
+/// With as much shared memory as a test says.
+struct AlsDevice : cuda::Emulator {
+  explicit AlsDevice(int index) : Emulator(index) { set_most_shared_bytes(als_shared_bytes); }
 };
 
-class AlsSolver : private AlsDevice, public cuda::AlsFit<cuda::Emulator> {
+class AlsSolver : public cuda::AlsOnDevices<AlsDevice> {
  public:
-  AlsSolver(const recfuse::CsrView& user_items, const recfuse::AlsParams& params, int num_threads)
-      : AlsFit(device, user_items, params, als_limits, num_threads) {}
+  AlsSolver(const recfuse::CsrView& user_items, const recfuse::AlsParams& params, int num_threads,
+            std::span<const int> devices)
+      : AlsOnDevices(devices, user_items, params, als_limits, num_threads) {}
 };
 
 /// Its memory is the host's, and says so to DLPack: NumPy reads results without a copy.

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "arrays.hpp"
 #include "recfuse/als.hpp"
@@ -16,7 +17,8 @@ class BoundAlsSolver {
 
   BoundAlsSolver(CsrParts user_items, const std::string& objective, const std::string& solver, std::int64_t factors,
                  double regularization, double alpha, double frequency_scaling, bool biases, std::int64_t cg_steps,
-                 std::int64_t dual_entries, bool double_precision, int num_threads)
+                 std::int64_t dual_entries, bool double_precision, int num_threads,
+                 const std::vector<int>& devices = {})
       : user_items_(std::move(user_items)) {
     const AlsParams params{.objective = objective_named(objective),
                            .solver = solver_named(solver),
@@ -30,7 +32,11 @@ class BoundAlsSolver {
                            .double_precision = double_precision};
     const CsrView csr = view(user_items_);
     const py::gil_scoped_release nogil;
-    solver_ = std::make_unique<typename Backend::AlsSolver>(csr, params, num_threads);
+    if constexpr (kHasDevices<Backend>) {
+      solver_ = std::make_unique<typename Backend::AlsSolver>(csr, params, num_threads, devices);
+    } else {
+      solver_ = std::make_unique<typename Backend::AlsSolver>(csr, params, num_threads);
+    }
   }
 
   void set_factors(const FloatMatrix& users, const FloatMatrix& items, const FloatVector& user_biases,
@@ -94,12 +100,21 @@ template <class Backend>
 void bind_als(py::module_& m) {
   using Solver = BoundAlsSolver<Backend>;
   using namespace py::literals;
-  py::class_<Solver>(m, "AlsSolver")
-      .def(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
-                    std::int64_t, std::int64_t, bool, int>(),
-           "user_items"_a.noconvert(), py::kw_only(), "objective"_a, "solver"_a, "factors"_a, "regularization"_a,
-           "alpha"_a, "frequency_scaling"_a, "biases"_a, "cg_steps"_a, "dual_entries"_a = -1,
-           "double_precision"_a = false, "num_threads"_a = 0)
+  py::class_<Solver> solver(m, "AlsSolver");
+  const auto define_init = [&](auto init, const auto&... more) {
+    solver.def(init, "user_items"_a.noconvert(), py::kw_only(), "objective"_a, "solver"_a, "factors"_a,
+               "regularization"_a, "alpha"_a, "frequency_scaling"_a, "biases"_a, "cg_steps"_a, "dual_entries"_a = -1,
+               "double_precision"_a = false, "num_threads"_a = 0, more...);
+  };
+  if constexpr (kHasDevices<Backend>) {
+    define_init(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
+                         std::int64_t, std::int64_t, bool, int, const std::vector<int>&>(),
+                "devices"_a = std::vector<int>{0});
+  } else {
+    define_init(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
+                         std::int64_t, std::int64_t, bool, int>());
+  }
+  solver
       .def("set_factors", &Solver::set_factors, "users"_a.noconvert(), "items"_a.noconvert(),
            "user_biases"_a.noconvert(), "item_biases"_a.noconvert())
       .def("factors", &Solver::factors)

@@ -3,7 +3,6 @@
 #include <memory>
 #include <string>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "arrays.hpp"
@@ -17,7 +16,7 @@ class BoundFusedIndex {
   using Matrix = typename Backend::Matrix;
 
  public:
-  static constexpr bool kOnDevice = !std::is_same_v<Matrix, FloatMatrix>;
+  static constexpr bool kOnDevice = kHasDevices<Backend>;
 
   BoundFusedIndex(std::vector<Matrix> items, std::optional<Array<std::uint8_t>> present, const std::string& metric,
                   const std::vector<std::string>& names, const std::string& op, std::int64_t most_kept_bytes,

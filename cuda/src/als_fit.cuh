@@ -36,6 +36,9 @@ inline DeviceOutOfMemory of_als(const DeviceOutOfMemory& error) {
 }
 
 template <class Device>
+class AlsShards;
+
+template <class Device>
 class AlsFit {
  public:
   AlsFit(Device& device, const CsrView& user_items, const AlsParams& params, const AlsLimits& limits = {},
@@ -91,26 +94,19 @@ class AlsFit {
                int num_threads = 0) const {
     validate_fold_in(user_items, factors, biases, params_, n_items(), num_threads);
     const std::lock_guard lock(fold_in_mutex_);
-    told([&] {
-      Side side(device_, user_items, als_penalties(user_items, params_), users_.size, limits_, "user");
-      AlsParams params = params_;
-      params.solver = LinearSolver::kCholesky;
-      AlsHalfStep<Device> half(device_, params, mean_, limits_);
-      if (!fold_in_gram_) fold_in_gram_ = gram_for(half, items_);
-      half.solve(items_, side, *fold_in_gram_);
-      side.read(factors, biases);
-    });
+    told([&] { fold_in_on(device_, params_, mean_, limits_, items_, fold_in_gram_, user_items, factors, biases); });
   }
 
  private:
+  friend AlsShards<Device>;
   using Side = AlsSideOnDevice<Device>;
   template <class T>
   using Array = typename Device::template Array<T>;
 
   template <class F>
-  static void told(const F& f) {
+  static auto told(const F& f) -> decltype(f()) {
     try {
-      f();
+      return f();
     } catch (const DeviceOutOfMemory& error) {
       throw of_als(error);
     }
@@ -119,13 +115,31 @@ class AlsFit {
   double summed_loss() const {
     AlsHalfStep<Device> half(device_, params_, mean_, limits_);
     const EntryLoss of_entry{half.rows_of(users_, items_), n_users(), users_.table.data()};
-    double loss = sum_of(of_entry, users_.nnz());
-    for (const Side* side : {&users_, &items_}) {
-      loss += sum_of(RowPenalty{side->table.data(), side->size, side->penalties.data(), side->penalties.size() == 1},
+    return loss_beside_entries(device_, half, params_, users_, items_, sum_of(device_, of_entry, users_.nnz()));
+  }
+
+  /// Added to the loss of the entries.
+  static double loss_beside_entries(Device& device, AlsHalfStep<Device>& half, const AlsParams& params,
+                                    const Side& users, const Side& items, double loss) {
+    for (const Side* side : {&users, &items}) {
+      loss += sum_of(device,
+                     RowPenalty{side->table.data(), side->size, side->penalties.data(), side->penalties.size() == 1},
                      side->rows);
     }
-    if (params_.objective == AlsObjective::kImplicit) loss += all_pairs(half);
+    if (params.objective == AlsObjective::kImplicit) loss += all_pairs(half, users, items);
     return loss;
+  }
+
+  static void fold_in_on(Device& device, const AlsParams& params, double mean, const AlsLimits& limits,
+                         const Side& items, std::optional<Array<double>>& gram, const CsrView& user_items,
+                         const MatrixView<float>& factors, std::span<float> biases) {
+    Side side(device, user_items, als_penalties(user_items, params), items.size, limits, "user");
+    AlsParams exact = params;
+    exact.solver = LinearSolver::kCholesky;
+    AlsHalfStep<Device> half(device, exact, mean, limits);
+    if (!gram) gram = gram_for(half, params, items);
+    half.solve(items, side, *gram);
+    side.read(factors, biases);
   }
 
   static AlsProblem checked(const CsrView& user_items, const AlsParams& params, int num_threads) {
@@ -137,33 +151,38 @@ class AlsFit {
   AlsFit(Device& device, const AlsProblem& problem, const AlsLimits& limits)
       : device_(device),
         limits_(limits),
-        params_(problem.params),
+        params_(solved(problem)),
         mean_(problem.mean),
         users_(device, problem.user_items, problem.user_penalties, size_of(params_), limits, "user"),
         items_(device, problem.item_users(), problem.item_penalties, size_of(params_), limits, "item") {
-    const CsrView item_users = problem.item_users();
-    params_.solver = chosen_on_device(params_, problem.user_items, item_users);
     users_.longest_dual = longest_dual_row(params_, problem.user_items);
-    items_.longest_dual = longest_dual_row(params_, item_users);
+    items_.longest_dual = longest_dual_row(params_, problem.item_users());
+  }
+
+  /// With the solver that 'auto' stands for.
+  static AlsParams solved(const AlsProblem& problem) {
+    AlsParams params = problem.params;
+    params.solver = chosen_on_device(params, problem.user_items, problem.item_users());
+    return params;
   }
 
   static int size_of(const AlsParams& params) { return static_cast<int>(params.factors) + (params.biases ? 1 : 0); }
 
-  Array<double> gram_for(AlsHalfStep<Device>& half, const Side& others) const {
-    return params_.objective == AlsObjective::kImplicit ? half.gram(others) : Array<double>();
+  static Array<double> gram_for(AlsHalfStep<Device>& half, const AlsParams& params, const Side& others) {
+    return params.objective == AlsObjective::kImplicit ? half.gram(others) : Array<double>();
   }
 
   void solve(const Side& others, Side& side) {
     AlsHalfStep<Device> half(device_, params_, mean_, limits_);
-    float64_rows_ += half.solve(others, side, gram_for(half, others));
+    float64_rows_ += half.solve(others, side, gram_for(half, params_, others));
   }
 
   template <class Term>
-  double sum_of(const Term& term, std::int64_t n) const {
+  static double sum_of(Device& device, const Term& term, std::int64_t n) {
     if (n == 0) return 0;
     using Runs = SumRuns<Term>;
-    Array<double> sums(device_, static_cast<std::size_t>(Runs::runs(n)));
-    device_.launch(Runs{term, n, sums.data()}, Runs::runs(n), 1, Runs::kThreads * sizeof(double));
+    Array<double> sums(device, static_cast<std::size_t>(Runs::runs(n)));
+    device.launch(Runs{term, n, sums.data()}, Runs::runs(n), 1, Runs::kThreads * sizeof(double));
     double total = 0;
     std::vector<double> all(sums.size());
     sums.read(all);
@@ -172,9 +191,9 @@ class AlsFit {
   }
 
   /// sum_ui (x_u . y_i)^2, from the two Gram matrices.
-  double all_pairs(AlsHalfStep<Device>& half) const {
-    const std::vector<double> of_users = half.gram(users_).all(), of_items = half.gram(items_).all();
-    const SystemShape shape{users_.size};
+  static double all_pairs(AlsHalfStep<Device>& half, const Side& users, const Side& items) {
+    const std::vector<double> of_users = half.gram(users).all(), of_items = half.gram(items).all();
+    const SystemShape shape{users.size};
     double sum = 0;
     for (int r = 0; r < shape.size; ++r) {
       for (int c = 0; c <= r; ++c) {

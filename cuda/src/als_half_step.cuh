@@ -267,10 +267,10 @@ class AlsHalfStep {
     const bool singular = why[static_cast<std::size_t>(first - failed.begin())] == System<double>::kSmallPivot;
     std::ostringstream message;
     if (singular) {
-      message << "als: the system of " << side.noun << ' ' << *first << " is singular; got regularization "
+      message << "als: the system of " << side.noun << ' ' << side.first + *first << " is singular; got regularization "
               << params_.regularization << (params_.regularization == 0 ? ". Raise it above 0." : ". Raise it.");
     } else {
-      message << "als: the factors of " << side.noun << ' ' << *first
+      message << "als: the factors of " << side.noun << ' ' << side.first + *first
               << " must fit in float32; they overflow. Scale the values of user_items down.";
     }
     throw std::domain_error(message.str());

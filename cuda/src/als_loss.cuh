@@ -1,7 +1,9 @@
 // The objective on a device: sums in float64 over runs that are added in order.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "als_system.cuh"
 #include "recfuse/canonical.hpp"
@@ -18,6 +20,16 @@ struct SumRuns {
   double* sums;
 
   static std::int64_t runs(std::int64_t n) { return (n + kRun - 1) / kRun; }
+  /// What a block makes of the terms of a run.
+  static double sum_of(std::span<const double> terms) {
+    double total = 0;
+    for (std::size_t thread = 0; thread < kThreads; ++thread) {
+      double sum = 0;
+      for (std::size_t i = thread; i < terms.size(); i += kThreads) sum += terms[i];
+      total += sum;
+    }
+    return total;
+  }
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
@@ -35,6 +47,31 @@ struct SumRuns {
       sums[block.x()] = sum;
     });
   }
+};
+
+/// The terms themselves, of a run that devices share.
+template <class Term>
+struct WriteTerms {
+  static constexpr int kThreads = 128;
+  Term term;
+  std::int64_t n;
+  double* terms;
+
+  template <class Block>
+  RECFUSE_DEVICE void operator()(Block& block) const {
+    block.each_thread([&](int thread) {
+      const std::int64_t i = std::int64_t{block.x()} * kThreads + thread;
+      if (i < n) terms[i] = term(i);
+    });
+  }
+};
+
+/// Term i + by.
+template <class Term>
+struct From {
+  Term term;
+  std::int64_t by;
+  RECFUSE_DEVICE double operator()(std::int64_t i) const { return term(i + by); }
 };
 
 /// What stored entry i adds to the loss.

@@ -35,8 +35,8 @@ struct AlsSideOnDevice {
 
   /// `row_noun` ("user") names a row in messages.
   AlsSideOnDevice(Device& device, const CsrView& csr, std::span<const double> row_penalties, int unknowns,
-                  const AlsLimits& limits, const char* row_noun)
-      : noun(row_noun), rows(csr.rows), size(unknowns) {
+                  const AlsLimits& limits, const char* row_noun, std::int64_t first_row = 0)
+      : noun(row_noun), first(first_row), rows(csr.rows), size(unknowns) {
     const std::int64_t base = csr.indptr[0];
     for (std::int64_t i = 0; i <= csr.rows; ++i) bounds.push_back(csr.indptr[i] - base);
     const auto nnz = static_cast<std::size_t>(csr.nnz());
@@ -98,6 +98,7 @@ struct AlsSideOnDevice {
   }
 
   const char* noun;
+  std::int64_t first;  // number of the first row, where these are some of several devices' rows
   std::int64_t rows;
   int size;                          // unknowns of a row: factors and, where there are biases, its bias behind them
   std::vector<std::int64_t> bounds;  // of rows among the entries

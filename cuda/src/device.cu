@@ -241,6 +241,22 @@ void Gpu::copy_from_host(void* to, const void* from, std::size_t bytes) {
   }
 }
 
+void Gpu::connect(std::span<const int> devices) {
+  for (const int one : devices) {
+    for (const int other : devices) {
+      int can = 0;
+      if (one != other) check(cudaDeviceCanAccessPeer(&can, other, one), "cudaDeviceCanAccessPeer");
+      if (can == 0) continue;
+      // Of our own pool alone: what other libraries have stays as it is.
+      cudaMemAccessDesc access{};
+      access.location.type = cudaMemLocationTypeDevice;
+      access.location.id = other;
+      access.flags = cudaMemAccessFlagsProtReadWrite;
+      check(cudaMemPoolSetAccess(pool(one), &access, 1), "cudaMemPoolSetAccess");
+    }
+  }
+}
+
 /// The driver goes through host memory where the devices do not see each other.
 void Gpu::copy_from_peer(void* to, const void* from, std::int64_t rows, std::size_t width, std::size_t pitch,
                          cudaStream_t stream) {

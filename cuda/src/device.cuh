@@ -113,6 +113,10 @@ class Gpu {
       copy_from_peer(data_, from, rows, static_cast<std::size_t>(cols) * sizeof(T),
                      static_cast<std::size_t>(stride) * sizeof(T), stream_);
     }
+    /// Elements from `at` on, from the memory of any device; for who waits before they change.
+    void copy_of_peer(std::size_t at, const T* from, std::size_t n) {
+      copy_from_peer(data_ + at, from, 1, n * sizeof(T), n * sizeof(T), stream_);
+    }
     /// To the host or the device; waits.
     void read(std::span<T> to) const {
       if (to.empty()) return;
@@ -227,6 +231,8 @@ class Gpu {
   int index() const { return index_; }
   Entered enter() const { return Entered(index_); }
   static Entered enter(int index) { return Entered(index); }
+  /// Lets each of these devices copy from the memory of the others without the host, where the machine can.
+  static void connect(std::span<const int> devices);
   void wait() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
   static MemoryInfo memory_info(int index = kIndex) { return cuda::memory_info(index); }
 

@@ -58,6 +58,7 @@ class Emulator {
     void copy_rows_of_peer(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
       copy_rows(from, rows, cols, stride);
     }
+    void copy_of_peer(std::size_t at, const T* from, std::size_t n) { std::copy_n(from, n, data() + at); }
     void read(std::span<T> to) const {
       check_reaches(to.data());
       std::copy_n(data(), to.size(), to.begin());
@@ -170,6 +171,7 @@ class Emulator {
   struct Here {};
   Here enter() const { return {}; }
   static Here enter(int) { return {}; }
+  static void connect(std::span<const int>) {}
   void wait() {}
   static MemoryInfo memory_info(int index = kIndex) { return EmulatedMemory::of(index).info(); }
 

@@ -33,9 +33,9 @@ void in_parallel(std::size_t n, const Task& task) {
 
 /// What fails on a device says on which: f() with errors that do.
 template <class F>
-void named_by_device(int device, const F& f) {
+auto named_by_device(int device, const F& f) -> decltype(f()) {
   try {
-    f();
+    return f();
   } catch (const DeviceError& error) {
     throw DeviceError("cuda:" + std::to_string(device) + ": " + error.what());
   }

@@ -1,6 +1,6 @@
 # The ops that the GPU has. Those of _core have its signatures, written down once, there; but a
 # matrix may be a _DeviceMatrix, and where all queries are, results are each a DeviceArray.
-# FusedIndex takes `devices`, too: the numbers of the GPUs that have a range of the items each.
+# AlsSolver and FusedIndex take `devices`, too: the numbers of the GPUs that share the work.
 
 from typing import Any
 

@@ -17,7 +17,7 @@ __all__ = ["Backend", "doctor", "parse_device", "resolve_backend", "resolve_op"]
 
 _MODULES = {"cpu": "recfuse._core", "cuda": "recfuse._cuda"}
 _NUMBERED = re.compile(r"cuda:[0-9]{1,4}(,[0-9]{1,4})*")
-_ON_SEVERAL = ("FusedIndex",)  # ops that take the numbers of GPUs
+_ON_SEVERAL = ("AlsSolver", "FusedIndex")  # ops that take the numbers of GPUs
 _ORT_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
 
 

@@ -50,7 +50,7 @@ INCLUDES = [
         "bindings/emulated_module.cpp",
         [
             "recfuse/*",
-            "als_fit.cuh",
+            "als_on_devices.cuh",
             "device_arrays.hpp",
             "errors.hpp",
             "ops/*",

@@ -8,13 +8,15 @@
 
 namespace recfuse::cuda {
 
-/// recfuse::AlsSolver with interactions and factors in the memory of a device. Parameters mean what they mean there,
-/// but that kAuto goes by what a device is predicted to take, and that conjugate gradients round no factors to
-/// bfloat16. Two runs give the same bytes; those of the CPU differ by rounding. Keeps no view of `user_items`. Throws
-/// what that throws, DeviceError and DeviceOutOfMemory.
+/// recfuse::AlsSolver with interactions and factors in the memory of a device, or of several: each then solves some of
+/// the rows, and the bytes are those of one. Parameters mean what they mean there, but that kAuto goes by what a device
+/// is predicted to take, and that conjugate gradients round no factors to bfloat16. Two runs give the same bytes; those
+/// of the CPU differ by rounding. Keeps no view of `user_items`. Throws what that throws, DeviceError and
+/// DeviceOutOfMemory.
 class AlsSolver {
  public:
-  AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads = 0);
+  AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads = 0,
+            std::span<const int> devices = kFirst);
   ~AlsSolver();
   AlsSolver(AlsSolver&&) noexcept;
   AlsSolver& operator=(AlsSolver&&) noexcept;
@@ -35,6 +37,7 @@ class AlsSolver {
   std::int64_t float64_rows() const;
 
  private:
+  static constexpr int kFirst[1] = {0};
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -1,4 +1,5 @@
 // Alternating least squares of the GPU on its emulator, against the CPU's: the same objective after every epoch.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "als_fit.cuh"
+#include "als_shards.cuh"
 #include "check.hpp"
 #include "emulator.hpp"
 #include "recfuse/recfuse.hpp"
@@ -130,6 +132,42 @@ TEST(solvers_other_than_the_exact_one_reach_the_objective_of_the_cpu) {
         }
       }
     }
+  }
+}
+
+TEST(several_devices_have_the_bytes_of_one) {
+  const Interactions interactions;
+  const AlsLimits small{.long_row = 9, .gram_rows = 11};
+  for (const auto objective : {AlsObjective::kImplicit, AlsObjective::kExplicit}) {
+    for (const auto solver : {LinearSolver::kCholesky, LinearSolver::kCg, LinearSolver::kBlock}) {
+      const AlsParams params{.objective = objective,
+                             .solver = solver,
+                             .factors = 6,
+                             .regularization = 0.5,
+                             .biases = objective == AlsObjective::kExplicit};
+      const Epochs want = emulated(interactions, params, small, 227 << 10);
+      for (const std::vector<int>& devices : {std::vector<int>{0, 0}, {0, 1, 2}, {3, 1, 0, 2, 4, 5, 6}}) {
+        recfuse::cuda::AlsShards<Emulator> several(devices, interactions.view(), params, small, 1);
+        const Epochs got = run(several, params);
+        CHECK(got.users == want.users && got.items == want.items && got.losses == want.losses);
+      }
+    }
+  }
+}
+
+TEST(ranges_of_rows_cover_all_of_them_in_order) {
+  const Interactions interactions;
+  for (const std::size_t n : {std::size_t{1}, std::size_t{2}, std::size_t{7}, std::size_t{200}}) {
+    std::int64_t next = 0, most = 0;
+    for (const auto& range : recfuse::cuda::row_ranges(interactions.view(), 8, n)) {
+      CHECK(range.first == next && range.last >= next);
+      next = range.last;
+      most = std::max(most, interactions.indptr[static_cast<std::size_t>(range.last)] -
+                                interactions.indptr[static_cast<std::size_t>(range.first)]);
+    }
+    CHECK(next == kUsers);
+    // No range has more than its share and a row.
+    CHECK(most <= static_cast<std::int64_t>((interactions.indices.size() + 3 * kUsers) / n) + 3 + kItems);
   }
 }
 

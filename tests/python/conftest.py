@@ -43,8 +43,11 @@ sys.path.append(str(Path(__file__).parents[2] / "build" / "cpp" / "bindings"))
 
 
 def run_on_cuda(module: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let 'auto' stand for a GPU, or the emulator of one; skip the test where there is none."""
-    monkeypatch.setenv("RECFUSE_DEVICE", "cuda")
+    """Let 'auto' stand for a GPU, or the emulator of one; skip the test where there is none.
+
+    RECFUSE_TEST_GPUS=cuda:0,0 has it stand for one that holds every index in two ranges.
+    """
+    monkeypatch.setenv("RECFUSE_DEVICE", os.environ.get("RECFUSE_TEST_GPUS", "cuda"))
     monkeypatch.setitem(backend._MODULES, "cuda", module)
     backend._load.cache_clear()
     usable = backend._load("cuda")

@@ -86,9 +86,10 @@ class AlternatingLeastSquares(LiveFactors):
         Evaluate the objective after every iteration, for `loss_` and the callback.
     random_state : int, Generator or None, default=None
         Of the starting factors, which are normal with deviation ``0.1 / sqrt(factors)``.
-    device : {'auto', 'cpu', 'cuda'}, default='auto'
+    device : {'auto', 'cpu', 'cuda'} or GPUs by number, default='auto'
         On 'cuda', 'auto' stands for the solver that a GPU is predicted to finish with soonest,
         and 'cg' works in float32 throughout. Up to 2,048 factors; not verified on a device yet.
+        'cuda:0,1' divides the rows among two GPUs, with the bytes of one.
     num_threads : int, default=0
         The factors do not depend on it.
 

@@ -42,8 +42,16 @@ def assert_divided_alike(module, matrix, convention, **options):
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
-def test_the_same_bytes(rng, emulated, convention):  # noqa: F811
-    assert_divided_alike(emulated, interactions(rng, 70, 45), convention, factors=20)
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "block", "auto"])
+def test_the_same_bytes(rng, emulated, convention, solver):  # noqa: F811
+    matrix = interactions(rng, 70, 45)
+    assert_divided_alike(emulated, matrix, convention, factors=20, solver=solver)
+
+
+def test_systems_of_entries(rng, emulated):  # noqa: F811
+    matrix = interactions(rng, 70, 45, 0.1)
+    options = {"factors": 40, "dual_entries": 20}
+    assert_divided_alike(emulated, matrix, Objective(regularization=1.0), **options)
 
 
 @pytest.mark.parametrize("convention", [CONVENTIONS[0], CONVENTIONS[5]], ids=str)

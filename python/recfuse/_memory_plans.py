@@ -90,7 +90,10 @@ def planned_device(device: str) -> str:
     if device == "auto":
         device = os.environ.get("RECFUSE_DEVICE") or "cpu"
     if device not in ("cpu", "cuda"):
-        raise ValueError(f"plan_memory: device must be 'auto', 'cpu' or 'cuda'; got {device!r}")
+        more = ". Of several GPUs plan one, with its share" if device.startswith("cuda:") else ""
+        raise ValueError(
+            f"plan_memory: device must be 'auto', 'cpu' or 'cuda'; got {device!r}{more}"
+        )
     return device
 
 

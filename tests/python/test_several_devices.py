@@ -295,6 +295,12 @@ def test_what_names_no_device(emulated, name):
         recfuse.topk(np.eye(2), np.eye(2), 1, device=name)
 
 
+def test_a_plan_is_of_one_device():
+    sizes = {"n_queries": 1, "n_items": 9, "dims": 2, "k": 1}
+    with pytest.raises(ValueError, match=r"got 'cuda:0,1'\. Of several GPUs plan one, with its"):
+        recfuse.plan_memory("FusedIndex", **sizes, device="cuda:0,1")
+
+
 def test_devices_that_are_not_there(emulated):
     message = r"device 'cuda:0,7' cannot be used: numbers of GPUs must be below 7, .*; got 7"
     with pytest.raises(DeviceError, match=message):

@@ -73,7 +73,7 @@ wheels() {
 
 compile() {
   local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
-  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{als,logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
+  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{als,devices,logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
   # A machine may have Python without its headers; those of the same minor version will do.
   [ ! -e .python-include/Python.h ] || options+=(-DPython_INCLUDE_DIR="$PWD/.python-include")
   # The device's own generation only: the others are compiled by every build.
@@ -116,7 +116,10 @@ sanitized() {
 smoke() { python3 benchmarks/gpu/smoke.py $rehearse; }
 measure() { python3 benchmarks/gpu "$evidence" "$1" $rehearse; }
 rules() { python3 tests/tools/check_cuda.py; }
-emulator() { for name in als logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
+# One GPU that holds every index in two ranges is as good as two.
+twice() { RECFUSE_TEST_GPUS=cuda:0,0 searches "$@" && tests -k "${1:-cuda}" tests/python/test_several_devices*.py; }
+export -f twice
+emulator() { for name in als devices logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
 
 export evidence
 export -f wheels compile tests kernels searches similar arrays factors sanitized smoke measure rules emulator
@@ -145,6 +148,7 @@ main() {
     step factors 60 factors
   fi
   step arrays "$(limit 60)" arrays
+  step twice "$(limit 100)" twice $(! $host_only || echo emulator)
   $host_only || step memcheck 60 sanitized memcheck
   keep=0
   for part in ceilings one batch fusion encode; do step $part "$(limit 90)" measure $part; done

@@ -134,7 +134,7 @@ class AlsFit {
                          const Side& items, std::optional<Array<double>>& gram, const CsrView& user_items,
                          const MatrixView<float>& factors, std::span<float> biases) {
     Side side(device, user_items, als_penalties(user_items, params), items.size, limits, "user");
-    AlsParams exact = params;
+    AlsParams exact = params;  // as on the CPU
     exact.solver = LinearSolver::kCholesky;
     AlsHalfStep<Device> half(device, exact, mean, limits);
     if (!gram) gram = gram_for(half, params, items);

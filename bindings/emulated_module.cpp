@@ -40,6 +40,10 @@ class FusedIndex {
                    recfuse::MatrixView<double> parts, const cuda::Placement& placement) const {
     search_.score_pairs(args, pairs, out, parts, placement);
   }
+  void rank_pairs(const recfuse::FuseTopkArgs& args, const recfuse::CsrView& pairs, const recfuse::PairRanks& out,
+                  const cuda::Placement& placement) const {
+    search_.rank_pairs(args, pairs, out, placement);
+  }
 
  private:
   cuda::ShardedSearch<cuda::Emulator> search_;

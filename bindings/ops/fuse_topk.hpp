@@ -81,6 +81,27 @@ class BoundFusedIndex {
     return py::make_tuple(scores, parts);
   }
 
+  py::tuple rank_pairs(const std::vector<Matrix>& queries, const DoubleMatrix& weights, const CsrParts& pairs,
+                       const std::string& fusion, const std::string& missing, const std::optional<CsrParts>& exclude,
+                       int num_threads) const {
+    const auto q = views(queries);
+    const auto pattern = view(pairs);
+    Array<std::int32_t> rank(pattern.nnz()), first(pattern.nnz()), last(pattern.nnz()), n_ranked(pattern.rows);
+    const FuseTopkArgs args{.queries = q,
+                            .weights = view(weights),
+                            .fusion = fusion_named(fusion),
+                            .missing = missing_named(missing),
+                            .exclude = view(exclude),
+                            .num_threads = num_threads};
+    const PairRanks out{mutable_span(rank), mutable_span(first), mutable_span(last), mutable_span(n_ranked)};
+    const auto where = where_are(queries);
+    {
+      const py::gil_scoped_release nogil;
+      std::apply([&](const auto&... placement) { index_->rank_pairs(args, pattern, out, placement...); }, where);
+    }
+    return py::make_tuple(rank, first, last, n_ranked);
+  }
+
   py::dict plan() const {
     using namespace py::literals;
     const SearchPlan plan = index_->plan();
@@ -148,7 +169,9 @@ void bind_fuse_topk(py::module_& m) {
            "num_threads"_a)
       .def("plan", &Index::plan)
       .def("score_pairs", &Index::score_pairs, "queries"_a.noconvert(), "weights"_a.noconvert(), "pairs"_a.noconvert(),
-           py::kw_only(), "fusion"_a, "missing"_a, "num_threads"_a);
+           py::kw_only(), "fusion"_a, "missing"_a, "num_threads"_a)
+      .def("rank_pairs", &Index::rank_pairs, "queries"_a.noconvert(), "weights"_a.noconvert(), "pairs"_a.noconvert(),
+           py::kw_only(), "fusion"_a, "missing"_a, "exclude"_a.noconvert(), "num_threads"_a);
 }
 
 }  // namespace recfuse::bindings

@@ -346,6 +346,17 @@ void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const
   validate_filter(pairs, items.op, "pairs", args.queries[0].rows, items.items[0].rows, args.num_threads);
 }
 
+void validate_ranks(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs, const PairRanks& out) {
+  validate_pairs(args, items, pairs);
+  validate_filter(args.exclude, items.op, "exclude", args.queries[0].rows, items.items[0].rows, args.num_threads);
+  const auto n_pairs = static_cast<std::size_t>(pairs.nnz()), n_queries = static_cast<std::size_t>(pairs.rows);
+  if (out.rank.size() != n_pairs || out.first.size() != n_pairs || out.last.size() != n_pairs ||
+      out.n_ranked.size() != n_queries) {
+    fail(items.op, ": out must have room for ", n_pairs, " pairs of ", n_queries, " queries; got ", out.rank.size(),
+         " and ", out.n_ranked.size());
+  }
+}
+
 void validate(const CsrView& user_items, const AlsParams& params, int num_threads) {
   validate(params);
   validate_num_threads(num_threads, "als");

@@ -28,4 +28,9 @@ void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std
   state_->search.score_pairs(args, pairs, out, parts, placement);
 }
 
+void FusedIndex::rank_pairs(const FuseTopkArgs& args, const CsrView& pairs, const PairRanks& out,
+                            const Placement& placement) const {
+  state_->search.rank_pairs(args, pairs, out, placement);
+}
+
 }  // namespace recfuse::cuda

@@ -21,6 +21,7 @@
 #include "block_loader.cuh"
 #include "block_search.cuh"
 #include "items.cuh"
+#include "pair_ranks.cuh"
 #include "recfuse/device_memory.hpp"
 #include "recfuse/fuse_topk.hpp"
 #include "small_requests.cuh"
@@ -126,6 +127,24 @@ class FusedSearch {
     if (parts.data != nullptr) terms.read(std::span(parts.data, terms.size()));
   }
 
+  /// What rank_pairs() counts of the items of the range, for valid arguments and the scores of all pairs: of those that
+  /// score the same the ones with smaller ids, those that score more, all that score the same. Adds up over ranges.
+  void count_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<const float> scores, const PairRanks& out,
+                   const std::vector<char>& places) const {
+    const std::int64_t n = pairs.rows;
+    const auto bytes = [&](const CsrView& csr, std::int64_t of_entry) {
+      return csr.given() ? csr.nnz() / n * of_entry + 16 : 0;
+    };
+    const QuerySizes sizes{n, 1, bytes(args.exclude, sizeof(std::int32_t)) + bytes(pairs, kCountedPairBytes)};
+    std::unique_lock<std::mutex> alone(streaming_, std::defer_lock);
+    if (plan_.streamed) alone.lock();
+    const ItemPlan plan = plan_.streamed ? plan_now(sizes, false) : plan_;
+    const std::int64_t batch = queries_at_once(catalogue_.sizes, plan, limits_, sizes);
+    for (std::int64_t first = 0; first < n; first += batch) {
+      count_batch(args, pairs, scores, first, std::min(n, first + batch), plan, places, out);
+    }
+  }
+
  private:
   static ItemRange all_of(const FusedItemsArgs& args) {
     validate(args);
@@ -141,6 +160,34 @@ class FusedSearch {
           ", which has no room for " + std::to_string(n_items()) + " of them; got an array on another GPU");
     }
   }
+
+  /// Streamed items pass once for every batch of queries.
+  void count_batch(const FuseTopkArgs& args, const CsrView& pairs, std::span<const float> scores, std::int64_t first,
+                   std::int64_t last, const ItemPlan& plan, const std::vector<char>& places,
+                   const PairRanks& out) const {
+    Batch<Device> batch(device_, catalogue_, args, first, last, places);
+    FuseTopkArgs excluding = args;
+    excluding.allow = {};
+    const Array<std::uint32_t> all_allowed;
+    const BatchFilters<Device> filters(device_, excluding, first, last, all_allowed);
+    CountedBatch<Device> counted(device_, catalogue_, limits_, pairs, scores, first, last);
+    const auto count = [&](const ItemBlock<Device>& block, const PackedItems<Device>& packed) {
+      const BlockSearch<Device> search = search_of(plan, block, &packed);
+      search.prepare(batch);
+      counted.count(block, packed, batch, filters.view(), block.is_screened() && search.adds_terms(args.fusion));
+    };
+    if (plan_.streamed) {
+      loader_->each_block(plan.block_items, [&](const ItemBlock<Device>& block) {
+        count(block, PackedItems<Device>(device_, catalogue_, block));
+      });
+    } else {
+      count(resident_->block, resident_->packed);
+    }
+    counted.read(out, first, pairs.indptr[first] - pairs.indptr[0]);
+  }
+
+  /// On the device: the id, the score and four counts.
+  static constexpr std::int64_t kCountedPairBytes = 6 * 4;
 
   struct Resident {
     Resident(Device& device, const Catalogue<Device>& catalogue)

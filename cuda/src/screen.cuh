@@ -33,6 +33,13 @@ struct Screen {
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
+    scan_tiles(block, *this);
+  }
+
+ protected:
+  /// `collector` has collect(), which sees the sums of a tile when they are complete.
+  template <class Block, class Collector>
+  RECFUSE_DEVICE void scan_tiles(Block& block, const Collector& collector) const {
     const std::int64_t first = first_tile + block.y() * tiles_per_block;
     const std::int64_t n_tiles = (first + tiles_per_block < last_tile ? first + tiles_per_block : last_tile) - first;
     if (n_tiles <= 0) return;
@@ -52,14 +59,13 @@ struct Screen {
       if (slab == 0) start_tile(block, tile, rows, sums);
       multiply(block, block.shared() + step % kStages * kStageBytes, sums);
       if (++slab == scan.tiles.n_slabs) {
-        collect(block, tile, rows, sums);
+        collector.collect(block, tile, rows, sums);
         slab = 0;
         ++tile;
       }
     }
   }
 
- protected:
   struct Sums {
     FragmentC block[kBlocksM][kBlocksN];
   };
@@ -156,6 +162,20 @@ struct Screen {
 
   template <class Block, class PerThread>
   RECFUSE_DEVICE void collect(Block& block, std::int64_t tile, const Rows& rows, PerThread& sums) const {
+    each_row(block, sums, [&](int row, const auto& each_sum) {
+      const float least = rows.least[row];
+      each_sum([&](int, int column, float sum) {
+        if (sum >= least) found(block, tile, rows, row, column, sum);
+      });
+    });
+  }
+
+  static constexpr int kSumsOfRow = 2 * kBlocksN;  // that a thread has
+
+  /// visit(row, each_sum) in every thread for the queries that it has sums of; each_sum(f) calls f(i, column, sum) for
+  /// those.
+  template <class Block, class PerThread, class Visit>
+  RECFUSE_DEVICE void each_row(Block& block, PerThread& sums, const Visit& visit) const {
     block.each_thread([&](int thread) {
       const int warp = thread / kWarp, lane = thread % kWarp;
       const int query_row = warp / kWarpsN * (kBlocksM * 16), item_row = warp % kWarpsN * (kBlocksN * 8);
@@ -163,16 +183,15 @@ struct Screen {
       for (int i = 0; i < kBlocksM; ++i) {
         RECFUSE_UNROLL
         for (int half = 0; half < 2; ++half) {
-          const int row = query_row + i * 16 + fragment_row(lane, 2 * half);
-          const float least = rows.least[row];
-          RECFUSE_UNROLL
-          for (int j = 0; j < kBlocksN; ++j) {
+          visit(query_row + i * 16 + fragment_row(lane, 2 * half), [&](const auto& f) {
             RECFUSE_UNROLL
-            for (int c = 0; c < 2; ++c) {
-              const float sum = sums[thread].block[i][j].value[2 * half + c];
-              if (sum >= least) found(block, tile, rows, row, item_row + j * 8 + fragment_column(lane, c), sum);
+            for (int j = 0; j < kBlocksN; ++j) {
+              RECFUSE_UNROLL
+              for (int c = 0; c < 2; ++c) {
+                f(2 * j + c, item_row + j * 8 + fragment_column(lane, c), sums[thread].block[i][j].value[2 * half + c]);
+              }
             }
-          }
+          });
         }
       }
     });

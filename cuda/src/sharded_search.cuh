@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fused_search.cuh"
+#include "pair_counts.hpp"
 #include "parallel_devices.cuh"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/fuse_topk.hpp"
@@ -117,6 +118,23 @@ class ShardedSearch {
           [&] { shards_[s]->search->score_valid(args, own.pairs(), own.scores(), own.parts(), places[s]); });
       own.write(out, parts);
     });
+  }
+
+  /// Each shard counts among its items, against the scores of all pairs; what they count adds up.
+  void rank_pairs(const FuseTopkArgs& args, const CsrView& pairs, const PairRanks& out,
+                  const Placement& placement = {}) const {
+    validate_ranks(args, args_, pairs, out);
+    if (pairs.rows == 0) return;
+    std::vector<float> scores(static_cast<std::size_t>(pairs.nnz()));
+    score_pairs(args, pairs, scores, {}, placement);
+    const auto places = received(args.queries, placement);
+    std::vector<CountsOfPairs> counts(shards_.size(), CountsOfPairs(scores.size(), out.n_ranked.size()));
+    in_parallel(shards_.size(), [&](std::size_t s) {
+      const auto turn = turn_on(shards_[s]->index);
+      shards_[s]->run([&] { shards_[s]->search->count_pairs(args, pairs, scores, counts[s].view(), places[s]); });
+    });
+    for (std::size_t s = 1; s < counts.size(); ++s) counts[0] += counts[s];
+    counts[0].write_ranks(pairs, scores, args.exclude, out);
   }
 
  private:

@@ -35,9 +35,20 @@ class FusedIndex:
         contributions: bool,
         num_threads: int,
     ) -> tuple[NDArray[Any], ...]: ...
-
-    # scores (nnz), parts float64 (nnz, n_modalities)
     def plan(self) -> dict[str, Any]: ...
+    # rank, first, last (nnz), n_ranked (n_queries), all int32
+    def rank_pairs(
+        self,
+        queries: list[NDArray[np.float32]],  # per modality (n_queries, dim_m)
+        weights: NDArray[np.float64],  # (1 or n_queries, n_modalities)
+        pairs: _Csr,  # (n_queries, n_items)
+        *,
+        fusion: str,
+        missing: str,
+        exclude: _Csr | None,  # (n_queries, n_items)
+        num_threads: int,
+    ) -> tuple[NDArray[np.int32], ...]: ...
+    # scores (nnz), parts float64 (nnz, n_modalities)
     def score_pairs(
         self,
         queries: list[NDArray[np.float32]],  # per modality (n_queries, dim_m)

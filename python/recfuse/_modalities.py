@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._inputs import check_keys
 
-__all__ = ["check_shapes", "check_widths", "first_of", "presence_flags", "weight_rows"]
+__all__ = [
+    "as_compiled",
+    "check_shapes",
+    "check_widths",
+    "first_of",
+    "presence_flags",
+    "weight_rows",
+]
 
 Scores = NDArray[np.float32]
 
 
 def first_of(items: dict[str, Scores]) -> Scores:
     return next(iter(items.values()))
+
+
+def as_compiled(matrices: Iterable[Any]) -> list[Any]:
+    """Return matrices as the compiled module takes them: those on a GPU in parts."""
+    return [getattr(matrix, "parts", matrix) for matrix in matrices]
 
 
 def check_shapes(queries: dict[str, Scores], items: dict[str, Scores]) -> None:

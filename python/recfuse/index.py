@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._available import available_bytes
 from recfuse._device_arrays import is_on_gpu, to_gpu
 from recfuse._index_changes import IndexChanges
+from recfuse._index_ranks import IndexRanks
 from recfuse._inputs import (
     as_csr,
     as_filters,
@@ -22,6 +23,7 @@ from recfuse._inputs import (
     csr_parts,
 )
 from recfuse._modalities import (
+    as_compiled,
     check_shapes,
     first_of,
     presence_flags,
@@ -43,7 +45,7 @@ _RULES = ("sum", "average", "product", "max", "min", "rrf")  # C++ knows all but
 _MISSING = ("renormalise", "zero")
 
 
-class FusedIndex(IndexChanges):
+class FusedIndex(IndexChanges, IndexRanks):
     """Items of several modalities, ready for exact fused top-k search.
 
     Parameters
@@ -329,7 +331,7 @@ class FusedIndex(IndexChanges):
             raise ValueError(f"k must be at most 2147483647; got {k}")
         num_threads = as_num_threads(self._num_threads)
         result: tuple[Any, ...] = (handle or self._handle).topk(
-            _as_compiled(queries),
+            as_compiled(queries),
             weights,
             as_int(k, "k"),
             fusion=fusion,
@@ -374,7 +376,7 @@ class FusedIndex(IndexChanges):
         matrices = as_modalities(queries, "queries", self.modalities, self._device)
         n_queries = len(first_of(matrices))
         result = self._handle.score_pairs(
-            _as_compiled(matrices.values()),
+            as_compiled(matrices.values()),
             weight_rows(weights, self.modalities, n_queries),
             csr_parts(as_csr(pairs, "pairs")),
             fusion=fusion,
@@ -421,11 +423,6 @@ def most_kept_bytes(item_bytes: int) -> int:
     return item_bytes if item_bytes <= _SMALL_BYTES else available_bytes() // 4
 
 
-def _as_compiled(matrices: Iterable[Any]) -> list[Any]:
-    """Return matrices as the compiled module takes them: those on a GPU in parts."""
-    return [getattr(matrix, "parts", matrix) for matrix in matrices]
-
-
 def _compiled(
     items: dict[str, Scores],
     present: NDArray[np.uint8] | None,
@@ -435,7 +432,7 @@ def _compiled(
     op: str = "fuse_topk",
 ) -> Any:
     return resolve_op("FusedIndex", device)(
-        _as_compiled(items.values()),
+        as_compiled(items.values()),
         present,
         metric=metric,
         names=list(items) if op == "fuse_topk" else [],

@@ -44,11 +44,22 @@ struct FuseTopkArgs {
   int num_threads = 0;
 };
 
+/// Where pairs of a query and an item stand among all items that the query may get, from 1; 0 for an item that is not
+/// ranked, or excluded. One element per pair, but for n_ranked.
+struct PairRanks {
+  std::span<std::int32_t> rank;      // by score, then id: the place in a list of topk that is long enough
+  std::span<std::int32_t> first;     // 1 and the items that score more
+  std::span<std::int32_t> last;      // the same and the others that score the same
+  std::span<std::int32_t> n_ranked;  // (n_queries): items that are ranked at all
+};
+
 /// Every check of the values, for whatever searches; std::invalid_argument or std::out_of_range says what is wrong.
 void validate(const FusedItemsArgs& args);
 void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkOut& out, MatrixView<double> parts);
 /// What scoring pairs needs: queries and weights that fit the items, and pairs that fit both.
 void validate_pairs(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs);
+/// The same, and room for the ranks of all.
+void validate_ranks(const FuseTopkArgs& args, const FusedItemsArgs& items, const CsrView& pairs, const PairRanks& out);
 
 /// How an index searches at present, and why.
 struct SearchPlan {
@@ -93,6 +104,11 @@ class FusedIndex {
   /// what is not ranked. Of `args` the filters and k are not used. `parts`: (pairs.nnz(), n_modalities) or null.
   void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
                    MatrixView<double> parts = {}) const;
+
+  /// Ranks of given pairs in lists of all items but `args.exclude`, which are never made: what is better than each
+  /// is counted. Of `args` the lists of what is allowed and k are not used. The result depends on neither num_threads
+  /// nor the instruction set. Throws as topk.
+  void rank_pairs(const FuseTopkArgs& args, const CsrView& pairs, const PairRanks& out) const;
 
  private:
   struct State;

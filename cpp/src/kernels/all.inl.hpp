@@ -15,6 +15,8 @@ namespace {
 #include "ceilings.inl.hpp"
 #include "earlier_rows.inl.hpp"
 #include "fuse_topk.inl.hpp"
+// What is above is used below.
+#include "count_above.inl.hpp"
 #include "keys.inl.hpp"
 #include "pair_screen.inl.hpp"
 #include "rescore.inl.hpp"
@@ -35,6 +37,7 @@ const KernelTable table{
     .pack_panel = pack_panel,
     .screen_panel = screen_panel,
     .score_panel = score_panel,
+    .count_above = count_above,
     .score_rows = score_rows,
     .round_to_int8 = round_row<std::int8_t>,
     .round_to_int16 = round_row<std::int16_t>,

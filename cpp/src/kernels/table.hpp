@@ -218,6 +218,11 @@ struct KernelTable {
   /// The same scores, all of them: scores[r * nr + lane].
   void (*score_panel)(const float* queries, const float* items, std::int64_t n, float* scores);
 
+  /// counts[i] += how many of n <= nr scores reach above[i]. Returns a bit for every score that reaches some below[i]
+  /// and not above[i]. The scores are room for nr.
+  unsigned (*count_above)(const float* scores, int n, const float* above, const float* below, std::int64_t n_marks,
+                          std::int32_t* counts);
+
   /// out[i] = <query, items + ids[i] * stride>; ids null: rows 0, 1, 2, ...
   void (*score_rows)(const float* query, const float* items, std::int64_t stride, const std::int32_t* ids,
                      std::int64_t n_rows, std::int64_t n, float* out);

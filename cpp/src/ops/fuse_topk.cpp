@@ -6,6 +6,7 @@
 
 #include "isa/dispatch.hpp"
 #include "ops/float_screen.hpp"
+#include "ops/rank_pairs.hpp"
 #include "ops/rounded_screen.hpp"
 #include "ops/screen_choice.hpp"
 #include "ops/search.hpp"
@@ -120,6 +121,12 @@ void FusedIndex::score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std
           queries.score(kernels, q, pairs.indices[j], parts.data == nullptr ? nullptr : parts.row(at));
     }
   });
+}
+
+void FusedIndex::rank_pairs(const FuseTopkArgs& args, const CsrView& pairs, const PairRanks& out) const {
+  validate_ranks(args, state_->items.args(), pairs, out);
+  const Queries queries(state_->items, args, state_->all);
+  PairRanking(queries, state_->all, pairs, out).run();
 }
 
 }  // namespace recfuse

@@ -31,6 +31,8 @@ class FusedIndex {
             const Placement& placement = {}) const;
   void score_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out, MatrixView<double> parts = {},
                    const Placement& placement = {}) const;
+  void rank_pairs(const FuseTopkArgs& args, const CsrView& pairs, const PairRanks& out,
+                  const Placement& placement = {}) const;
 
  private:
   static constexpr int kFirst[1] = {0};

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recfuse.evaluation._costs import Costs
-from recfuse.evaluation._evaluate import evaluate
+from recfuse.evaluation._evaluate import evaluate, evaluate_ranks
 from recfuse.evaluation.bootstrap import Difference, paired_bootstrap
 from recfuse.evaluation.compare import compare
 from recfuse.evaluation.comparison import Comparison
@@ -31,6 +31,7 @@ __all__ = [
     "cold_items",
     "compare",
     "evaluate",
+    "evaluate_ranks",
     "k_fold",
     "leave_k_out",
     "leave_one_out",

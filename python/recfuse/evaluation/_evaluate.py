@@ -9,13 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from recfuse._inputs import as_csr, as_ids
-from recfuse._progress import progress
 from recfuse.evaluation._checks import cutoffs, positive_int
-from recfuse.evaluation._ranking import RankingPass, relevant, without
+from recfuse.evaluation._ranking import RankingPass, relevant
+from recfuse.evaluation._users import UsersWithItems
 from recfuse.evaluation.report import RankingMetrics
 from recfuse.interactions import Interactions
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_ranks"]
 
 
 def evaluate(
@@ -60,8 +60,9 @@ def evaluate(
         Ask for the whole ranking of every user, not only the first `k`, and add 'auc': the share of
         pairs of a test item and another item that the model's scores put in the right order [1]_,
         ties counting half. Items that the model does not list tie below all others; items left out
-        as seen take no part. Lists are asked for in blocks of users, so no more than a few million
-        scores exist at a time.
+        as seen take no part. A model with a method `rank_items` is asked for the ranks of the test
+        items instead (`evaluate_ranks`); of others lists come in blocks of users, so no more than a
+        few million scores exist at a time.
     batch_size : int, default=1024
         Users per call of `recommend`. The result does not depend on it if the model's does not.
     split : str, optional
@@ -109,6 +110,7 @@ def evaluate(
     """
     op = "evaluate"
     recommend = recommender(model, op)
+    rank_items = getattr(model, "rank_items", None) if auc else None
     at = cutoffs(k, op)
     batch_size = positive_int(batch_size, "batch_size", op)
     known, held_out = _matrices(train, test, op)
@@ -122,39 +124,100 @@ def evaluate(
         popularity=popularity,
         values=item_values,
         vectors=item_vectors,
-        auc=auc,
+        auc=auc and rank_items is None,  # lists as long as the catalogue
     )
     batch_size = totals.users_per_request(batch_size)
-    n_evaluated = n_seen = 0
-    with_items = wanted[np.diff(truth.indptr)[wanted] > 0]
-    starts = range(0, len(with_items), batch_size)
-    for start in progress(starts, description="evaluate", enabled=show_progress, total=len(starts)):
-        batch = with_items[start : start + batch_size]
-        test_rows, rows = truth[batch], known[batch]
-        if exclude_seen:
-            n_before = test_rows.nnz
-            test_rows = without(test_rows, rows)
-            n_seen += n_before - test_rows.nnz
-            left = np.flatnonzero(np.diff(test_rows.indptr))
-            batch, test_rows, rows = batch[left], test_rows[left], rows[left]
-        if not len(batch):
-            continue
-        answer = recommend(batch, totals.width, user_items=rows if exclude_seen else None)
+    users = UsersWithItems(known, truth, wanted, exclude_seen=exclude_seen)
+    for batch, test_rows, rows in users.batches(batch_size, show_progress=show_progress):
+        seen = rows if exclude_seen else None
+        answer = recommend(batch, totals.width, user_items=seen)
         if not isinstance(answer, Sequence) or len(answer) != 2:
             raise TypeError(
                 f"{op}: recommend must return (ids, scores); got {type(answer).__name__}"
             )
-        n_left_out = np.diff(rows.indptr) if exclude_seen else np.zeros(len(batch), np.int64)
         totals.add(
             batch,
             answer[0],
             test_rows,
             f"{op}: ids from recommend",
             scores=answer[1],
-            n_candidates=known.shape[1] - n_left_out,
+            n_candidates=users.n_candidates(rows),
+            ranks=None if rank_items is None else rank_items(batch, test_rows, user_items=seen),
         )
-        n_evaluated += len(batch)
-    return totals.result(n_skipped=len(wanted) - n_evaluated, n_seen_left_out=n_seen, split=split)
+    return totals.result(
+        n_skipped=len(wanted) - users.n_evaluated, n_seen_left_out=users.n_seen, split=split
+    )
+
+
+def evaluate_ranks(
+    model: Any,
+    train: Any,
+    test: Any,
+    *,
+    k: int | Iterable[int] = 20,
+    exclude_seen: bool = True,
+    user_ids: Any = None,
+    batch_size: int = 8192,
+    split: str | None = None,
+    show_progress: bool = False,
+) -> RankingMetrics:
+    """Compare the ranks of the test items among all items; no list is made, on any device.
+
+    The metrics of hits and the AUC are, bit by bit, those of `evaluate` with ``auc=True``. Where
+    `model` is on a GPU so is the counting, and ranks are what comes back. What needs to know the
+    other items of a list, such as coverage and novelty, is not there.
+
+    Parameters
+    ----------
+    model : object with a method `rank_items`
+        Called as ``rank_items(user_ids, test_rows, user_items=rows)``; returns the
+        `FusedIndex.rank_pairs` of its scores. `AlternatingLeastSquares` has it.
+    train, test, k, exclude_seen, user_ids, split, show_progress
+        As in `evaluate`. A large `k` costs a byte a user of a batch.
+    batch_size : int, default=8192
+        Users per call of `rank_items`. The result does not depend on it.
+
+    Returns
+    -------
+    RankingMetrics
+        Without coverage and Gini coefficient.
+
+    Raises
+    ------
+    TypeError
+        If `model` cannot rank; and as `evaluate`.
+    ValueError, IndexError
+        As `evaluate`.
+
+    Examples
+    --------
+    >>> import recfuse
+    >>> from scipy.sparse import csr_array
+    >>> from recfuse.evaluation import evaluate_ranks
+    >>> train = csr_array([[1.0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]])
+    >>> model = recfuse.AlternatingLeastSquares(2, random_state=0).fit(train)
+    >>> result = evaluate_ranks(model, train, csr_array([[0.0, 0, 0, 1]] * 3), k=[1, 2])
+    >>> result["recall@2"]
+    1.0
+    """
+    op = "evaluate_ranks"
+    rank_items = getattr(model, "rank_items", None)
+    if not callable(rank_items):
+        raise TypeError(f"{op}: model must have a method rank_items; got {type(model).__name__}")
+    at = cutoffs(k, op)
+    batch_size = positive_int(batch_size, "batch_size", op)
+    known, held_out = _matrices(train, test, op)
+    truth = relevant(held_out, f"{op}: test")
+    wanted = _users(user_ids, truth.shape[0], op)
+    totals = RankingPass(at, known.shape[1], op)
+    batch_size = totals.users_per_request(batch_size, hits=True)
+    users = UsersWithItems(known, truth, wanted, exclude_seen=exclude_seen)
+    for batch, test_rows, rows in users.batches(batch_size, show_progress=show_progress):
+        ranks = rank_items(batch, test_rows, user_items=rows if exclude_seen else None)
+        totals.add_ranks(batch, ranks, test_rows, users.n_candidates(rows))
+    return totals.result(
+        n_skipped=len(wanted) - users.n_evaluated, n_seen_left_out=users.n_seen, split=split
+    )
 
 
 def recommender(model: Any, op: str) -> Any:

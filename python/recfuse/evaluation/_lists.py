@@ -8,6 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recfuse._index_ranks import PairRanks
+
 Float64 = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -97,6 +99,29 @@ def _auc_of_user(scores: Float64, hits: Mask, n_positive: int, n_candidates: int
     unlisted = n_positive - len(falling[hits])
     won += unlisted * (n_negative - negatives[-1]) / 2
     return float(won / (n_positive * n_negative))
+
+
+def auc_of_ranks(
+    ranks: PairRanks, truth: sp.csr_array, n_candidates: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the same from the ranks of the test items, those of `truth`; nothing is rounded."""
+    n_positive = np.diff(truth.indptr).astype(np.int64)
+    n_negative = n_candidates - n_positive
+    rows = np.repeat(np.arange(truth.shape[0]), n_positive)
+    listed = ranks.rank > 0
+    user, first, last = rows[listed], ranks.first[listed], ranks.last[listed]
+    n_listed = np.bincount(user, minlength=truth.shape[0])
+    # Of the items before and beside a test item some are test items: those of its user, by rank.
+    order = np.lexsort((first, user))
+    keys = user.astype(np.int64)[order] << 32 | first[order]
+    own = np.cumsum(n_listed)[user[order]] - n_listed[user[order]]  # where the user's begin
+    before = np.searchsorted(keys, keys, side="left") - own
+    until = np.searchsorted(keys, keys, side="right") - own
+    lost = (first[order] - 1.0 - before + last[order] - until) / 2  # a tie is half a win
+    won = n_listed * n_negative - np.bincount(user[order], weights=lost, minlength=truth.shape[0])
+    unlisted_negative = n_negative - (ranks.n_ranked - n_listed)
+    won += (n_positive - n_listed) * unlisted_negative / 2
+    return _ratio(won, (n_positive * n_negative).astype(np.float64))
 
 
 def gini(counts: NDArray[np.int64], n_items: int) -> float:

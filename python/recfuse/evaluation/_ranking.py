@@ -8,8 +8,17 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recfuse._index_ranks import PairRanks
 from recfuse.evaluation._checks import item_numbers, item_vectors, positive_int
-from recfuse.evaluation._lists import auc, diversity, gini, last_ranks, novelty, of_values
+from recfuse.evaluation._lists import (
+    auc,
+    auc_of_ranks,
+    diversity,
+    gini,
+    last_ranks,
+    novelty,
+    of_values,
+)
 from recfuse.evaluation.report import RankingMetrics
 
 Float64 = NDArray[np.float64]
@@ -60,15 +69,18 @@ class RankingPass:
         if vectors is not None:
             self.units = item_vectors(vectors, n_columns, f"{op}: item_vectors")
         # How often each item is recommended at ranks from one cut-off to the next.
-        self.counts = np.zeros((len(at), n_columns), np.int64)
+        self.counts: NDArray[np.int64] | None = np.zeros((len(at), n_columns), np.int64)
         self.user_ids: list[NDArray[Any]] = []
         self.batches: list[dict[str, Float64]] = []
 
-    def users_per_request(self, batch_size: int) -> int:
-        """Return the size of a batch: lists of all items come from fewer users at a time."""
-        if not self.auc:
+    def users_per_request(self, batch_size: int, *, hits: bool = False) -> int:
+        """Return the size of a batch: lists of all items come from fewer users at a time.
+
+        So do hits of long lists, where nothing else is kept of them.
+        """
+        if not self.auc and not hits:
             return batch_size
-        return min(batch_size, max(1, _SCORES_PER_REQUEST // max(1, self.n_columns)))
+        return min(batch_size, max(1, _SCORES_PER_REQUEST // max(1, self.width)))
 
     def add(
         self,
@@ -79,11 +91,12 @@ class RankingPass:
         *,
         scores: Any = None,
         n_candidates: NDArray[Any] | None = None,
+        ranks: PairRanks | None = None,
     ) -> None:
         """Take one batch; `name` is what messages call `ids`.
 
         For the AUC the lists are of all items, with `scores` and the number of items that could be
-        in them.
+        in them; or there are the `ranks` of the test items.
         """
         whole = self._checked(ids, len(user_ids), name)
         whole_hits = self._hits(whole, truth)
@@ -103,11 +116,32 @@ class RankingPass:
             if (n_listed > n_candidates - n_test).any():
                 raise ValueError(f"{name} must leave out what user_items has, for the AUC")
             batch["auc"] = auc(whole, checked, whole_hits, n_test, n_candidates)
+        if ranks is not None and n_candidates is not None:
+            batch["auc"] = auc_of_ranks(ranks, truth, n_candidates)
+        assert self.counts is not None  # lists and ranks do not mix
         cut = np.searchsorted(self.at, np.arange(1, ids.shape[1] + 1))
         cut = np.broadcast_to(cut, ids.shape)
         np.add.at(self.counts, (cut[recommended], ids[recommended]), 1)
         self.user_ids.append(user_ids)
         self.batches.append(batch)
+
+    def add_ranks(
+        self,
+        user_ids: NDArray[Any],
+        ranks: PairRanks,
+        truth: sp.csr_array,
+        n_candidates: NDArray[Any],
+    ) -> None:
+        """Take one batch of which the ranks of the test items are all that is known."""
+        self.user_ids.append(user_ids)
+        rows = np.repeat(np.arange(len(user_ids)), np.diff(truth.indptr))
+        hits = np.zeros((len(user_ids), self.list_width), bool)
+        found = (ranks.rank > 0) & (ranks.rank <= self.list_width)
+        hits[rows[found], ranks.rank[found] - 1] = True
+        batch = _metrics(hits, np.diff(truth.indptr), self.at)
+        batch["auc"] = auc_of_ranks(ranks, truth, n_candidates)
+        self.batches.append(batch)
+        self.counts = None
 
     def _hits(self, ids: NDArray[np.int64], truth: sp.csr_array) -> NDArray[np.bool_]:
         keys = np.arange(len(ids))[:, None] * np.int64(self.n_columns) + ids
@@ -121,12 +155,14 @@ class RankingPass:
             raise ValueError(
                 f"{self.op}: test must have a relevant item for at least one user; got none"
             )
-        counts = dict(zip(self.at, np.cumsum(self.counts, axis=0), strict=True))
+        counts = {}
+        if self.counts is not None:
+            counts = dict(zip(self.at, np.cumsum(self.counts, axis=0), strict=True))
         coverage = {k: int(np.count_nonzero(n)) for k, n in counts.items()}
-        if coverage[self.at[-1]] > self.n_items:
+        if max(coverage.values(), default=0) > self.n_items:
             raise ValueError(
                 f"{self.op}: n_items must be at least the number of items recommended, "
-                f"{coverage[self.at[-1]]}; got {self.n_items}"
+                f"{max(coverage.values())}; got {self.n_items}"
             )
         joined = {key: np.concatenate([b[key] for b in self.batches]) for key in self.batches[0]}
         return RankingMetrics(

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import check_fitted
+from recfuse._index_ranks import PairRanks
 from recfuse._inputs import (
     as_csr,
     as_float,
@@ -373,6 +374,40 @@ class AlternatingLeastSquares(LiveFactors):
             contributions=False,
         )
         return ids, scores
+
+    @named("rank_items")
+    def rank_items(
+        self, user_ids: ArrayLike, items: Any, *, user_items: Any = None, exclude: Any = None
+    ) -> PairRanks:
+        """Rank given items among all, for every user: their places in `recommend`, without lists.
+
+        Parameters
+        ----------
+        user_ids : int or array-like of int
+        items : sparse of shape (n, n_items)
+            The stored entries are ranked, row by row in ascending order of the item.
+        user_items, exclude : sparse of shape (n, n_items), optional
+            Left out, as in `recommend`.
+
+        Returns
+        -------
+        PairRanks
+            As `FusedIndex.rank_pairs`, on the device of the model.
+
+        Raises
+        ------
+        NotFittedError, TypeError, IndexError, ValueError
+            As `recommend`.
+        """
+        check_fitted(self, "item_factors_")
+        users = rows_of_users(user_ids, len(self.user_factors_))
+        shape = (len(users), len(self.item_factors_))
+        queries = self._user_vectors(self.user_factors_[users], self.user_biases_[users])
+        return self._scores().rank_pairs(
+            queries,
+            filter_rows(items, "items", shape),
+            exclude=left_out(user_items, exclude, shape),
+        )
 
     @named("predict")
     def predict(self, user_ids: ArrayLike, item_ids: ArrayLike) -> Scores:

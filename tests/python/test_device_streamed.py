@@ -138,3 +138,27 @@ def test_a_plan_is_what_streaming_takes(rng, emulated, free):
     index.topk({"": normal(rng, 30, dim)}, 20)
     taken = emulated.set_memory(total) - (total - free_now)
     assert 0.8 * plan.bytes_of("screen") < taken <= plan.peak_bytes + 4096
+
+
+@pytest.mark.parametrize("fusion", ["sum", "max"])
+def test_ranks_of_pairs(emulated, items, queries, rng, fusion):
+    # Blocks are counted one after the other; some queries have more open items than there is room.
+    pairs = sp.random(N_QUERIES, N_ITEMS, 0.004, "csr", random_state=1)
+    exclude = sp.random(N_QUERIES, N_ITEMS, 0.1, "csr", random_state=2)
+    queries["text"][4] = queries["image"][4] = 0
+    weights = {"text": 1.5, "image": rng.uniform(-1, 1, N_QUERIES)}
+    present = {"image": np.arange(N_ITEMS) % 7 != 0}
+    how = {"weights": weights, "fusion": fusion, "exclude": exclude}
+    on_cpu = FusedIndex(items, metric="dot", present=present, device="cpu")
+    shrink(emulated, FREE)
+    index = FusedIndex(items, metric="dot", present=present)
+    assert "streamed" in index.plan()["reason"]
+    assert_same_bytes(
+        index.rank_pairs(queries, pairs, **how), on_cpu.rank_pairs(queries, pairs, **how)
+    )
+    emulated.set_memory()
+    index = FusedIndex(items, metric="dot", present=present)
+    assert "streamed" not in index.plan()["reason"]
+    assert_same_bytes(
+        index.rank_pairs(queries, pairs, **how), on_cpu.rank_pairs(queries, pairs, **how)
+    )

@@ -28,11 +28,11 @@ inline void validate_for_device(const AlsParams& params) {
   }
 }
 
-/// What allocates knows of searches alone: the same of ALS, of which plan_memory does not know yet.
+/// What allocates knows of searches alone: the same of ALS.
 inline DeviceOutOfMemory of_als(const DeviceOutOfMemory& error) {
   const std::string text = error.what();
   const std::size_t begin = text.find(':');
-  return DeviceOutOfMemory("als" + text.substr(begin, text.find(" plan_memory") - begin));
+  return DeviceOutOfMemory("als" + text.substr(begin));
 }
 
 template <class Device>

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recfuse._buffers import Buffer, Plan
-from recfuse._device_plans import plan_on_gpu
+from recfuse._device_plans import als_on_gpu, cosine_on_gpu, search_on_gpu
 from recfuse._inputs import as_int, as_num_threads
 from recfuse._streamed import BLOCK_BYTES
 from recfuse.backend import resolve_backend
@@ -82,7 +82,7 @@ def _plan_index(
 def _plan_on_gpu(n_queries: Any, n_items: Any, dims: Any, k: Any, device_bytes: Any) -> Plan:
     q, n = _size(n_queries, "n_queries"), _size(n_items, "n_items")
     free = None if device_bytes is None else _size(device_bytes, "device_bytes")
-    return plan_on_gpu(q, n, _dims(dims), _size(k, "k", least=1), free)
+    return search_on_gpu(q, n, _dims(dims), _size(k, "k", least=1), free)
 
 
 def planned_device(device: str) -> str:
@@ -194,12 +194,15 @@ def _plan_cosine_knn(
     k: int,
     values: str = "real",
     norm: str = "full",
+    device: str = "auto",
     num_threads: int = 0,
 ) -> Plan:
     rows, cols, e = _size(n_rows, "n_rows"), _size(n_cols, "n_cols"), _size(nnz, "nnz")
     k = min(_size(k, "k", least=1), max(rows, 1))
     _check_name(values, ("ones", "whole", "real"), "values")
     _check_name(norm, ("full", "corated"), "norm")
+    if planned_device(device) == "cuda":
+        return cosine_on_gpu(rows, cols, e, k, values, norm)
     workers = _workers(num_threads)
     by_pairs = norm == "full" and k <= rows // _PAIRS_LEAST_ROWS and e < 1 << 32
     # Of pairs, nothing is written before all are met, and what only the search needs is free.
@@ -294,12 +297,15 @@ def _plan_als(
     solver: str = "auto",
     objective: str = "implicit",
     biases: bool = False,
+    device: str = "auto",
     num_threads: int = 0,
 ) -> Plan:
     users, items, e = _size(n_users, "n_users"), _size(n_items, "n_items"), _size(nnz, "nnz")
     f = _size(factors, "factors", least=1)
     _check_name(solver, ("auto", "cholesky", "cg", "block"), "solver")
     _check_name(objective, ("implicit", "explicit"), "objective")
+    if planned_device(device) == "cuda":
+        return als_on_gpu(users, items, e, f + bool(biases), implicit=objective == "implicit")
     workers = _workers(num_threads)
     rows, most_rows = users + items, max(users, items)
     width = _ceil(f + bool(biases), 16) * 16

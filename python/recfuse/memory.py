@@ -91,8 +91,8 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             ``n_queries``, ``n_items``, ``dims`` (an int, a sequence, or a mapping modality -> int),
             ``k``; ``dtype`` of queries and items, 'float32' by default; but for 'FusedIndex',
             ``mapped``: whether the items lie in a file, so that another type is converted in
-            blocks. ``device``: with 'cuda' the plan is that of the GPU, for matrices that come from
-            the host; those that are on it already are used in place. ``device_bytes``: what is free
+            blocks. A plan of the GPU is for matrices that come from the host; those that are on it
+            already are used in place. ``device_bytes``: what is free
             there, by default on the GPU at hand; items that are more go through it in blocks.
         'cosine_knn'
             ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (multiples of 1 / 16
@@ -101,7 +101,8 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             ``n_users``, ``n_items``, ``nnz``, ``factors``; ``solver``, ``objective``, ``biases``
             as in `AlternatingLeastSquares`.
         all
-            ``num_threads``, 0 by default: that of `doctor`.
+            ``num_threads``, 0 by default: that of `doctor`. ``device``: 'cuda' for the plan of the
+            GPU, 'auto' by default, for which the environment decides.
 
     Returns
     -------

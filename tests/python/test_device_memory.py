@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import recfuse
 from conftest import CUDA_MODULES, run_on_cuda
@@ -138,3 +139,81 @@ def test_what_a_request_keeps_goes_with_its_index(rng, emulated):
     assert index.topk({"a": x}, 5)[0][0, 0] != 5000
     del index
     assert used(emulated) == before
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+@pytest.mark.parametrize(
+    ("n_users", "n_items", "factors", "biases"),
+    [(300, 90, 16, False), (40, 700, 33, True), (5, 4500, 8, False), (30, 20, 240, False)],
+    ids=["users", "items and biases", "long rows", "systems outside of shared memory"],
+)
+def test_a_plan_of_als_is_what_is_taken(
+    rng, emulated, objective, n_users, n_items, factors, biases
+):
+    biases = biases and objective == "explicit"
+    matrix = sp.csr_array((rng.random((n_users, n_items)) < 0.3).astype(np.float32))
+    if n_items > 4096:
+        matrix = sp.csr_array(np.ones((n_users, n_items), np.float32))
+    plan = recfuse.plan_memory(
+        "als", n_users=n_users, n_items=n_items, nnz=matrix.nnz, factors=factors, solver="cholesky",
+        objective=objective, biases=biases, device="cuda",
+    )  # fmt: skip
+    before = used(emulated)
+    emulated.set_memory()
+    model = recfuse.AlternatingLeastSquares(
+        factors, objective=objective, biases=biases, solver="cholesky", regularization=1.0,
+        iterations=1, device="cuda",
+    ).fit(matrix)  # fmt: skip
+    assert model.float64_rows_ == 0
+    taken = emulated.set_memory() - before
+    assert taken <= plan.peak_bytes
+    # A plan counts a larger device, whose blocks have a system each, and as many long rows as
+    # there can be.
+    rest = sum(b.n_bytes for b in plan.buffers if b.name in ("systems", "parts of long rows"))
+    assert taken >= plan.peak_bytes - rest * (factors > 200 or n_items > 4096)
+    assert used(emulated) == before
+
+
+@pytest.mark.parametrize("norm", ["full", "corated"])
+@pytest.mark.parametrize("values", ["ones", "whole", "real"])
+@pytest.mark.parametrize(
+    ("n_rows", "k"), [(700, 9), (5000, 20), (17_000, 3), (4000, 3500)],
+    ids=["one strip", "some strips", "many strips", "candidates outside of shared memory"],
+)  # fmt: skip
+def test_a_plan_of_similar_rows_is_what_is_taken(rng, emulated, values, norm, n_rows, k):
+    matrix = sp.random_array((n_rows, 50), density=0.005, rng=rng, dtype=np.float32, format="csr")
+    matrix.data = {
+        "ones": np.ones_like(matrix.data),
+        "whole": np.ceil(5 * matrix.data),
+        "real": matrix.data + np.float32(0.1),
+    }[values]
+    plan = recfuse.plan_memory(
+        "cosine_knn", n_rows=n_rows, n_cols=50, nnz=matrix.nnz, k=k, values=values, norm=norm,
+        device="cuda",
+    )  # fmt: skip
+    before = used(emulated)
+    emulated.set_memory()
+    recfuse.cosine_knn(matrix, k, norm=norm, device="cuda")
+    taken = emulated.set_memory() - before
+    # No row is heavy enough here to be shared by blocks, which a plan counts.
+    strips = plan.blocks["strips"]
+    shared = plan.bytes_of("kept") - sum(
+        b.n_bytes for b in plan.buffers if b.phase == "kept" and "share" not in b.name
+    )
+    tasks = 16 * (min(n_rows, 4 * 148) if strips > 1 and k <= 1024 else 0) * (strips - 1)
+    searching = plan.kept_bytes + plan.bytes_of("search")
+    assert taken == searching - shared - tasks
+    assert taken <= plan.peak_bytes
+    assert used(emulated) == before
+
+
+def test_plans_of_a_gpu_are_large_where_the_work_is():
+    als = recfuse.plan_memory(
+        "als", n_users=138_000, n_items=27_000, nnz=20_000_000, factors=128, device="cuda"
+    )
+    assert als.bytes_of("kept") > 16 * 20_000_000
+    assert als.peak_bytes < 2 << 30
+    knn = recfuse.plan_memory(
+        "cosine_knn", n_rows=27_000, n_cols=138_000, nnz=20_000_000, k=100, device="cuda"
+    )
+    assert 14 * 20_000_000 < knn.peak_bytes < 2 << 30

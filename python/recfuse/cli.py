@@ -120,13 +120,16 @@ def _add_bench(commands: Commands) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="times per contender (%(default)s)")
     parser.add_argument("--out", default="bench-output", help="folder (%(default)s)")
     parser.add_argument("--no-peers", action="store_true", help="time recfuse alone")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda, or emulator: a rehearsal of cuda (%(default)s)"
+    )
     _add_threads(parser)
 
     def run(options: argparse.Namespace) -> int:
         from recfuse.bench.run import list_cases, main_bench
 
         if options.list:
-            print(list_cases(options.ops))
+            print(list_cases(options.ops, options.device))
             return 0
         return main_bench(
             options.ops,
@@ -135,6 +138,7 @@ def _add_bench(commands: Commands) -> None:
             rounds=options.rounds,
             out_dir=options.out,
             peers=not options.no_peers,
+            device=options.device,
         )
 
     parser.set_defaults(run=run)

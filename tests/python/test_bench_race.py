@@ -179,7 +179,7 @@ def test_a_wrong_answer_makes_the_command_fail(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wrong = Toy(field_=(contender("recfuse", 2, 1, 1.0),))
-    monkeypatch.setattr(run_module, "cases_of", lambda op, quick: [wrong])
+    monkeypatch.setattr(run_module, "cases_of", lambda op, quick, device: [wrong])
     assert main_bench(["topk"], out_dir=tmp_path) == 1
     assert "wrong answer: toy, toy: not 1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

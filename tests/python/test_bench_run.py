@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("bench")
     with pytest.MonkeyPatch.context() as patch:
         tiny = {"topk": [TINY_TOPK], "fuse_topk": [TINY_FUSION]}
-        patch.setattr(run_module, "cases_of", lambda op, quick: tiny[op])
+        patch.setattr(run_module, "cases_of", lambda op, quick, device: tiny[op])
         from contextlib import redirect_stdout
         from io import StringIO
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from recfuse.datasets import synthetic
 __all__ = ["draw_interactions", "user_items"]
 
 
+@functools.lru_cache(maxsize=1)  # cases of one op differ in factors or lists alone
 def draw_interactions(n_users: int, n_items: int, nnz: int, seed: int) -> dict[str, NDArray[Any]]:
     """Draw ratings from 1 to 5, long tails, a planted low rank: `recfuse.datasets.synthetic`."""
     data = synthetic(n_users, n_items, nnz, random_state=seed, modalities={})

@@ -30,16 +30,21 @@ def save_plot(results: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     _draw_ratios(left, cases)
-    _draw_roofline(right, cases, results["ceilings"])
-    machine = results["machine"]
+    _draw_roofline(right, cases, results["ceilings"], "device" in results)
     figure.suptitle(
-        f"recfuse {results['versions']['recfuse']} on {machine['cpu']}, "
-        f"{machine['threads']} threads, {machine['isa']}; generated data",
+        f"recfuse {results['versions']['recfuse']} on {_where(results)}; generated data",
         color=_INK,
         fontsize=10,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def _where(results: dict[str, Any]) -> str:
+    if "device" in results:
+        return str(results["device"]["name"])
+    machine = results["machine"]
+    return f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}"
 
 
 def _draw_ratios(axes: Any, cases: list[dict[str, Any]]) -> None:
@@ -101,10 +106,12 @@ def _is_timed_peer(contender: dict[str, Any]) -> bool:
     return bool(contender["status"] == "timed" and contender["package"] != "recfuse")
 
 
-def _draw_roofline(axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, float]) -> None:
+def _draw_roofline(
+    axes: Any, cases: list[dict[str, Any]], ceilings: dict[str, float], on_device: bool
+) -> None:
     """Draw the ceilings, and recfuse and its best peer below them."""
     arithmetic = {
-        "float32": ceilings["flops_per_second"],
+        "float16" if on_device else "float32": ceilings["flops_per_second"],
         "int8": ceilings["int8_operations_per_second"],
     }
     arithmetic = {name: rate for name, rate in arithmetic.items() if rate > 0}

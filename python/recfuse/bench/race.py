@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from recfuse.bench.case import Answer, Case, Contender, Referee
+from recfuse.bench.case import Answer, Case, Contender, Inputs, Referee
+from recfuse.bench.device import DeviceInputs, Site
+from recfuse.bench.here import Here
 from recfuse.bench.roofline import Ceilings, floor
 from recfuse.bench.worker import Worker, WorkerError, save_arrays
 from recfuse.errors import RecfuseError
@@ -22,6 +24,7 @@ _MOST_CALLS = 100
 _PAUSE = 0.1  # idle threads of OpenMP and OpenBLAS spin for a while before they sleep
 _HOPELESS = 4.0  # a peer that is this much slower than the fastest is not made to repeat it
 _LONG = 5.0  # ... if a call takes this many seconds
+_LONG_ON_DEVICE = 0.5
 
 
 class WrongAnswerError(RecfuseError):
@@ -32,8 +35,9 @@ class Race:
     """Times the contenders of a case against each other, as a context manager.
 
     Entering it generates the inputs, starts and prepares every contender one after the other, and
-    checks the first answer of each: recfuse's by the definition in float64, a peer's against
-    recfuse's. One that is not installed, fails or differs is reported and takes no part.
+    checks the first answer of each: recfuse's by the definition in float64, other ways of recfuse
+    by the bytes of that, a peer's against recfuse's. One that is not installed, fails or differs is
+    reported and takes no part.
 
     Parameters
     ----------
@@ -42,6 +46,8 @@ class Race:
         For every contender.
     peers : bool, default=True
         False times recfuse alone.
+    site : Site, optional
+        A GPU, for the case's contenders there; they share this process.
     log : callable, optional
         Gets a line of text for every step.
 
@@ -57,11 +63,16 @@ class Race:
         *,
         num_threads: int,
         peers: bool = True,
+        site: Site | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.case = case
         self._num_threads = num_threads
-        self._peers = peers
+        self._site = site
+        self._n_ours = len(case.ours() if site is None else case.ours_on_device())
+        field = case.contenders(on_device=site is not None)
+        # On a GPU, the CPU is no peer but who has the right answer.
+        self._field = field if peers else field[: self._n_ours + (site is not None)]
         self._log = log or (lambda line: None)
         self._runners: list[_Runner] = []
         self._rounds = 0
@@ -101,10 +112,10 @@ class Race:
 
     def result(self, ceilings: Ceilings) -> dict[str, Any]:
         """Return what was measured, as `report.py` writes it."""
-        ours, n_ours = self._runners[0], len(self.case.ours())
+        ours, n_ours = self._runners[0], self._n_ours
         least = floor(self._cost, ceilings)
         contenders = [runner.result(ours) for runner in self._runners]
-        timed = [c for c in contenders[n_ours:] if c["status"] == "timed"]
+        timed = [c for c in contenders[n_ours:] if _is_rival(c)]
         return {
             "op": self.case.op,
             "name": self.case.name,
@@ -123,31 +134,38 @@ class Race:
         inputs = self.case.inputs()
         self._cost = self.case.cost(inputs)
         referee = self.case.referee(inputs)
-        folder = Path(self._folder.name) / "inputs"
-        save_arrays(folder, inputs)
+        start_worker = self._starter(inputs)
         self._log(f"generated the inputs in {time.perf_counter() - start:.1f} s")
-        n_ours = len(self.case.ours())
-        field = self.case.contenders() if self._peers else self.case.ours()
         answer: Answer | None = None
-        for place, contender in enumerate(field):
+        for contender in self._field:
             runner = _Runner(contender)
             self._runners.append(runner)
-            if contender.missing():
-                runner.drop("absent", f"{contender.package} is not installed")
+            absence = contender.absence()
+            if absence is not None:
+                runner.drop("absent", absence)
             else:
-                worker = Worker(self.case, contender, folder, self._num_threads)
-                checked = runner.start(worker, referee, answer)
+                checked = runner.start(start_worker(contender), referee, answer)
                 answer = answer or checked
-            if place < n_ours and runner.status != "timed":
+            if contender.package == "recfuse" and runner.status != "timed":
                 raise WrongAnswerError(f"{self.case.op}, {self.case.name}: {runner.reason}")
             self._log(f"{contender.name}: {runner.reason or 'answer checked'}")
         self._let_go_of_the_hopeless()
 
+    def _starter(self, inputs: Inputs) -> Callable[[Contender], Worker | Here]:
+        site = self._site
+        if site is not None:
+            shared = DeviceInputs(inputs, site.torch_device)
+            return lambda one: Here(self.case, one, shared, self._num_threads, site.clock)
+        folder = Path(self._folder.name) / "inputs"
+        save_arrays(folder, inputs)
+        return lambda one: Worker(self.case, one, folder, self._num_threads)
+
     def _let_go_of_the_hopeless(self) -> None:
-        peers = [r for r in self._runners[len(self.case.ours()) :] if r.status == "timed"]
+        peers = [r for r in self._runners[self._n_ours :] if r.status == "timed"]
+        long = _LONG if self._site is None else _LONG_ON_DEVICE
         fastest = min((r.first_seconds for r in peers), default=0.0)
         for runner in peers:
-            if runner.first_seconds > max(_LONG, _HOPELESS * fastest):
+            if runner.first_seconds > max(long, _HOPELESS * fastest):
                 self._log(
                     f"{runner.contender.name}: one call of {runner.first_seconds:.1f} s is all"
                 )
@@ -165,12 +183,12 @@ class _Runner:
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
         self.first_seconds = 0.0
-        self._worker: Worker | None = None
+        self._worker: Worker | Here | None = None
         self._n_calls = 1
         self._description: dict[str, Any] = {}
         self._measures: dict[str, float] = {}
 
-    def start(self, worker: Worker, referee: Referee, ours: Answer | None) -> Answer | None:
+    def start(self, worker: Worker | Here, referee: Referee, ours: Answer | None) -> Answer | None:
         """Prepare and check; return the answer if it is right."""
         self._worker = worker
         try:
@@ -179,15 +197,22 @@ class _Runner:
         except WorkerError as error:
             self.drop("failed", str(error))
             return None
-        fault = referee.verify(answer) if ours is None else referee.compare(ours, answer)
-        if fault is not None:
+        fault = self._fault(answer, referee, ours)
+        if fault is not None and self.contender.exact:
             self.drop("differs", fault)
             return None
+        self.reason = None if fault is None else f"not exact: {fault}"
         self._measures = referee.measures(answer)
         self.first_seconds = self._description["first_seconds"]
         wanted = _SAMPLE_SECONDS / max(self.first_seconds, 1e-9)
         self._n_calls = int(np.clip(np.ceil(wanted), 1, _MOST_CALLS))
         return answer
+
+    def _fault(self, answer: Answer, referee: Referee, ours: Answer | None) -> str | None:
+        if ours is None:
+            return referee.verify(answer)
+        of_recfuse = self.contender.package == "recfuse"
+        return referee.equal(ours, answer) if of_recfuse else referee.compare(ours, answer)
 
     def sample(self) -> None:
         """Take one time, if the contender still takes part."""
@@ -223,6 +248,7 @@ class _Runner:
             "once": contender.once,
             "per_call": contender.per_call,
             "status": self.status,
+            "exact": contender.exact,
             "reason": self.reason,
         }
         if self.status != "timed":
@@ -238,6 +264,11 @@ class _Runner:
             **_spread("", self.seconds),
             **_spread("ratio_", ratios),
         }
+
+
+def _is_rival(result: dict[str, Any]) -> bool:
+    """Whether a contender may be the best peer."""
+    return bool(result["status"] == "timed" and result["exact"] and result["package"] != "recfuse")
 
 
 def _pairwise(theirs: list[float], ours: list[float]) -> list[float]:

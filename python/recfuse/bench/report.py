@@ -20,8 +20,16 @@ __all__ = ["SCHEMA", "details", "document", "headline", "summary", "write_json"]
 SCHEMA = 1
 
 
-def document(cases: list[dict[str, Any]], ceilings: Ceilings, num_threads: int) -> dict[str, Any]:
-    """Return everything about a run: machine, versions, ceilings, and the results of its races."""
+def document(
+    cases: list[dict[str, Any]],
+    ceilings: Ceilings,
+    num_threads: int,
+    device: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return everything about a run: machine, versions, ceilings, and the results of its races.
+
+    `device` describes the GPU that the ceilings are of, if any.
+    """
     versions = {
         "recfuse": recfuse.__version__,
         "python": platform.python_version(),
@@ -32,7 +40,9 @@ def document(cases: list[dict[str, Any]], ceilings: Ceilings, num_threads: int) 
         for contender in case["contenders"]:
             if contender["version"] is not None:
                 versions.setdefault(contender["package"], contender["version"])
+    of_device = {} if device is None else {"device": device}
     return {
+        **of_device,
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": "generated",
@@ -59,14 +69,17 @@ def write_json(results: dict[str, Any], path: Path) -> None:
 def headline(results: dict[str, Any]) -> str:
     """Return where and on what this was measured, in a few lines."""
     machine, ceilings = results["machine"], results["ceilings"]
+    arithmetic = "float32" if "device" not in results else "float16"
+    int8 = f"{ceilings['int8_operations_per_second'] / 1e9:.0f} GOP/s int8, "
     return "\n".join(
         [
+            *([] if "device" not in results else [str(results["device"]["name"])]),
             f"{machine['cpu']}, {machine['threads']} threads, {machine['isa']}; generated data; "
             f"recfuse {results['versions']['recfuse']}"
             + (f" ({results['git']})" if results["git"] else ""),
-            f"ceilings: {ceilings['flops_per_second'] / 1e9:.0f} GFLOP/s float32, "
-            f"{ceilings['int8_operations_per_second'] / 1e9:.0f} GOP/s int8, "
-            f"{ceilings['memory_bytes_per_second'] / 1e9:.1f} GB/s memory, "
+            f"ceilings: {ceilings['flops_per_second'] / 1e9:.0f} GFLOP/s {arithmetic}, "
+            + (int8 if ceilings["int8_operations_per_second"] else "")
+            + f"{ceilings['memory_bytes_per_second'] / 1e9:.1f} GB/s memory, "
             f"{ceilings['cache_bytes_per_second'] / 1e9:.1f} GB/s last cache, "
             f"{ceilings['updates_per_second'] / 1e9:.2f} G updates/s",
         ]

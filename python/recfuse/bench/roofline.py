@@ -34,6 +34,10 @@ class Ceilings:
         Increments of scattered counters that stay in the first cache.
     cache_bytes : int
         Of a working set, this much is served at the rate of `cache`.
+    in_float16 : bool
+        Whether `flops` are those of float16, as on a GPU, so that items may be read in it.
+
+    A rate of 0 is not known and sets no floor.
     """
 
     flops: float
@@ -42,6 +46,7 @@ class Ceilings:
     updates: float
     cache_bytes: int
     int8: float = 0.0
+    in_float16: bool = False
 
     def best(self, other: Ceilings) -> Ceilings:
         """Return the higher of each rate: whatever slowed the other down was not the machine."""
@@ -76,14 +81,18 @@ def floor(cost: Cost, ceilings: Ceilings) -> Floor:
     """
     in_int8 = ceilings.int8 > ceilings.flops and cost.int8_bytes > 0
     moved = cost.int8_bytes if in_int8 else cost.bytes
+    if ceilings.in_float16:
+        moved = cost.float16_bytes
     # At best the last cache is full of what is read again.
     cached = min(1.0, ceilings.cache_bytes / (cost.working_set or moved))
     transfer = moved * (cached / ceilings.cache + (1 - cached) / ceilings.memory)
     products = "int8 multiply-adds" if in_int8 else "multiply-adds"
+    if ceilings.in_float16:
+        products = "float16 multiply-adds"
     needs = {
         products: cost.flops / (ceilings.int8 if in_int8 else ceilings.flops),
         "memory" if cached < 1 else "last cache": transfer,
-        "updates": cost.updates / ceilings.updates,
+        "updates": cost.updates / ceilings.updates if ceilings.updates else 0.0,
     }
     bound = max(needs, key=lambda name: needs[name])
     return Floor(needs[bound], bound)

@@ -12,8 +12,10 @@ __all__ = ["OPS", "cases_of", "rebuild"]
 OPS = ("topk", "fuse_topk", "cosine_knn", "als")
 
 
-def cases_of(op: str, *, quick: bool) -> list[Case]:
+def cases_of(op: str, *, quick: bool, device: str = "cpu") -> list[Case]:
     """Return the workloads of `op`; the quick ones take seconds.
+
+    On a GPU, the same and larger ones.
 
     Raises
     ------
@@ -22,7 +24,7 @@ def cases_of(op: str, *, quick: bool) -> list[Case]:
     """
     module = _module(op)
     cases: list[Case] = module.QUICK if quick else module.FULL
-    return cases
+    return cases if quick or device == "cpu" else [*cases, *module.FULL_ON_DEVICE]
 
 
 def rebuild(op: str, sizes: dict[str, Any]) -> Case:

@@ -1,7 +1,8 @@
-"""`als`: one iteration of implicit ALS, and explicit fits; generated interactions."""
+"""`als`: one iteration of ALS, and explicit fits; generated interactions."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,14 @@ from recfuse.backend import resolve_backend
 from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Ready, Referee
 from recfuse.bench.cases.als_explicit import ExplicitAls
 from recfuse.bench.interactions import draw_interactions, user_items
-from recfuse.bench.peers.factorisation import ALPHA, REGULARIZATION, als_peers
+from recfuse.bench.machine import default_threads
+from recfuse.bench.peers.factorisation import (
+    ALPHA,
+    EXPLICIT_REGULARIZATION,
+    REGULARIZATION,
+    als_peers,
+)
+from recfuse.bench.peers.on_device import als_peers_on_device
 
 __all__ = ["CASE", "FULL", "QUICK", "Als"]
 
@@ -26,7 +34,10 @@ _CHUNK = 1 << 20  # entries whose predictions are computed at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Als(Case):
-    """Alternate over `nnz` ratings r, with confidence 1 + r and `factors` factors."""
+    """Alternate over `nnz` ratings r, with `factors` factors.
+
+    Implicit, with confidence 1 + r; explicit, towards r itself, without biases.
+    """
 
     op = "als"
     warm_up_calls: ClassVar[int] = 3  # iterations before the answers are compared
@@ -35,11 +46,13 @@ class Als(Case):
     n_items: int
     nnz: int
     factors: int
+    objective: str = "implicit"
 
     @property
     def name(self) -> str:
         """Sizes in one line."""
-        return f"{self.n_users} x {self.n_items}, nnz {self.nnz}, f{self.factors}"
+        kind = "" if self.objective == "implicit" else f"{self.objective}, an iteration, "
+        return f"{kind}{self.n_users} x {self.n_items}, nnz {self.nnz}, f{self.factors}"
 
     def inputs(self) -> Inputs:
         """Draw the interactions and the factors that everyone starts from."""
@@ -58,7 +71,24 @@ class Als(Case):
 
     def peers(self) -> list[Contender]:
         """Return the other implementations of the same objective."""
-        return als_peers()
+        return als_peers() if self.objective == "implicit" else []
+
+    def ours_on_device(self) -> list[Contender]:
+        """Return the solvers there, with all data there; and an iteration from host to host."""
+        there = "interactions and factors on the device, three iterations"
+        over = "interactions and factors to the device, an iteration, factors back"
+        return [
+            _ours("recfuse", _on_device, there, "the next iteration"),
+            *(
+                _ours(f"recfuse, {name}", make, there, "the next iteration")
+                for name, make in _SOLVERS_ON_DEVICE.items()
+            ),
+            _ours("recfuse, all from the host", _from_host, "two iterations", over),
+        ]
+
+    def peers_on_device(self) -> list[Contender]:
+        """Return the other implementation of the implicit objective there."""
+        return als_peers_on_device() if self.objective == "implicit" else []
 
     def cost(self, inputs: Inputs) -> Cost:
         """Take the steps of conjugate gradients; gather each neighbour's factors once a side."""
@@ -71,16 +101,20 @@ class Als(Case):
 
     def referee(self, inputs: Inputs) -> Referee:
         """Return one that computes the objective."""
-        return _AlsReferee(user_items(inputs))
+        return _AlsReferee(user_items(inputs), implicit=self.objective == "implicit")
 
 
 class _AlsReferee(Referee):
-    def __init__(self, ratings: sp.csr_array) -> None:
-        self.ratings = ratings
+    def __init__(self, ratings: sp.csr_array, *, implicit: bool) -> None:
+        self.ratings, self.implicit = ratings, implicit
+        self.regularization = REGULARIZATION if implicit else EXPLICIT_REGULARIZATION
+        self._known: tuple[Answer, dict[str, float]] | None = None
 
     def verify(self, answer: Answer) -> str | None:
-        # Without factors, every entry misses its preference of 1 by 1.
-        nothing = float((1 + ALPHA * self.ratings.data.astype(np.float64)).sum())
+        values = self.ratings.data.astype(np.float64)
+        # Without factors, every entry misses its preference of 1 by 1, or its rating by all of it.
+        missed = 1 + ALPHA * values if self.implicit else values**2
+        nothing = float(missed.sum())
         objective = self.measures(answer)["objective"]
         if not objective < nothing:
             return f"the objective is {objective:.6g}; without any factors it is {nothing:.6g}"
@@ -92,29 +126,80 @@ class _AlsReferee(Referee):
             return f"the objective is {got:.6g} instead of {expected:.6g}"
         return None
 
+    def equal(self, ours: Answer, theirs: Answer) -> str | None:
+        """Hold objectives against each other: solvers and devices round differently."""
+        return self.compare(ours, theirs)
+
     def measures(self, answer: Answer) -> dict[str, float]:
-        """Return the objective of Hu, Koren, Volinsky in float64."""
+        """Return the objective in float64: of Hu, Koren, Volinsky, or of squared errors."""
+        if self._known is None or self._known[0] is not answer:
+            self._known = answer, self._measured(answer)
+        return self._known[1]
+
+    def _measured(self, answer: Answer) -> dict[str, float]:
         users, items = (answer[name].astype(np.float64) for name in ("users", "items"))
         rows = np.repeat(np.arange(len(users)), np.diff(self.ratings.indptr))
         # The sum over all pairs by the two Gram matrices; then the stored ones set right.
-        objective = float(((users.T @ users) * (items.T @ items)).sum())
-        for start in range(0, len(rows), _CHUNK):
+        all_pairs = float(((users.T @ users) * (items.T @ items)).sum())
+        objective = all_pairs if self.implicit else 0.0
+
+        def of_stored(start: int) -> float:
             part = slice(start, start + _CHUNK)
             predicted = np.einsum("ij,ij->i", users[rows[part]], items[self.ratings.indices[part]])
-            confidence = 1 + ALPHA * self.ratings.data[part].astype(np.float64)
-            objective += float((confidence * (1 - predicted) ** 2 - predicted**2).sum())
-        objective += REGULARIZATION * float((users**2).sum() + (items**2).sum())
+            values = self.ratings.data[part].astype(np.float64)
+            if not self.implicit:
+                return float(((values - predicted) ** 2).sum())
+            confidence = 1 + ALPHA * values
+            return float((confidence * (1 - predicted) ** 2 - predicted**2).sum())
+
+        with ThreadPoolExecutor(default_threads()) as pool:
+            objective += sum(pool.map(of_stored, range(0, len(rows), _CHUNK)))
+        objective += self.regularization * float((users**2).sum() + (items**2).sum())
         return {"objective": objective}
 
 
+def _ours(name: str, prepare: Any, once: str, per_call: str) -> Contender:
+    return Contender(name, "recfuse", "recfuse", prepare, once, per_call)
+
+
 def _solver(case: Als, inputs: Inputs, num_threads: int) -> Ready:
+    return _stepping(_started(case, inputs, num_threads, "cpu", "auto"), num_threads)
+
+
+def _on_device(case: Als, inputs: Inputs, num_threads: int) -> Ready:
+    return _stepping(_started(case, inputs, num_threads, "cuda", "auto"), num_threads)
+
+
+def _exact_on_device(case: Als, inputs: Inputs, num_threads: int) -> Ready:
+    return _stepping(_started(case, inputs, num_threads, "cuda", "cholesky"), num_threads)
+
+
+_SOLVERS_ON_DEVICE = {"exact": _exact_on_device}
+
+
+def _from_host(case: Als, inputs: Inputs, num_threads: int) -> Ready:
+    solver = _started(case, inputs, num_threads, "cuda", "auto")
+    for _ in range(case.warm_up_calls - 1):
+        solver.step(num_threads)
+    users, items, *_ = solver.factors()
+    before = {**inputs, "start_users": users, "start_items": items}
+
+    def iteration() -> Any:
+        again = _started(case, before, num_threads, "cuda", "auto")
+        again.step(num_threads)
+        return again.factors()
+
+    return Ready(iteration, lambda factors: {"users": factors[0], "items": factors[1]})
+
+
+def _started(case: Als, inputs: Inputs, num_threads: int, device: str, solver: str) -> Any:
     # What AlternatingLeastSquares.fit drives; its factors can be read between two steps.
-    solver = resolve_backend("cpu").ops.AlsSolver(
+    started = resolve_backend(device).ops.AlsSolver(
         csr_parts(as_csr(user_items(inputs), "user_items")),
-        objective="implicit",
-        solver="auto",
+        objective=case.objective,
+        solver=solver,
         factors=case.factors,
-        regularization=REGULARIZATION,
+        regularization=EXPLICIT_REGULARIZATION if case.objective == "explicit" else REGULARIZATION,
         alpha=ALPHA,
         frequency_scaling=0.0,
         biases=False,
@@ -122,8 +207,11 @@ def _solver(case: Als, inputs: Inputs, num_threads: int) -> Ready:
         num_threads=num_threads,
     )
     none = np.zeros(0, np.float32)
-    solver.set_factors(inputs["start_users"], inputs["start_items"], none, none)
+    started.set_factors(inputs["start_users"], inputs["start_items"], none, none)
+    return started
 
+
+def _stepping(solver: Any, num_threads: int) -> Ready:
     def answer(_: Any) -> Answer:
         users, items, *_ = solver.factors()
         return {"users": users, "items": items}
@@ -153,4 +241,7 @@ FULL: list[Case] = [
         peer_iterations=4,
         our_iterations=7,
     ),
+]
+FULL_ON_DEVICE: list[Case] = [
+    Als(n_users=138_000, n_items=27_000, nnz=20_000_000, factors=64, objective="explicit"),
 ]

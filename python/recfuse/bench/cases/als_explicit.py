@@ -50,6 +50,11 @@ class ExplicitAls(Case):
         call = f"AlternatingLeastSquares.fit, {self.our_iterations} iterations"
         return [Contender("recfuse", "recfuse", "recfuse", _recfuse, "nothing", call)]
 
+    def ours_on_device(self) -> list[Contender]:
+        """Return the same fit there, from ratings of the host to factors of the host."""
+        call = f"AlternatingLeastSquares.fit, {self.our_iterations} iterations, from host to host"
+        return [Contender("recfuse", "recfuse", "recfuse", _on_device, "nothing", call)]
+
     def peers(self) -> list[Contender]:
         """Return the other implementations of the same objective."""
         return explicit_als_peers(self.peer_iterations)
@@ -86,6 +91,13 @@ class _RmseReferee(Referee):
             return f"its error is {got:.6g}, which recfuse does not reach with {expected:.6g}"
         return None
 
+    def equal(self, ours: Answer, theirs: Answer) -> str | None:
+        """Hold errors against each other: solvers and devices round differently."""
+        expected, got = (self.measures(answer)["rmse"] for answer in (ours, theirs))
+        if abs(got - expected) > _BEHIND * expected:
+            return f"the error is {got:.6g} instead of {expected:.6g}"
+        return None
+
     def measures(self, answer: Answer) -> dict[str, float]:
         """Return the root of the mean squared error of the ratings that all learned from."""
         ratings = self.ratings
@@ -103,6 +115,14 @@ class _RmseReferee(Referee):
 
 
 def _recfuse(case: ExplicitAls, inputs: Inputs, num_threads: int) -> Ready:
+    return _fitting(case, inputs, num_threads, "cpu")
+
+
+def _on_device(case: ExplicitAls, inputs: Inputs, num_threads: int) -> Ready:
+    return _fitting(case, inputs, num_threads, "cuda")
+
+
+def _fitting(case: ExplicitAls, inputs: Inputs, num_threads: int, device: str) -> Ready:
     ratings = user_items(inputs)
     model = recfuse.AlternatingLeastSquares(
         case.factors,
@@ -112,6 +132,7 @@ def _recfuse(case: ExplicitAls, inputs: Inputs, num_threads: int) -> Ready:
         iterations=case.our_iterations,
         random_state=case.seed,
         num_threads=num_threads,
+        device=device,
     )
 
     def answer(_: Any) -> Answer:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Ready, Referee
 from recfuse.bench.interactions import draw_interactions, user_items
+from recfuse.bench.peers.on_device import sparse_peers_on_device
 from recfuse.bench.peers.sparse import neighbour_lists, sparse_peers
 from recfuse.ops import cosine_knn
 
@@ -56,6 +57,16 @@ class CosineKnn(Case):
     def peers(self) -> list[Contender]:
         """Return the sparse peers."""
         return sparse_peers()
+
+    def ours_on_device(self) -> list[Contender]:
+        """Return the same function there, from a matrix of the host to lists of the host."""
+        call = "recfuse.cosine_knn, the matrix and the lists over the bus"
+        once = "the item-user matrix in CSR, of the host"
+        return [Contender("recfuse", "recfuse", "recfuse", _on_device, once, call)]
+
+    def peers_on_device(self) -> list[Contender]:
+        """Return the sparse peers there."""
+        return sparse_peers_on_device()
 
     def cost(self, inputs: Inputs) -> Cost:
         """Meet every pair of items of a user once; read the matrix and write the lists once."""
@@ -126,12 +137,20 @@ class _KnnReferee(Referee):
 
 
 def _cosine_knn(case: CosineKnn, inputs: Inputs, num_threads: int) -> Ready:
+    return _searching(case, inputs, num_threads, "cpu")
+
+
+def _on_device(case: CosineKnn, inputs: Inputs, num_threads: int) -> Ready:
+    return _searching(case, inputs, num_threads, "cuda")
+
+
+def _searching(case: CosineKnn, inputs: Inputs, num_threads: int, device: str) -> Ready:
     items = user_items(inputs).T.tocsr()
 
     def answer(neighbours: Any) -> dict[str, NDArray[Any]]:
         return neighbour_lists(neighbours, case.k)
 
-    return Ready(lambda: cosine_knn(items, case.k, num_threads=num_threads), answer)
+    return Ready(lambda: cosine_knn(items, case.k, num_threads=num_threads, device=device), answer)
 
 
 CASE = CosineKnn
@@ -140,3 +159,4 @@ FULL = [
     CosineKnn(n_users=138_000, n_items=27_000, nnz=20_000_000, k=100),
     CosineKnn(n_users=359_000, n_items=292_000, nnz=17_500_000, k=100),
 ]
+FULL_ON_DEVICE: list[CosineKnn] = []

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Referee
+import recfuse
+from recfuse.bench.case import Answer, Case, Contender, Cost, Inputs, Ready, Referee, ids_and_scores
 from recfuse.bench.exclusions import excluded_hits, excluded_items
 from recfuse.bench.peers.dense import dense_peers
+from recfuse.bench.peers.on_device import dense_peers_on_device
+
+if TYPE_CHECKING:
+    from recfuse.bench.device import DeviceInputs
 
 __all__ = ["DenseCase", "Float32"]
 
@@ -23,6 +30,8 @@ _SAMPLE = 16  # queries whose scores are all computed in float64
 @dataclass(frozen=True, kw_only=True)
 class DenseCase(Case):
     """Peers multiply `query_matrix` by `item_matrix`; recfuse never makes the product."""
+
+    metric: ClassVar[str]
 
     n_queries: int
     n_items: int
@@ -42,9 +51,32 @@ class DenseCase(Case):
     def query_matrix(self, inputs: Inputs) -> Float32:
         """Return what a peer makes of the queries in every call, shape (n_queries, width)."""
 
+    @abstractmethod
+    def modalities(self, arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """Return 'queries' or 'items' as recfuse takes them, of the host or of a device."""
+
+    @abstractmethod
+    def options(self, inputs: Inputs) -> dict[str, Any]:
+        """Return what else `FusedIndex.topk` gets: weights, exclusions."""
+
     def peers(self) -> list[Contender]:
         """Return the dense peers."""
         return dense_peers(self.n_queries)
+
+    def ours_on_device(self) -> list[Contender]:
+        """Search items that lie there, for queries that do and that do not; then neither do."""
+        portable = {"RECFUSE_CUDA_ISA": "sm_80"}
+        index = "FusedIndex of the items on the device"
+        return [
+            _ours("recfuse", _resident, f"{index}; queries there", "index.topk, lists stay there"),
+            _ours("recfuse, host queries", _from_host, index, "queries and lists over the bus"),
+            _ours("recfuse, all from the host", _from_nothing, "nothing", "index and search"),
+            _ours("recfuse, portable kernels", _resident, index, "as recfuse", portable),
+        ]
+
+    def peers_on_device(self) -> list[Contender]:
+        """Return the dense peers there."""
+        return dense_peers_on_device()
 
     def cost(self, inputs: Inputs) -> Cost:
         """Multiply every query by every item; read both and write the lists once."""
@@ -58,6 +90,38 @@ class DenseCase(Case):
     def referee(self, inputs: Inputs) -> Referee:
         """Return one that knows the exact scores."""
         return _DenseReferee(self, inputs)
+
+
+def _ours(
+    name: str, prepare: Any, once: str, per_call: str, environment: dict[str, str] | None = None
+) -> Contender:
+    return Contender(name, "recfuse", "recfuse", prepare, once, per_call, environment or {})
+
+
+def _resident(case: DenseCase, inputs: DeviceInputs, num_threads: int) -> Ready:
+    return _searching(case, inputs, inputs.there)
+
+
+def _from_host(case: DenseCase, inputs: DeviceInputs, num_threads: int) -> Ready:
+    return _searching(case, inputs, inputs)
+
+
+def _searching(case: DenseCase, inputs: DeviceInputs, of_queries: Mapping[str, Any]) -> Ready:
+    items = case.modalities(inputs.there, "items")
+    index = recfuse.FusedIndex(items, metric=case.metric, device="cuda")
+    queries, options = case.modalities(of_queries, "queries"), case.options(inputs)
+    return Ready(lambda: index.topk(queries, case.k, **options), ids_and_scores)
+
+
+def _from_nothing(case: DenseCase, inputs: DeviceInputs, num_threads: int) -> Ready:
+    items, queries = case.modalities(inputs, "items"), case.modalities(inputs, "queries")
+    options = case.options(inputs)
+
+    def search() -> Any:
+        index = recfuse.FusedIndex(items, metric=case.metric, device="cuda")
+        return index.topk(queries, case.k, **options)
+
+    return Ready(search, ids_and_scores)
 
 
 class _DenseReferee(Referee):

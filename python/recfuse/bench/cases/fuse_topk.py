@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ class FuseTopk(DenseCase):
     """Fuse as many modalities as there are `dims`, with weights of every query's own."""
 
     op = "fuse_topk"
+    metric: ClassVar[str] = "cosine"
 
     dims: tuple[int, ...]
 
@@ -75,16 +77,20 @@ class FuseTopk(DenseCase):
             ),
         ]
 
-    def modalities(self, inputs: Inputs, kind: str) -> dict[str, NDArray[np.float32]]:
+    def modalities(self, arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
         """Return 'queries' or 'items' as recfuse takes them."""
-        return {f"m{m}": x for m, x in enumerate(self._parts(inputs, kind))}
+        return {f"m{m}": x for m, x in enumerate(self._parts(arrays, kind))}
+
+    def options(self, inputs: Inputs) -> dict[str, Any]:
+        """Return the weights."""
+        return {"weights": self.weights(inputs)}
 
     def weights(self, inputs: Inputs) -> dict[str, NDArray[np.float64]]:
         """Return the weights as recfuse takes them."""
         return {f"m{m}": inputs["weights"][:, m] for m in range(len(self.dims))}
 
-    def _parts(self, inputs: Inputs, kind: str) -> list[Float32]:
-        return [inputs[f"{kind}{m}"] for m in range(len(self.dims))]
+    def _parts(self, arrays: Mapping[str, Any], kind: str) -> list[Any]:
+        return [arrays[f"{kind}{m}"] for m in range(len(self.dims))]
 
 
 def _unit(x: Float32) -> Float32:
@@ -114,4 +120,7 @@ FULL = [
     FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512), k=20),
     FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512, 128), k=100),
     FuseTopk(n_queries=1024, n_items=100_000, dims=(64, 384, 512, 128), k=20),
+]
+FULL_ON_DEVICE = [
+    FuseTopk(n_queries=10_240, n_items=1_000_000, dims=(64, 384, 512), k=100),
 ]

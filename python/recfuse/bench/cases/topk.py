@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class Topk(DenseCase):
     """Search `n_items` vectors of `dim` elements for the `k` best of every query."""
 
     op = "topk"
+    metric: ClassVar[str] = "dot"
 
     dim: int
 
@@ -53,6 +55,14 @@ class Topk(DenseCase):
         """Return the queries."""
         return inputs["queries"]
 
+    def modalities(self, arrays: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """Return 'queries' or 'items' as the one modality that there is."""
+        return {"x": arrays[kind]}
+
+    def options(self, inputs: Inputs) -> dict[str, Any]:
+        """Return what is excluded."""
+        return {"exclude": excluded_items(inputs) if self.n_excluded else None}
+
     def ours(self) -> list[Contender]:
         """Search a prepared index, and search without one."""
         return [
@@ -64,17 +74,17 @@ class Topk(DenseCase):
 
 
 def _index(case: Topk, inputs: Inputs, num_threads: int) -> Ready:
-    index = recfuse.FusedIndex({"x": inputs["items"]}, metric="dot", num_threads=num_threads)
-    exclude = excluded_items(inputs) if case.n_excluded else None
-    queries = {"x": inputs["queries"]}
-    return Ready(lambda: index.topk(queries, case.k, exclude=exclude), ids_and_scores)
+    items, queries = case.modalities(inputs, "items"), case.modalities(inputs, "queries")
+    index = recfuse.FusedIndex(items, metric=case.metric, num_threads=num_threads)
+    options = case.options(inputs)
+    return Ready(lambda: index.topk(queries, case.k, **options), ids_and_scores)
 
 
 def _function(case: Topk, inputs: Inputs, num_threads: int) -> Ready:
-    exclude = excluded_items(inputs) if case.n_excluded else None
+    options = case.options(inputs)
     return Ready(
         lambda: recfuse.topk(
-            inputs["queries"], inputs["items"], case.k, exclude=exclude, num_threads=num_threads
+            inputs["queries"], inputs["items"], case.k, num_threads=num_threads, **options
         ),
         ids_and_scores,
     )
@@ -93,4 +103,7 @@ FULL = [
     Topk(n_queries=10_000, n_items=27_000, dim=64, k=20),
     Topk(n_queries=10_000, n_items=27_000, dim=64, k=20, n_excluded=150),
     Topk(n_queries=1, n_items=1_000_000, dim=128, k=10),
+]
+FULL_ON_DEVICE = [
+    Topk(n_queries=10_240, n_items=1_000_000, dim=128, k=100),
 ]

@@ -2,40 +2,34 @@
 
     python benchmarks/gpu FILE PART [--rehearse]
 
-PART: ceilings, one, batch, fusion (searches), encode. Each is a process of its own, so that one
-that fails leaves the others their device. With --rehearse, PyTorch runs on the CPU and recfuse on
-the emulator, on toy sizes: the same lines of code, and times that mean nothing.
+PART: ceilings, an op of `recfuse bench`, pays (ops in growing sizes), encode. Each is a process of
+its own, so that one that fails leaves the others their device. With --rehearse, PyTorch runs on the
+CPU and recfuse on the emulator, on toy sizes: the same lines of code, and times that mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import networks
 import numpy as np
 import torch
-from ceilings import ceilings
 from evidence import add
-from measuring import Clock
-from searches import Case, Workload, measure_peer, measure_recfuse, peers
+from workloads import CASES, SERIES, TOY_SERIES, TOYS, key
 
 import recfuse
-from recfuse import backend
+from recfuse.bench import Case, Race, WrongAnswerError
+from recfuse.bench.clock import Clock
+from recfuse.bench.device import Site
+from recfuse.bench.device_ceilings import as_ceilings, measure_rates, rates
+from recfuse.bench.machine import default_threads
 
-SEARCHES = {
-    "one": Case(1, 1_000_000, (128,), 10),
-    "batch": Case(10_240, 1_000_000, (128,), 100),
-    "fusion": Case(10_240, 1_000_000, (64, 384, 512), 100),
-}
-TOYS = {
-    "one": Case(1, 2_000, (12,), 10),
-    "batch": Case(70, 2_000, (12,), 20),
-    "fusion": Case(70, 2_000, (6, 12), 20),
-}
+ROUNDS = 5
 
 
 def tried(file: Path, name: str, measure: Callable[[], dict[str, Any]]) -> bool:
@@ -54,7 +48,7 @@ def tried(file: Path, name: str, measure: Callable[[], dict[str, Any]]) -> bool:
 def run_ceilings(file: Path, clock: Clock) -> bool:
     """Measure what the device can do."""
     good = True
-    for name, measure in ceilings(clock):
+    for name, measure in rates(clock):
         try:
             rate = measure()
         except Exception as error:
@@ -68,15 +62,56 @@ def run_ceilings(file: Path, clock: Clock) -> bool:
     return good
 
 
-def run_search(file: Path, case: Case, clock: Clock) -> bool:
-    """Measure recfuse first: it is what the time on the device is for."""
-    work = Workload(case, clock.device)
-    good = tried(file, case.name, lambda: {"sizes": vars(case), **measure_recfuse(work, clock)})
-    for name, make in peers(work).items():
-        found = measure_peer(make, clock)
-        add(file, {"cases": {case.name: {"peers": {name: found}}}})
-        print(f"  {name}", found.get("ms", found), flush=True)
+def race(case: Case, site: Site, known: dict[str, float], *, peers: bool) -> dict[str, Any]:
+    """Return the result of a race; its error where recfuse fails or is wrong."""
+    try:
+        with Race(
+            case, num_threads=default_threads(), peers=peers, site=site, log=print
+        ) as running:
+            for _ in range(ROUNDS):
+                running.round()
+            return running.result(as_ceilings(known, site.cache_bytes))
+    except WrongAnswerError as error:
+        return {"error": str(error)[:400]}
+
+
+def run_cases(file: Path, cases: Sequence[Case], site: Site) -> bool:
+    """Race the cases of an op."""
+    known = ceilings_of(file, site)
+    good = True
+    for case in cases:
+        found = race(case, site, known, peers=True)
+        add(file, {"cases": {key(case): found}})
+        good = good and "error" not in found
+        for one in found.get("contenders", []):
+            reached = f"{1e3 * one['median']:.3f} ms" if "median" in one else one["reason"]
+            print(f"{key(case)}: {one['name']} {reached}", flush=True)
     return good
+
+
+def run_series(file: Path, series: dict[str, list[Case]], site: Site) -> bool:
+    """Race the GPU against the CPU in growing sizes."""
+    known = ceilings_of(file, site)
+    good = True
+    for name, cases in series.items():
+        for case in cases:
+            found = race(case, site, known, peers=False)
+            good = good and "error" not in found
+            times = {
+                one["name"]: 1e3 * one["median"]
+                for one in found.get("contenders", [])
+                if "median" in one
+            }
+            add(file, {"pays": {name: {key(case): times}}})
+            print(name, key(case), times, flush=True)
+    return good
+
+
+def ceilings_of(file: Path, site: Site) -> dict[str, float]:
+    """Return the rates that are known already, measured now where they are not."""
+    known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))["ceilings"]
+    needed = {"copy_tb_s", "matmul_float16_tflop_s"}
+    return known if needed <= known.keys() else measure_rates(site.clock)
 
 
 def run_networks(file: Path, clock: Clock) -> bool:
@@ -97,23 +132,23 @@ def main() -> int:
     """Run the part that is asked for; 1 if anything of recfuse fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
-    parser.add_argument("part", choices=["ceilings", *SEARCHES, "encode"])
+    parser.add_argument("part", choices=["ceilings", *CASES, "pays", "encode"])
     parser.add_argument("--rehearse", action="store_true")
     arguments = parser.parse_args()
+    file, part = arguments.file, arguments.part
     if arguments.rehearse:
-        backend._MODULES["cuda"] = "_cuda_emulated"
-        add(arguments.file, {"rehearsal": True})
+        add(file, {"rehearsal": True})
     versions = {"recfuse": recfuse.__version__, "numpy": np.__version__, "torch": torch.__version__}
-    add(arguments.file, {"versions": versions})
-    device = "cpu" if arguments.rehearse else "cuda"
-    clock = Clock(device)
-    if arguments.part == "ceilings":
-        good = run_ceilings(arguments.file, clock)
-    elif arguments.part == "encode":
-        good = run_networks(arguments.file, clock)
+    add(file, {"versions": versions})
+    site = Site("emulator" if arguments.rehearse else "cuda")
+    if part == "ceilings":
+        good = run_ceilings(file, site.clock)
+    elif part == "encode":
+        good = run_networks(file, site.clock)
+    elif part == "pays":
+        good = run_series(file, TOY_SERIES if arguments.rehearse else SERIES, site)
     else:
-        cases = TOYS if arguments.rehearse else SEARCHES
-        good = run_search(arguments.file, cases[arguments.part], clock)
+        good = run_cases(file, (TOYS if arguments.rehearse else CASES)[part], site)
     return 0 if good else 1
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 import recfuse
-from recfuse import backend
+from recfuse.bench.device import rehearse
 
 N_ITEMS = 700
 
@@ -84,7 +84,7 @@ def of_solvers() -> None:
 
 if __name__ == "__main__":
     if "--rehearse" in sys.argv:
-        backend._MODULES["cuda"] = "_cuda_emulated"
+        rehearse()
     of_numpy()
     of_the_cpu()
     of_solvers()

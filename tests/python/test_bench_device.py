@@ -62,7 +62,7 @@ def test_every_op_races_on_the_device(site, monkeypatch, tmp_path: Path, capsys)
     for case in document["cases"]:
         assert rebuild(case["op"], case["sizes"]).name == case["name"]
         found = {one["name"]: one for one in case["contenders"]}
-        assert next(iter(found)) == "recfuse"
+        assert next(iter(found)) in ("recfuse", "recfuse, all from the host")
         assert case["floor_seconds"] > 0
         ours = [one for one in found.values() if one["package"] == "recfuse"]
         assert [one["status"] for one in ours] == ["timed"] * len(ours)

@@ -52,8 +52,9 @@ class ExplicitAls(Case):
 
     def ours_on_device(self) -> list[Contender]:
         """Return the same fit there, from ratings of the host to factors of the host."""
-        call = f"AlternatingLeastSquares.fit, {self.our_iterations} iterations, from host to host"
-        return [Contender("recfuse", "recfuse", "recfuse", _on_device, "nothing", call)]
+        call = f"AlternatingLeastSquares.fit, {self.our_iterations} iterations"
+        name = "recfuse, all from the host"
+        return [Contender(name, "recfuse", "recfuse", _on_device, "nothing", call)]
 
     def peers(self) -> list[Contender]:
         """Return the other implementations of the same objective."""

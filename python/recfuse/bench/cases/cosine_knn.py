@@ -62,7 +62,8 @@ class CosineKnn(Case):
         """Return the same function there, from a matrix of the host to lists of the host."""
         call = "recfuse.cosine_knn, the matrix and the lists over the bus"
         once = "the item-user matrix in CSR, of the host"
-        return [Contender("recfuse", "recfuse", "recfuse", _on_device, once, call)]
+        name = "recfuse, all from the host"
+        return [Contender(name, "recfuse", "recfuse", _on_device, once, call)]
 
     def peers_on_device(self) -> list[Contender]:
         """Return the sparse peers there."""

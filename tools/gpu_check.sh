@@ -87,6 +87,9 @@ compile() {
   python3 -c 'import recfuse; print(recfuse.__file__, recfuse.doctor()["cuda"])'
 }
 
+# Files of tests by name, or by a pattern that may fit none.
+files() { for name in "$@"; do compgen -G "tests/python/test_$name.py"; done; }
+
 # Warnings of the libraries of that machine are not what is looked for, nor need their plugins be those of the test environment.
 tests() { python3 -m pytest -q -ra -o addopts= -W default -p no:cacheprovider --maxfail=20 "$@"; }
 
@@ -95,18 +98,22 @@ kernels() { tests tests/python/test_cuda_isa.py; }
 
 # The same bodies as on the CPU; those of arrays that lie on the device are in `arrays`.
 searches() {
-  tests -k "${1:-cuda}-float16" tests/python/test_topk.py tests/python/test_fuse_topk.py \
-    tests/python/test_fusion_rules.py
+  tests -k "${1:-cuda}-float16" $(files topk fuse_topk fusion_rules 'rank*' 'evaluation_rank*')
 }
 
-similar() { tests -k "${1:-cuda}" tests/python/test_cosine_knn.py tests/python/test_neighbour_topk.py; }
+# Similar rows, and lists made of them.
+similar() { tests -k "${1:-cuda}" $(files cosine_knn 'neighbour*'); }
 
-arrays() {
-  tests tests/python/test_device_arrays.py tests/python/test_device_memory.py tests/python/test_device_streamed.py \
-    tests/python/test_encoder_on_device.py tests/python/test_encoder_graphs.py
+arrays() { tests $(files 'device_*' encoder_on_device encoder_graphs); }
+
+# Several ranges of the items: one GPU that has them all is as good as several.
+shards() {
+  [ -n "$(files 'several_*')" ] || { echo 'not here yet'; return 0; }
+  tests -k "${1:-cuda}" $(files 'several_*')
 }
 
-factors() { tests -k "${1:-cuda}" tests/python/test_als{,_products,_solvers}_on_device.py; }
+# Every solver.
+factors() { tests -k "${1:-cuda}" $(files 'als_*on_device'); }
 
 sanitized() {
   command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer here'; return 1; }
@@ -122,7 +129,7 @@ export -f twice
 emulator() { for name in als devices logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
 
 export evidence
-export -f wheels compile tests kernels searches similar arrays factors sanitized smoke measure rules emulator
+export -f wheels compile files tests kernels searches similar arrays shards factors sanitized smoke measure rules emulator
 
 # A function, read whole before it runs: who edits this file meanwhile does no harm.
 main() {
@@ -142,10 +149,12 @@ main() {
     step searches 3600 searches emulator
     step similar 3600 similar emulator
     step factors 3600 factors emulator
+    step shards 3600 shards emulator
   else
     step searches 100 searches
     step similar 60 similar
-    step factors 60 factors
+    step factors 80 factors
+    step shards 40 shards
   fi
   step arrays "$(limit 60)" arrays
   step twice "$(limit 100)" twice $(! $host_only || echo emulator)

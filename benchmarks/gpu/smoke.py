@@ -56,6 +56,29 @@ def of_the_cpu() -> None:
     print("the same bytes as the CPU", flush=True)
 
 
+def of_similar_rows() -> None:
+    """Find similar rows by all kinds of sums: counts, whole and real weights, co-rated norms."""
+    rng = np.random.default_rng(0)
+    matrix = sp.csr_array(
+        (rng.random((N_ITEMS, 90)) < 0.05) * rng.random((N_ITEMS, 90), dtype=np.float32)
+    )
+    for values, norm in (
+        ("ones", "full"),
+        ("whole", "full"),
+        ("real", "full"),
+        ("real", "corated"),
+    ):
+        weights = {"ones": np.ones_like(matrix.data), "whole": np.ceil(5 * matrix.data)}
+        weighted = sp.csr_array(
+            (weights.get(values, matrix.data), matrix.indices, matrix.indptr), shape=matrix.shape
+        )
+        for k in (7, 400):
+            found = [recfuse.cosine_knn(weighted, k, norm=norm, device=d) for d in ("cuda", "cpu")]
+            for ours, theirs in zip(*((x.indptr, x.indices, x.data) for x in found), strict=True):
+                assert ours.tobytes() == theirs.tobytes(), (values, norm, k)
+    print("the similar rows of the CPU", flush=True)
+
+
 def of_solvers() -> None:
     """Factorise in all the ways there are: a row of many parts, shared memory or not, float64."""
     rng = np.random.default_rng(0)
@@ -87,4 +110,5 @@ if __name__ == "__main__":
         rehearse()
     of_numpy()
     of_the_cpu()
+    of_similar_rows()
     of_solvers()

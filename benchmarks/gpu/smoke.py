@@ -79,6 +79,33 @@ def of_similar_rows() -> None:
     print("the similar rows of the CPU", flush=True)
 
 
+def of_neighbours() -> None:
+    """Make lists of similar rows, sums and means."""
+    rng = np.random.default_rng(0)
+    similar = recfuse.cosine_knn(sp.csr_array((rng.random((90, N_ITEMS)) < 0.1) * 1.0), 20)
+    histories = sp.csr_array((rng.random((50, 90)) < 0.2) * rng.random((50, 90)))
+    for normalise in (False, True):
+        found = [
+            recfuse.neighbour_topk(histories, similar, 9, normalise=normalise, device=d)
+            for d in ("cuda", "cpu")
+        ]
+        for ours, theirs in zip(*found, strict=True):
+            assert ours.tobytes() == theirs.tobytes(), normalise
+    print("the lists of neighbours of the CPU", flush=True)
+
+
+def of_ranges() -> None:
+    """Search items that one device has in two ranges, as several would."""
+    rng = np.random.default_rng(0)
+    queries, items = ({"a": rng.standard_normal((n, 40), dtype=np.float32)} for n in (70, N_ITEMS))
+    found = [
+        recfuse.FusedIndex(items, device=device).topk(queries, 30) for device in ("cuda:0,0", "cpu")
+    ]
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+    print("the same bytes from two ranges", flush=True)
+
+
 def of_solvers() -> None:
     """Factorise in all the ways there are: a row of many parts, shared memory or not, float64."""
     rng = np.random.default_rng(0)
@@ -110,5 +137,7 @@ if __name__ == "__main__":
         rehearse()
     of_numpy()
     of_the_cpu()
+    of_ranges()
     of_similar_rows()
+    of_neighbours()
     of_solvers()

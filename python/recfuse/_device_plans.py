@@ -13,10 +13,8 @@ _TILE, _LONG_ROW, _GRAM_ROWS = 4, 4096, 256
 _PARTS_BYTES, _SCRATCH_BYTES, _PART_BYTES = 256 << 20, 1 << 30, 16
 _SHARED_BYTES = 227 << 10  # of a block
 _MULTIPROCESSORS = 148  # of the largest device that there is
-# Of sparse_sums, best_keys, similar_rows.
-_STRIP_IDS = {"counts": 16_384, "full": 8_192, "corated": 4_096}
-_ROUND, _SHARED_KEYS, _KEYS_BYTES, _MOST_SHARED_K = 1024, 4096, 256 << 20, 1024
-_SHARES, _TASK_BYTES, _SHARED_ROW_BYTES = 4, 16, 12
+# Of sparse_memory; real weights may be negative, which takes more.
+_VALUES = ("ones", "whole", "positive", "real")
 
 
 def search_on_gpu(
@@ -64,34 +62,15 @@ def _of_long_rows(users: int, items: int, nnz: int, at_once: int, elements: int)
 
 
 def _system_bytes(padded: int, elements: int) -> int:
-    strip = 32 if padded <= 256 else 16 if padded <= 512 else 4
-    return 4 * (elements + 2 * strip + 3 * padded + _TILE**2 + strip * padded + _TILE)
+    return 4 * (elements + 3 * padded + _TILE**2 + _TILE)
 
 
 def cosine_on_gpu(rows: int, cols: int, nnz: int, k: int, values: str, norm: str) -> Plan:
-    """Return the buffers of `cosine_knn`; `k` is at most `rows`."""
-    counting = values == "ones" or (values == "whole" and norm == "full")
-    value = {"ones": 0, "whole": 2}[values] if counting else 4
-    width = min(rows, _STRIP_IDS["counts" if counting else norm])
-    strips = max(_ceil(rows, max(width, 1)), 1)
-    room = _power_of_two(k + _ROUND)
-    heavy = min(rows, _SHARES * _MULTIPROCESSORS) if strips > 1 and k <= _MOST_SHARED_K else 0
-    tasks = rows + heavy * (strips - 1)
-    buffers = [
-        Buffer("matrix", 8 * (rows + 1) + (4 + value) * nnz, "kept"),
-        Buffer("transpose, in strips", 8 * (cols * strips + 1) + (2 + value) * nnz, "kept"),
-        Buffer("norms of the rows", 8 * rows, "kept"),
-        Buffer("ids and scores", 8 * rows * k, "kept"),
-        Buffer("lists of rows that blocks share", 8 * k * heavy * strips, "kept"),
-        Buffer("order of the work", _TASK_BYTES * tasks, "search"),
-    ]
-    if room > _SHARED_KEYS:
-        at_once = min(max(_KEYS_BYTES // (8 * room), 1), max(tasks, 1))
-        buffers.append(Buffer("candidates", 8 * room * at_once, "search"))
-    if heavy:
-        merged = heavy * (_SHARED_ROW_BYTES + 8 * _power_of_two(strips * k))
-        buffers.append(Buffer("lists, being merged", merged, "merge"))
-    return buffers, {"rows per strip": width, "strips": strips}
+    """Return the buffers of `cosine_knn`."""
+    plan = resolve_backend("cpu").ops.plan_cosine_knn
+    kind = _VALUES.index(values)
+    found = plan(rows, cols, nnz, k, values=kind, norm=norm, min_support=1)
+    return [Buffer(*buffer) for buffer in found], {}
 
 
 def _free_bytes() -> int | None:
@@ -101,10 +80,6 @@ def _free_bytes() -> int | None:
     except DeviceError:
         return None
     return min(free, 2**63 - 1)
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << max(n - 1, 0).bit_length()
 
 
 def _ceil(a: int, b: int) -> int:

@@ -99,7 +99,7 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             below 16) or 'real' (default); ``norm`` as in `cosine_knn`.
         'als'
             ``n_users``, ``n_items``, ``nnz``, ``factors``; ``solver``, ``objective``, ``biases``
-            as in `AlternatingLeastSquares`.
+            as in `AlternatingLeastSquares`. On a GPU, what exact solutions ('cholesky') take.
         all
             ``num_threads``, 0 by default: that of `doctor`. ``device``: 'cuda' for the plan of the
             GPU, 'auto' by default, for which the environment decides.

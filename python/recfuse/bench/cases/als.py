@@ -174,7 +174,11 @@ def _exact_on_device(case: Als, inputs: Inputs, num_threads: int) -> Ready:
     return _stepping(_started(case, inputs, num_threads, "cuda", "cholesky"), num_threads)
 
 
-_SOLVERS_ON_DEVICE = {"exact": _exact_on_device}
+def _cg_on_device(case: Als, inputs: Inputs, num_threads: int) -> Ready:
+    return _stepping(_started(case, inputs, num_threads, "cuda", "cg"), num_threads)
+
+
+_SOLVERS_ON_DEVICE = {"exact": _exact_on_device, "cg": _cg_on_device}
 
 
 def _from_host(case: Als, inputs: Inputs, num_threads: int) -> Ready:

@@ -24,6 +24,7 @@ MOST_MODALITIES = 64
 MOST_PARTS = 8
 MOST_DIMENSIONS = 1 << 20
 MOST_ROWS = 2**31 - 1
+MOST_COPIES = 16  # of the file: what its vectors would take side by side
 _METRICS = ("dot", "cosine")
 _MISSING = ("renormalise", "zero")
 _INTEGERS = ("<i4", "<i8")
@@ -158,6 +159,9 @@ class _Reader:
                 _fail("users in all modalities or in none", names)
             if modality.users is not None:
                 _check_length(modality.users, n_users, modality.items.dim)
+        described = sum(4 * n_items * modality.items.dim for modality in modalities)
+        if described > MOST_COPIES * sum(view.nbytes for view in self._views.values()):
+            _fail("items that are in the file", f"{described} bytes of them")
         n = len(modalities)
         return Retrieval(
             modalities,

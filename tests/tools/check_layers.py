@@ -27,6 +27,9 @@ INCLUDES = [
     ("cpp/src/sparse_memory.cpp", ["recfuse/sparse_memory.hpp"]),
     ("cpp/src/isa/dispatch.*", ["isa/dispatch.hpp", "kernels/table.hpp", "recfuse/isa.hpp"]),
     ("cpp/src/isa/*", ["kernels/all.inl.hpp"]),
+    # What reads a model file may search, but knows nothing of how.
+    ("cpp/src/model/*", ["model/*", "recfuse/*"]),
+    ("cpp/src/c/*", ["recfuse/*"]),
     ("cpp/src/parallel_for.*", ["parallel_for.hpp", "recfuse/parallel.hpp"]),
     ("cpp/src/validate.*", ["validate.hpp", "parallel_for.hpp", "recfuse/*"]),
     (

@@ -1,4 +1,4 @@
-// What can go wrong on a device, beside what the standard exceptions name.
+// What can go wrong on a device or with a file, beside what the standard exceptions name.
 #pragma once
 
 #include <new>
@@ -21,6 +21,12 @@ class DeviceOutOfMemory : public std::bad_alloc {
 
  private:
   std::string message_;
+};
+
+/// A file is damaged, or is not what its reader understands.
+class FormatError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 }  // namespace recfuse

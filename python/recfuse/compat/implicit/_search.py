@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._inputs import CsrParts, as_ids, check_ids, csr_parts, is_canonical
 from recfuse.index import FusedIndex
 
-__all__ = ["chosen_ids", "liked_items", "lists"]
+__all__ = ["chosen_ids", "larger_ids_first", "liked_items", "lists", "refused"]
 
 Ids = NDArray[np.int32]
 Lists = tuple[NDArray[Any], NDArray[Any]]
@@ -58,7 +58,23 @@ def liked_items(user_items: Any, n_rows: int, n_items: int, name: str = "user_it
     )
 
 
-def with_filter(liked: CsrParts | None, filtered: Ids, n_rows: int, n_items: int) -> CsrParts:
+def refused(
+    liked: CsrParts | None, filtered: Ids | None, n_rows: int, n_items: int
+) -> tuple[CsrParts | None, Ids | None]:
+    """Return what a search may not return: pairs, and the ids that every row is confined to.
+
+    Filtered ids become pairs where those are few, which spares a look at all items.
+    """
+    if filtered is None or not len(filtered):
+        return liked, None
+    if n_rows * len(filtered) > n_items:
+        kept = np.ones(n_items, bool)
+        kept[filtered] = False
+        return liked, np.flatnonzero(kept).astype(np.int32)
+    return _with_filter(liked, filtered, n_rows, n_items), None
+
+
+def _with_filter(liked: CsrParts | None, filtered: Ids, n_rows: int, n_items: int) -> CsrParts:
     """Return the liked items of every row and the ones that no row may have."""
     shape = (n_rows, n_items)
     if n_rows == 1:
@@ -95,6 +111,7 @@ def lists(
     k : int
     liked : CsrParts of shape (n, n_items), optional
     filtered : array-like of int, optional
+        Not together with `allowed`.
     allowed : ndarray of int, optional
         Distinct, ascending.
     dtype
@@ -108,16 +125,11 @@ def lists(
         The least number of `dtype` where the item is filtered, or none.
     """
     n_rows, n_items = len(queries), index.n_items
-    excluded = liked
     if filtered is not None:
         out = check_ids(as_ids(filtered, "filter_items"), n_items, "filter_items")
         filtered = np.unique(out).astype(np.int32)
-        if allowed is None and n_rows * len(filtered) > n_items:
-            kept = np.ones(n_items, bool)
-            kept[filtered] = False
-            allowed = np.flatnonzero(kept)
-        elif len(filtered):
-            excluded = with_filter(liked, filtered, n_rows, n_items)
+    excluded, others = refused(liked, filtered, n_rows, n_items)
+    allowed = others if allowed is None else allowed
     ids, scores = index._search(  # what a search by name would check again is all made here
         [np.ascontiguousarray(queries, np.float32)],
         _WEIGHT,
@@ -129,13 +141,18 @@ def lists(
         contributions=False,
     )
     scores = scores.astype(dtype, copy=False)
-    if k > 1 and (scores[:, 1:] == scores[:, :-1]).any():
-        order = np.lexsort((-ids, -scores), axis=-1)
-        ids = np.take_along_axis(ids, order, axis=-1)
-        scores = np.take_along_axis(scores, order, axis=-1)
+    ids, scores = larger_ids_first(ids, scores)
     if len(ids) and ids[:, -1].min() < 0:
         _fill(ids, scores, excluded, filtered, allowed)
     return ids, scores
+
+
+def larger_ids_first(ids: Ids, scores: NDArray[Any]) -> Lists:
+    """Return lists with equal scores by id downwards, as implicit has them."""
+    if not (scores[:, 1:] == scores[:, :-1]).any():
+        return ids, scores
+    order = np.lexsort((-ids, -scores), axis=-1)
+    return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(scores, order, axis=-1)
 
 
 def _fill(

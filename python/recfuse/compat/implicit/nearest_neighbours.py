@@ -8,9 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recfuse._inputs import as_csr, as_ids, as_int
+from recfuse._inputs import CsrParts, as_csr, as_ids, as_int, csr_parts
 from recfuse.compat.implicit._files import read_npz
-from recfuse.compat.implicit._search import chosen_ids, liked_items
+from recfuse.compat.implicit._search import (
+    chosen_ids,
+    larger_ids_first,
+    liked_items,
+    refused,
+)
 from recfuse.compat.implicit._weights import bm25_weight, normalize, tfidf_weight
 from recfuse.compat.implicit.recommender_base import RecommenderBase
 from recfuse.compat.implicit.utils import check_csr
@@ -132,29 +137,34 @@ class ItemItemRecommender(RecommenderBase):
             raise ValueError("Can't specify both filter_items and items")
         liked = liked_items(user_items, n_rows, n_items)
         history = _within(as_csr(user_items, "user_items"), n_items)
-        allowed = None
-        if items is not None:
-            allowed = chosen_ids(items, n_items, "items")
-        elif filter_items is not None:
-            dropped = as_ids(filter_items, "filter_items")
-            kept = np.ones(n_items, bool)
-            kept[dropped[(dropped >= 0) & (dropped < n_items)]] = False
-            allowed = np.flatnonzero(kept)
+        dropped = None
+        if filter_items is not None:
+            given = np.unique(as_ids(filter_items, "filter_items"))
+            dropped = given[(given >= 0) & (given < n_items)].astype(np.int32)
+        excluded, others = refused(
+            liked if filter_already_liked_items else None, dropped, n_rows, n_items
+        )
+        allowed = others if items is None else chosen_ids(items, n_items, "items")
+        if scalar and allowed is None:
+            assert self.scorer is not None
+            return self.scorer.one(history.indices, history.data, as_int(N, "N"), excluded)
         ids, found = neighbour_topk(
             history,
             self._neighbours(),
             as_int(N, "N"),
-            exclude=_pattern(liked) if filter_already_liked_items else None,
+            exclude=excluded,
             allow=allowed,
             num_threads=self.num_threads,
         )
+        ids, found = larger_ids_first(ids, found)
         scores: NDArray[np.float64] = np.where(ids < 0, _PADDING, found.astype(np.float64))
-        if items is not None:
-            _append_missing(ids, scores, np.asarray(items), scalar)
+        dtype: Any = ids.dtype
+        if items is not None and _append_missing(ids, scores, np.asarray(items)) and scalar:
+            dtype = np.result_type(ids, np.asarray(items))  # as there
         if not scalar:
             return ids, scores
         size = np.count_nonzero(ids[0] >= 0)
-        return ids[0, :size], scores[0, :size]
+        return ids[0, :size].astype(dtype, copy=False), scores[0, :size]
 
     def _neighbours(self) -> sp.csr_array:
         assert self.scorer is not None
@@ -226,7 +236,7 @@ class ItemItemRecommender(RecommenderBase):
             among = chosen_ids(items, similarity.shape[0], "items")
             kept = np.isin(ids, among)
             missing = np.setdiff1d(among, ids[kept])
-            ids = np.concatenate([ids[kept], missing]).astype(np.int32)
+            ids = np.concatenate([ids[kept], missing]) if len(missing) else ids[kept]
             scores = np.concatenate([scores[kept], np.full(len(missing), _LEAST)])
         best = np.lexsort((-ids, -scores))[:N]
         return ids[best], scores[best]
@@ -327,18 +337,35 @@ class NearestNeighboursScorer:
         remove_own_likes: bool = True,
     ) -> Lists:
         """Return ids and scores of the K best items for the first row of a history in parts."""
-        width = self.neighbours.shape[0]
         parts = (user_data, user_indices, np.asarray(user_indptr)[:2])
-        history = as_csr(sp.csr_array(parts, shape=(1, width)), "user_items")
-        ids, scores = neighbour_topk(
-            history,
-            self.neighbours,
-            K,
-            exclude=history if remove_own_likes else None,
-            num_threads=self.num_threads,
+        shape = (1, self.neighbours.shape[0])
+        history = as_csr(sp.csr_array(parts, shape=shape), "user_items")
+        own = csr_parts(history) if remove_own_likes else None
+        return self.one(history.indices, history.data, K, own)
+
+    def one(self, items: Any, values: Any, k: int, excluded: CsrParts | None) -> Lists:
+        """Return the list of one history, with a look at the neighbours of its items alone.
+
+        The scores are those of `neighbour_topk`: float64 sums in the order of the history, rounded
+        once. It looks at the whole similarity first, which many histories pay for and one does not.
+        """
+        if k < 1:
+            raise ValueError(f"N must be at least 1; got {k}")
+        near = self.neighbours
+        rows = [slice(near.indptr[i], near.indptr[i + 1]) for i in items]
+        if not rows:
+            return np.zeros(0, np.int32), np.zeros(0)
+        ids, place = np.unique(np.concatenate([near.indices[r] for r in rows]), return_inverse=True)
+        terms = np.concatenate(
+            [near.data[r] * v for r, v in zip(rows, values.astype(np.float64), strict=True)]
         )
-        found = np.count_nonzero(ids[0] >= 0)
-        return ids[0, :found], scores[0, :found].astype(np.float64)
+        scores = np.bincount(place, weights=terms, minlength=len(ids)).astype(np.float32)
+        if excluded is not None:
+            kept = np.isin(ids, excluded.indices, invert=True)
+            ids, scores = ids[kept], scores[kept]
+        best = np.lexsort((ids, -scores))[:k]
+        ids, scores = larger_ids_first(ids[None, best], scores[None, best])
+        return ids[0].astype(np.int32, copy=False), scores[0].astype(np.float64)
 
 
 def all_pairs_knn(
@@ -376,16 +403,15 @@ def _within(csr: sp.csr_array, n_items: int) -> sp.csr_array:
     return sp.csr_array((csr.data, csr.indices, csr.indptr), shape=(csr.shape[0], n_items))
 
 
-def _pattern(parts: Any) -> sp.csr_array:
-    return sp.csr_array((parts.values, parts.indices, parts.indptr), shape=parts.shape)
-
-
 def _append_missing(
-    ids: NDArray[np.int32], scores: NDArray[np.float64], items: NDArray[Any], scalar: bool
-) -> None:
-    """Put chosen items that nothing speaks for behind the others, in the order given."""
+    ids: NDArray[np.int32], scores: NDArray[np.float64], items: NDArray[Any]
+) -> bool:
+    """Put chosen items that nothing speaks for behind the others; say whether there are any."""
+    any_missing = False
     for row in range(len(ids)):
         begin = int(np.count_nonzero(ids[row] >= 0))
-        missing = items[np.isin(items, ids[row, :begin], invert=True)][: ids.shape[1] - begin]
+        missing = np.setdiff1d(items, ids[row, :begin])[: ids.shape[1] - begin]
         ids[row, begin : begin + len(missing)] = missing
         scores[row, begin : begin + len(missing)] = _LEAST
+        any_missing |= len(missing) > 0
+    return any_missing

@@ -62,6 +62,13 @@ class IdTable:
         assert self.offsets is not None
         return len(self.offsets) - 1
 
+    def check(self) -> None:
+        """Read every id, and find it; FormatError for one that is not there, or is twice."""
+        labels = self.labels(np.arange(len(self))).tolist()
+        for row, found in enumerate(self.find(labels)):
+            if found != row:
+                raise FormatError(f"ids must be in order and differ; got {labels[row]!r:.99}")
+
     def find(self, ids: Iterable[Any]) -> list[int | None]:
         """Return the row of every id, None for those that are unknown."""
         return [self._row_of(label) for label in ids]

@@ -169,6 +169,14 @@ class Retrieval:
     seen: Seen | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # device and num_threads; not in files
 
+    def check(self) -> None:
+        """Look at all that is otherwise checked where it is used; FormatError for what is wrong."""
+        if self.seen is not None:
+            self.seen.rows(np.arange(len(self.seen.indptr) - 1))
+        for table in (self.user_ids, self.item_ids):
+            if table is not None:
+                table.check()
+
     @property
     def n_items(self) -> int:
         return len(self.modalities[0].items)

@@ -63,7 +63,15 @@ def _parser() -> argparse.ArgumentParser:
             help=f"the folder {purpose}",
         )
     commands = parser.add_subparsers(dest="command", metavar="command")
-    for add in (_add_demo, _add_doctor, _add_bench, _add_fit, _add_recommend, _add_evaluate):
+    for add in (
+        _add_demo,
+        _add_doctor,
+        _add_bench,
+        _add_fit,
+        _add_recommend,
+        _add_evaluate,
+        _add_verify,
+    ):
         add(commands)
     return parser
 
@@ -230,6 +238,19 @@ def _add_evaluate(commands: Commands) -> None:
                 show_progress=options.progress,
             )
         )
+
+    parser.set_defaults(run=run)
+
+
+def _add_verify(commands: Commands) -> None:
+    parser = commands.add_parser("verify", help="read a whole model file, and say if it is sound")
+    parser.add_argument("files", nargs="+", type=Path, help="model files")
+
+    def run(options: argparse.Namespace) -> None:
+        from recfuse.commands import verify
+
+        for path in options.files:
+            print(verify(path))
 
     parser.set_defaults(run=run)
 

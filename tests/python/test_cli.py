@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import recfuse
-from recfuse import _development
+from recfuse import _development, storage
 from recfuse.cli import main
 
 
@@ -69,6 +69,23 @@ def test_fit_a_multimodal_model(events, tmp_path, rng, capsys):
     capsys.readouterr()
     assert main(["recommend", str(model), "用户1", "-k", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_verify_reads_the_whole_file(events, tmp_path, capsys, monkeypatch):
+    model = tmp_path / "model.recfuse"
+    main(["fit", str(events), *columns("--factors", "4", "--out", str(model))])
+    capsys.readouterr()
+    assert main(["verify", str(model), str(model)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("every checksum is right") == 2
+    assert "LabelledModel.users_: object (20,)" in out
+    assert "can be searched from C and C++ by factors" in out
+    monkeypatch.setattr(storage, "CHECKED_BYTES", 0)
+    data = bytearray(model.read_bytes())
+    data[data.rindex("用户".encode())] ^= 1
+    model.write_bytes(data)
+    assert main(["verify", str(model)]) == 2
+    assert "another checksum of 'LabelledModel.users_#utf8'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", [[], ["--split", "time"], ["--split", "random"]])

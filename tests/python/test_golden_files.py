@@ -12,6 +12,7 @@ import pytest
 
 import recfuse
 from recfuse import storage
+from recfuse.serving import Retriever
 
 FOLDER = Path(__file__).parents[1] / "data" / "model_files"
 VERSIONS = sorted(path.name for path in FOLDER.glob("v*"))
@@ -29,7 +30,7 @@ make = load_script()
 
 
 def test_every_format_has_its_files():
-    assert VERSIONS[0] == "v1"
+    assert [f"v{version}" for version in range(1, storage.VERSION + 1)] == VERSIONS
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -44,12 +45,24 @@ def test_golden_arrays(version):
         assert file.arrays[name].tolist() == array.tolist()
 
 
-@pytest.mark.parametrize("name", make.models())
-@pytest.mark.parametrize("version", VERSIONS)
+def answers_of(version: str) -> dict[str, Any]:
+    return json.loads((FOLDER / version / "answers.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [(version, name) for version in VERSIONS for name in answers_of(version)]
+)
 def test_golden_models(version, name):
-    answers = json.loads((FOLDER / version / "answers.json").read_text(encoding="utf-8"))
     ids, scores = make.asked(recfuse.load(FOLDER / version / f"{name}.recfuse"))
-    assert ids == answers[name][0]
+    expected = answers_of(version)[name]
+    assert ids == expected[0]
     # Z-scores come from a matrix product of the BLAS at hand.
     tolerance = 1e-5 if name == "multimodal" else 0
-    np.testing.assert_allclose(scores, answers[name][1], rtol=tolerance)
+    np.testing.assert_allclose(scores, expected[1], rtol=tolerance)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["als", "biases", "labelled"])
+def test_golden_models_as_retrievers(version, name):
+    answers = answers_of(version)[name]
+    assert make.asked_rows(Retriever.load(FOLDER / version / f"{name}.recfuse")) == tuple(answers)

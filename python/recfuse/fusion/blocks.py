@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -234,8 +235,20 @@ class ContentBlock:
         self.present = present
         self.mean = mean
         self.users = users
-        self._zscores = ZScores(items, present, _zscores_of(before))
-        self.item_vectors = self._zscores.item_vectors
+        # One that nobody asked knows no more than the one before it.
+        if before is not None and "_zscores" not in vars(before):
+            before = before._before
+        self._before = before
+
+    @functools.cached_property
+    def _zscores(self) -> ZScores:
+        """Made when it is asked for: a block of a mapped file looks at no item before."""
+        before, self._before = self._before, None
+        return ZScores(self.items, self.present, _zscores_of(before))
+
+    @property
+    def item_vectors(self) -> Float32:
+        return self._zscores.item_vectors
 
     @classmethod
     def fit(

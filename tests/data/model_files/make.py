@@ -19,6 +19,7 @@ import scipy.sparse as sp
 
 import recfuse
 from recfuse import storage
+from recfuse.serving import Retriever
 
 HERE = Path(__file__).parent
 N_USERS, N_ITEMS = 12, 10
@@ -67,10 +68,39 @@ def models() -> dict[str, Any]:
     }
 
 
+def retrievers() -> dict[str, Any]:
+    """Searches that formats from the second on have, by the names of their files."""
+    rng = np.random.default_rng(8)
+    likes = sp.csr_array((rng.random((N_USERS, N_ITEMS)) < 0.3).astype(np.float32))
+    text = rng.standard_normal((N_ITEMS, 3)).astype(np.float32)
+    image = rng.standard_normal((N_ITEMS, 2)).astype(np.float32)
+    image[::3] = 0
+    als = recfuse.AlternatingLeastSquares(factors=3, iterations=2, random_state=1, num_threads=1)
+    fused = recfuse.MultimodalRecommender(
+        {"als": als}, weights={"als": 0.4, "text": 0.3, "image": 0.2, "popularity": 0.1}
+    ).fit(likes, {"text": text, "image": image})
+    index = recfuse.FusedIndex({"text": text, "image": image}, present={"image": image.any(axis=1)})
+    return {
+        "retriever": Retriever.from_model(fused),
+        "index": Retriever.from_model(index),
+    }
+
+
 def asked(model: Any) -> tuple[Any, Any]:
     """Return what a golden model must answer for ever: ids as text, and scores."""
+    if isinstance(model, Retriever) and model.n_users is None:
+        ids, scores = model.search({name: np.eye(dim)[:2] for name, dim in model.dims.items()}, 4)
+        return [[str(i) for i in row] for row in ids], scores.tolist()
     users = model.users_ if hasattr(model, "users_") else np.arange(N_USERS)
     ids, scores = model.recommend(users, k=4)[:2]
+    return [[str(i) for i in row] for row in ids], scores.tolist()
+
+
+def asked_rows(retriever: Retriever) -> tuple[Any, Any]:
+    """Return the same of a `Retriever`, whose users are all that it has, in their order."""
+    rows = np.arange(retriever.n_users or 0)
+    table = retriever._parts.user_ids
+    ids, scores = retriever.recommend(rows if table is None else list(table.labels(rows)), k=4)
     return [[str(i) for i in row] for row in ids], scores.tolist()
 
 
@@ -82,7 +112,7 @@ def main() -> int:
     folder.mkdir()
     storage.write(folder / "arrays.recfuse", arrays(), {"name": "金", "list": [1, 2.5, None, True]})
     answers = {}
-    for name, model in models().items():
+    for name, model in {**models(), **retrievers()}.items():
         model.save(folder / f"{name}.recfuse")
         answers[name] = asked(model)
     (folder / "answers.json").write_text(json.dumps(answers, indent=1), encoding="utf-8")

@@ -172,11 +172,23 @@ def test_wrong_arguments_of_recommend_are_told(rng):
             model.recommend(0, plays[0], items=wrong)
         with pytest.raises(IndexError, match="filter_items must be in"):
             model.recommend(0, plays[0], filter_items=wrong)
+    plain = model.recommend(0, plays[0])
+    for nothing in ([], False, None):
+        assert len(model.recommend(0, plays[0], items=[3, 4], filter_items=nothing)[0]) == 2
+        assert_list(model.recommend(0, plays[0], filter_items=nothing), plain)
     with pytest.raises(ValueError, match="items must have at least one id"):
         model.recommend(0, plays[0], items=[])
     with pytest.raises(ValueError, match="N must be at least 1; got 0"):
         model.recommend(0, plays[0], N=0)
     assert len(model.recommend(0, None, filter_already_liked_items=False)[0]) == 10
+
+
+def test_threads_change_nothing_and_minus_one_is_all_of_them(rng):
+    model, plays = small_model(rng), random_plays(rng)
+    expected = model.recommend(np.arange(40), plays)
+    for num_threads in (-1, 1, 3):
+        model.num_threads = num_threads
+        np.testing.assert_array_equal(model.recommend(np.arange(40), plays), expected)
 
 
 def test_deprecated_calls_still_answer(rng):

@@ -6,7 +6,6 @@ an entry less than the absence of one; the compiled solver knows no such row, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from recfuse._inputs import CsrParts, as_csr, csr_parts
 from recfuse.backend import resolve_op
+from recfuse.compat.implicit._blocks import Blocks
 from recfuse.compat.implicit.recommender_base import ModelFitError
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "objective",
     "per_pair",
     "small_rows",
-    "systems",
 ]
 
 Float32 = NDArray[np.float32]
@@ -79,6 +78,11 @@ def make_solver(csr: sp.csr_array, factors: int, regularization: float, **how: A
     )
 
 
+def cg_or_auto(regularization: float) -> str:
+    """Return the solver that `use_cg` asks for: conjugate gradients stand a singular system."""
+    return "auto" if regularization > 0 else "cg"
+
+
 def folder(others: NDArray[Any], regularization: float, device: str, num_threads: int) -> Any:
     """Return a solver that folds rows in against fixed factors of the other side."""
     fixed, none = np.ascontiguousarray(others, np.float32), np.zeros(0, np.float32)
@@ -101,18 +105,31 @@ def half_step(
         solver = folder(others, regularization, device, num_threads)
         out[~small] = solver.fold_in(interactions(able), num_threads)[0]
     if small.any():
-        out[small] = solve_in_numpy(as_csr(rows[small], "rows"), others, regularization)
+        out[small] = Blocks(others, regularization).solve(_some(rows, small), num_threads)
     return out
 
 
+def _some(rows: sp.csr_array, which: NDArray[np.bool_]) -> sp.csr_array:
+    return rows if which.all() else as_csr(rows[which], "rows")
+
+
 class MixedSolver:
-    """What the compiled solver offers, for confidences of which some are below 1."""
+    """What the compiled solver offers, for confidences of which some are below 1.
+
+    Parameters
+    ----------
+    csr : csr_array
+    regularization : float
+    cg_steps : int
+        Of conjugate gradients; 0 solves exactly.
+    device : str
+    """
 
     def __init__(
-        self, csr: sp.csr_array, regularization: float, device: str, num_threads: int
+        self, csr: sp.csr_array, regularization: float, cg_steps: int, device: str
     ) -> None:
-        self._users, self._items = csr, as_csr(csr.T, "user_items")
-        self._how = (regularization, device)
+        self._sides = [(m, small_rows(m)) for m in (csr, as_csr(csr.T, "user_items"))]
+        self._regularization, self._cg_steps, self._device = regularization, cg_steps, device
         self.finished_steps = 0
 
     def set_factors(self, users: Float32, items: Float32, *biases: Float32) -> None:
@@ -124,53 +141,43 @@ class MixedSolver:
         return self._factors
 
     def step(self, num_threads: int) -> None:
-        """Solve for all users, then for all items, exactly."""
-        users = half_step(self._users, self._factors[1], *self._how, num_threads)
-        items = half_step(self._items, users, *self._how, num_threads)
-        self._factors = users, items
+        """Solve for all users, then for all items."""
+        users = self._solved(0, self._factors[0], self._factors[1], num_threads)
+        self._factors = users, self._solved(1, self._factors[1], users, num_threads)
         self.finished_steps += 1
+
+    def _solved(self, side: int, start: Float32, others: Float32, num_threads: int) -> Float32:
+        rows, small = self._sides[side]
+        if not (self._cg_steps and small.any()):
+            return half_step(rows, others, self._regularization, self._device, num_threads)
+        out = np.zeros_like(start)
+        blocks = Blocks(others, self._regularization)
+        out[small] = blocks.steps(_some(rows, small), start[small], self._cg_steps, num_threads)
+        if not small.all():
+            out[~small] = self._compiled_steps(
+                _some(rows, ~small), start[~small], others, num_threads
+            )
+        return out
+
+    def _compiled_steps(
+        self, rows: sp.csr_array, start: Float32, others: Float32, num_threads: int
+    ) -> Float32:
+        """Move rows by steps of conjugate gradients, in a step that solves for the others, too.
+
+        That is half of it for nothing, and a fraction of what exact solutions take.
+        """
+        how: dict[str, Any] = {"device": self._device, "num_threads": num_threads}
+        how |= {"solver": cg_or_auto(self._regularization), "cg_steps": self._cg_steps}
+        none = np.zeros(0, np.float32)
+        solver = make_solver(rows, others.shape[1], self._regularization, **how)
+        solver.set_factors(np.ascontiguousarray(start), np.ascontiguousarray(others), none, none)
+        solver.step(num_threads)
+        factors: Float32 = solver.factors()[0]
+        return factors
 
     def loss(self, num_threads: int) -> float:
         """Return the objective."""
-        return objective(self._users, *self._factors, self._how[0])
-
-
-def solve_in_numpy(rows: sp.csr_array, others: NDArray[Any], regularization: float) -> Float32:
-    """Return the exact factors of rows with any confidences, in float64."""
-    out = np.zeros((rows.shape[0], others.shape[1]), np.float32)
-    build = systems(others, regularization)
-    for row in range(rows.shape[0]):
-        entries = slice(rows.indptr[row], rows.indptr[row + 1])
-        if entries.start < entries.stop:
-            system, target = build(rows.indices[entries], rows.data[entries])
-            try:
-                out[row] = np.linalg.solve(system, target)
-            except np.linalg.LinAlgError as error:
-                raise ModelFitError(
-                    f"als: the system of row {row} is singular; got regularization "
-                    f"{regularization}. Raise it above 0."
-                ) from error
-    return out
-
-
-def systems(
-    others: NDArray[Any], regularization: float
-) -> Callable[[NDArray[np.int32], NDArray[Any]], tuple[Float64, Float64]]:
-    r"""Return what makes a row's system from its entries.
-
-    .. math:: (Y^T Y + \lambda I + \sum_i (|c_i| - 1) y_i y_i^T)\, x = \sum_{c_i > 0} c_i y_i
-    """
-    wide = others.astype(np.float64)
-    shared = wide.T @ wide + regularization * np.eye(wide.shape[1])
-
-    def build(ids: NDArray[np.int32], values: NDArray[Any]) -> tuple[Float64, Float64]:
-        vectors, c = wide[ids], values.astype(np.float64)
-        return (
-            shared + (vectors * (np.abs(c) - 1)[:, None]).T @ vectors,
-            np.maximum(c, 0) @ vectors,
-        )
-
-    return build
+        return objective(self._sides[0][0], *self._factors, self._regularization)
 
 
 def objective(

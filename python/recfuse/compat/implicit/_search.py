@@ -15,12 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._inputs import CsrParts, as_ids, check_ids, csr_parts, is_canonical
 from recfuse.index import FusedIndex
 
-__all__ = ["chosen_ids", "larger_ids_first", "liked_items", "lists", "refused"]
+__all__ = ["chosen_ids", "given", "larger_ids_first", "liked_items", "lists", "refused"]
 
 Ids = NDArray[np.int32]
 Lists = tuple[NDArray[Any], NDArray[Any]]
 
 _WEIGHT = np.ones((1, 1))  # of the only modality
+
+
+def given(ids: Any) -> Any:
+    """Return a filter, None where it filters nothing: programs pass False and [] for that."""
+    return None if ids is None or ids is False or len(ids) == 0 else ids
 
 
 def chosen_ids(given: ArrayLike, n: int, name: str) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from recfuse._inputs import CsrParts, as_csr, as_ids, as_int, csr_parts
 from recfuse.compat.implicit._files import read_npz
 from recfuse.compat.implicit._search import (
     chosen_ids,
+    given,
     larger_ids_first,
     liked_items,
     refused,
@@ -89,12 +90,12 @@ class ItemItemRecommender(RecommenderBase):
         """
         if callback:
             raise NotImplementedError("callback isn't support on ItemItemRecommender.fit")
-        found = all_pairs_knn(weighted, self.K, self.num_threads, show_progress)
+        found = all_pairs_knn(weighted, self.K, self._threads, show_progress)
         self._set_similarity(found.tocsr())
 
     def _set_similarity(self, similarity: Any) -> None:
         self.similarity = similarity
-        self.scorer = NearestNeighboursScorer(similarity, self.num_threads)
+        self.scorer = NearestNeighboursScorer(similarity, self._threads)
 
     def recommend(
         self,
@@ -133,14 +134,15 @@ class ItemItemRecommender(RecommenderBase):
         """
         similarity, scalar = self._fitted(), np.isscalar(userid)
         n_rows, n_items = 1 if scalar else len(userid), similarity.shape[0]
+        filter_items = given(filter_items)
         if filter_items is not None and items is not None:
             raise ValueError("Can't specify both filter_items and items")
         liked = liked_items(user_items, n_rows, n_items)
         history = _within(as_csr(user_items, "user_items"), n_items)
         dropped = None
         if filter_items is not None:
-            given = np.unique(as_ids(filter_items, "filter_items"))
-            dropped = given[(given >= 0) & (given < n_items)].astype(np.int32)
+            unseen = np.unique(as_ids(filter_items, "filter_items"))
+            dropped = unseen[(unseen >= 0) & (unseen < n_items)].astype(np.int32)
         excluded, others = refused(
             liked if filter_already_liked_items else None, dropped, n_rows, n_items
         )
@@ -154,7 +156,7 @@ class ItemItemRecommender(RecommenderBase):
             as_int(N, "N"),
             exclude=excluded,
             allow=allowed,
-            num_threads=self.num_threads,
+            num_threads=self._threads,
         )
         ids, found = larger_ids_first(ids, found)
         scores: NDArray[np.float64] = np.where(ids < 0, _PADDING, found.astype(np.float64))
@@ -208,6 +210,7 @@ class ItemItemRecommender(RecommenderBase):
         """
         if recalculate_item:
             raise NotImplementedError("Recalculate_item isn't implemented")
+        filter_items = given(filter_items)
         if filter_items is not None and items is not None:
             raise ValueError("Can't specify both filter_items and items")
         similarity, N = self._fitted(), as_int(N, "N")

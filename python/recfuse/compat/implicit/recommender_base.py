@@ -20,6 +20,12 @@ class ModelFitError(ValueError):
 class RecommenderBase(metaclass=ABCMeta):
     """The interface of implicit's models; arguments as there."""
 
+    num_threads: int
+
+    @property
+    def _threads(self) -> int:
+        return max(0, self.num_threads)  # programs pass -1 for all of them
+
     @abstractmethod
     def fit(self, user_items: Any, show_progress: bool = True, callback: Any = None) -> None:
         """Learn from a sparse matrix of shape (n_users, n_items)."""

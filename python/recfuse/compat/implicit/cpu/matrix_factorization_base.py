@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._inputs import as_int, as_matrix
-from recfuse.compat.implicit._search import Lists, chosen_ids, liked_items, lists
+from recfuse.compat.implicit._search import Lists, chosen_ids, given, liked_items, lists
 from recfuse.compat.implicit.recommender_base import ModelFitError, RecommenderBase
 from recfuse.errors import NotFittedError
 from recfuse.index import FusedIndex
@@ -95,11 +95,11 @@ class MatrixFactorizationBase(RecommenderBase):
             users = np.atleast_2d(self.recalculate_user(userid, user_items))
         else:
             users = _rows(self.user_factors, userid, "userid")
-        allowed = None
+        allowed, filter_items = None, given(filter_items)
         if items is not None:
-            if filter_items is not None and len(filter_items):
+            if filter_items is not None:
                 raise ValueError("Can't set both items and filter_items in recommend call")
-            filter_items, allowed = None, chosen_ids(items, n_items, "items")
+            allowed = chosen_ids(items, n_items, "items")
         ids, scores = lists(
             self._index("item_factors", "dot"),
             users,
@@ -197,13 +197,13 @@ class MatrixFactorizationBase(RecommenderBase):
         self, side: str, queries: NDArray[Any], N: int, filtered: Any, among: Any, scalar: bool
     ) -> Lists:
         factors = _learned(getattr(self, f"{side}_factors"))
-        allowed = None
+        allowed, filtered = None, given(filtered)
         if among is not None:
-            if filtered is not None and len(filtered):
+            if filtered is not None:
                 raise ValueError(
                     f"Can't set both {side}s and filter_{side}s in similar_{side}s call"
                 )
-            filtered, allowed = None, chosen_ids(among, len(factors), f"{side}s")
+            allowed = chosen_ids(among, len(factors), f"{side}s")
         ids, scores = lists(
             self._index(f"{side}_factors", "cosine"),
             queries,
@@ -226,14 +226,14 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _index(self, name: str, metric: str) -> FusedIndex:
         """Return the index of factors, made when they are searched for the first time."""
-        key = (getattr(self, name), self.num_threads, self._device)
+        key = (getattr(self, name), self._threads, self._device)
 
         def make() -> FusedIndex:
             return FusedIndex(
                 {"factors": as_matrix(key[0], name)},
                 metric=metric,
                 device=self._device,
-                num_threads=self.num_threads,
+                num_threads=self._threads,
             )
 
         if key[0].flags.writeable:

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "fused_search.cuh"
-#include "pair_counts.hpp"
+#include "pair_counts.cuh"
 #include "parallel_devices.cuh"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/fuse_topk.hpp"

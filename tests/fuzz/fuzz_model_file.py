@@ -6,8 +6,8 @@ padding and checksum are made right.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -81,20 +81,18 @@ def labels(table: Any, users: range) -> list[Any]:
 
 def ask(request: Any) -> None:
     """Make a request of a model that is what a file says; it may be refused."""
-    try:
+    with contextlib.suppress(*REFUSALS):
         request()
-    except REFUSALS:
-        pass
 
 
 def main() -> None:
     """Fuzz; the arguments are libFuzzer's."""
     import atheris
 
-    folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-    path = Path(folder) / "model"
-    atheris.instrument_all() if "--all" in sys.argv else None
-    atheris.Setup([a for a in sys.argv if a != "--all"], lambda data: run_one(data, path))
+    memory = Path("/dev/shm")
+    folder = tempfile.mkdtemp(dir=memory if memory.is_dir() else None)
+    atheris.instrument_all()
+    atheris.Setup(sys.argv, lambda data: run_one(data, Path(folder) / "model"))
     atheris.Fuzz()
 
 

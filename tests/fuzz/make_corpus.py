@@ -17,7 +17,7 @@ TARGET = HERE / "corpus"
 
 
 def as_header(file: bytes, version: str) -> bytes:
-    """Return a golden file as header, zero byte and arrays; in format 1 arrays may have any name."""
+    """Return a golden file as header, zero byte and arrays; format 1 lets arrays have any name."""
     length = int.from_bytes(file[:8], "little")
     header = json.loads(file[8 : 8 + length])
     facts = header["__metadata__"]

@@ -37,7 +37,7 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string quoted(std::string_view name) { return "'" + std::string(name.substr(0, 99)) + "'"; }
+std::string quoted(std::string_view name) { return std::string("'").append(name.substr(0, 99)).append("'"); }
 
 bool is_digest(std::string_view text) {
   return text.size() == 64 &&

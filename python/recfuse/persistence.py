@@ -19,11 +19,11 @@ from recfuse._label_codec import label_from_text, label_to_text
 from recfuse._retrieval_file import described
 from recfuse.errors import FormatError, NotFittedError
 
-__all__ = ["decoded", "encoded", "load", "save"]
+__all__ = ["NO_ESTIMATOR", "decoded", "encoded", "load", "save"]
 
 _KIND = "estimator"
 # What a description that is none may raise, on its way to objects.
-_NO_ESTIMATOR = (
+NO_ESTIMATOR = (
     KeyError,
     TypeError,
     ValueError,
@@ -138,7 +138,7 @@ def load(path: str | os.PathLike[str], *, verify: bool | None = None) -> Any:
         )
     except FormatError as error:
         raise FormatError(f"load: {path} {error}") from error.__cause__
-    except _NO_ESTIMATOR as error:
+    except NO_ESTIMATOR as error:
         raise FormatError(
             f"load: {os.fspath(path)!r} must describe an estimator; {error}"
         ) from error
@@ -271,7 +271,7 @@ def _has_to_be_read(value: Any, arrays: Mapping[str, Any]) -> bool:
 def _read(value: Any, arrays: Mapping[str, Any], name: str) -> Any:
     try:
         return decoded(value, arrays, lazily=True)
-    except _NO_ESTIMATOR as error:
+    except NO_ESTIMATOR as error:
         raise FormatError(f"load: {name} must be what was saved; {error}") from error
 
 

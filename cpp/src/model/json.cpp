@@ -93,13 +93,12 @@ class Parser {
     do {
       skip_space();
       if (peek() != '"') fail("a member without a name");
-      std::string name = string();
+      value.names.push_back(string());
       expect(':');
-      value.members.emplace_back(std::move(name), any(depth + 1));
+      value.items.push_back(any(depth + 1));
     } while (take(','));
     expect('}');
-    std::vector<std::string_view> names;
-    for (const auto& [name, member] : value.members) names.push_back(name);
+    std::vector<std::string_view> names(value.names.begin(), value.names.end());
     std::sort(names.begin(), names.end());
     if (std::adjacent_find(names.begin(), names.end()) != names.end()) fail("a name twice");
     return value;
@@ -211,10 +210,8 @@ class Parser {
 }  // namespace
 
 const Json* Json::find(std::string_view name) const {
-  for (const auto& [key, value] : members) {
-    if (key == name) return &value;
-  }
-  return nullptr;
+  const auto found = std::find(names.begin(), names.end(), name);
+  return found == names.end() ? nullptr : &items[static_cast<std::size_t>(found - names.begin())];
 }
 
 Json parse_json(std::string_view text) { return Parser(text).whole(); }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace recfuse {
@@ -17,8 +16,8 @@ struct Json {
   std::int64_t integer = 0;  // and kBool
   double real = 0;           // of both kinds of numbers; an integer beyond 64 bits is kReal
   std::string text;
-  std::vector<Json> items;
-  std::vector<std::pair<std::string, Json>> members;  // in their order; no name twice
+  std::vector<Json> items;         // of an array; the values of an object
+  std::vector<std::string> names;  // of these values, in their order; none twice
 
   bool is(Kind k) const { return kind == k; }
   /// Null where there is no such member, or this is no object.

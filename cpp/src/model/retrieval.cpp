@@ -49,7 +49,8 @@ class Reader {
   Retrieval retrieval() const {
     Retrieval out;
     const Json& listed = member(all_, "modalities");
-    if (listed.items.empty() || listed.items.size() > kMostModalities) fail("1 to 64 modalities");
+    if (!listed.is(Json::Kind::kArray) || listed.items.empty() || listed.items.size() > kMostModalities)
+      fail("1 to 64 modalities");
     for (const Json& entry : listed.items) out.modalities.push_back(modality(entry));
     check_modalities(out);
     const auto n = static_cast<std::int64_t>(out.modalities.size());
@@ -105,7 +106,8 @@ class Reader {
 
   Vectors vectors(const Json& parts) const {
     Vectors out;
-    if (parts.items.empty() || parts.items.size() > kMostParts) fail("vectors of 1 to 8 parts");
+    if (!parts.is(Json::Kind::kArray) || parts.items.empty() || parts.items.size() > kMostParts)
+      fail("vectors of 1 to 8 parts");
     std::set<std::int64_t> n_rows;
     for (const Json& entry : parts.items) {
       const VectorPart& part = out.parts.emplace_back(vector_part(entry, n_rows));
@@ -171,7 +173,7 @@ class Reader {
   static std::vector<double> weights(const Json& listed, std::size_t n) {
     std::vector<double> out;
     for (const Json& weight : listed.items) out.push_back(number(weight));
-    if (out.size() != n) fail("one weight per modality");
+    if (!listed.is(Json::Kind::kArray) || out.size() != n) fail("one weight per modality");
     return out;
   }
 

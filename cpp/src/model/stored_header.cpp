@@ -136,9 +136,10 @@ StoredArray array_of(const std::string& name, const Json& entry, std::span<const
 std::vector<StoredArray> arrays_of(const Json& header, std::span<const std::byte> payload) {
   std::vector<StoredArray> arrays;
   std::size_t position = 0;
-  for (const auto& [name, entry] : header.members) {
+  for (std::size_t i = 0; i < header.names.size(); ++i) {
+    const std::string& name = header.names[i];
     if (name == "__metadata__") continue;
-    StoredArray array = array_of(name, entry, payload, position);
+    StoredArray array = array_of(name, header.items[i], payload, position);
     position += array.bytes.size();
     if (!name.starts_with('#')) {
       arrays.push_back(std::move(array));
@@ -157,7 +158,7 @@ std::vector<StoredArray> arrays_of(const Json& header, std::span<const std::byte
 std::vector<std::string> checksums_of(const Json& facts, std::span<const StoredArray> arrays) {
   const Json listed = parse_json(text_of(facts, "recfuse.checksums"));
   std::unordered_map<std::string_view, std::string_view> by_name;
-  for (const auto& [name, digest] : listed.members) by_name.emplace(name, digest.text);
+  for (std::size_t i = 0; i < listed.names.size(); ++i) by_name.emplace(listed.names[i], listed.items[i].text);
   if (by_name.size() != arrays.size()) fail("must have one checksum per array; got others");
   std::vector<std::string> checksums;
   for (const StoredArray& array : arrays) {

@@ -21,7 +21,7 @@ from recfuse._retrieval import Retrieval
 from recfuse._retrieval_file import described, parsed
 from recfuse.errors import FormatError
 from recfuse.index import FusedIndex
-from recfuse.persistence import load
+from recfuse.persistence import NO_ESTIMATOR, load
 
 __all__ = ["Retriever"]
 
@@ -115,7 +115,14 @@ class Retriever:
         file = storage.open_file(path, verify=verify)
         if "retrieval" in file.metadata:
             return cls._of_file(file, os.fspath(path))
-        return cls.from_model(load(path, verify=False))
+        model = load(path, verify=False)
+        try:
+            return cls.from_model(model)
+        except NO_ESTIMATOR as error:
+            if isinstance(error, (TypeError, ValueError)):
+                raise
+            name = os.fspath(path)
+            raise FormatError(f"load: {name!r} must describe a model; {error}") from error
 
     @classmethod
     def _of_file(cls, file: storage.StoredFile, path: str) -> Retriever:

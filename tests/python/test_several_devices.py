@@ -423,3 +423,17 @@ def test_results_are_on_the_first(emulated, placed, items, queries):
     assert emulated.device_of(ids.__cuda_array_interface__["data"][0]) == 2
     again, _ = FusedIndex(items, device="cuda:2,1").topk(placed(queries, 1), 3, fusion="rrf")
     assert emulated.device_of(again.__cuda_array_interface__["data"][0]) == 2
+
+
+@pytest.mark.parametrize("fusion", ["sum", "min"])
+def test_ranks_of_pairs(device, rng, fusion):
+    items = {name: normal(rng, N_ITEMS, dim) for name, dim in DIMS.items()}
+    for name in items:
+        items[name][200:] = np.concatenate([items[name][:200]] * 3)[: N_ITEMS - 200]  # ties across
+        items[name][[7, 300]] = np.nan
+    queries = {name: normal(rng, N_QUERIES, dim) for name, dim in DIMS.items()}
+    pairs = sp.random(N_QUERIES, N_ITEMS, 0.05, "csr", random_state=1)
+    how = {"fusion": fusion, "exclude": sp.random(N_QUERIES, N_ITEMS, 0.2, "csr", random_state=2)}
+    expected = FusedIndex(items, device="cpu").rank_pairs(queries, pairs, **how)
+    found = FusedIndex(items, device=device).rank_pairs(queries, pairs, **how)
+    assert_same_bytes(found, expected)

@@ -12,11 +12,15 @@ namespace recfuse {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr double kLargest = std::numeric_limits<float>::max();
 constexpr std::int64_t kPreparedFloats = 16 << 20;  // packed items at a time: 64 MiB
 constexpr std::int64_t kPanelsTogether = 8;         // of queries, for which tiles are read once
 
-float two_ulps(double value, float towards) {
-  return std::nextafter(std::nextafter(static_cast<float>(value), towards), towards);
+/// At least two ulps from `value`, on the side of `sign`: one for its division, one for its conversion. As nextafter()
+/// twice, for a tenth of the time. An infinity becomes the largest number first.
+float two_ulps(double value, double sign) {
+  const double finite = std::clamp(value, -kLargest, kLargest);
+  return static_cast<float>(finite + sign * (std::abs(finite) * 0x1p-21 + 0x1p-126));
 }
 
 }  // namespace
@@ -128,8 +132,8 @@ void PairRanking::mark(std::int64_t q, std::size_t tile, std::int64_t base, Mark
     const auto at = static_cast<std::size_t>(j - base);
     const double score = scores_[static_cast<std::size_t>(j)];
     const bool ranked = score == score;  // nothing is better than a NaN, nor worse
-    marks.above[at] = ranked ? two_ulps((score + bound) / worth, kInfinity) : kInfinity;
-    marks.below[at] = ranked ? two_ulps((score - bound) / worth, -kInfinity) : kInfinity;
+    marks.above[at] = ranked ? two_ulps((score + bound) / worth, 1) : kInfinity;
+    marks.below[at] = ranked ? two_ulps((score - bound) / worth, -1) : kInfinity;
   }
 }
 

@@ -246,7 +246,7 @@ TEST(json_is_strict) {
                                   "-",
                                   "NaN",
                                   "Infinity",
-                                  "tru",
+                                  "trui",
                                   "[1] 2",
                                   "\"\\x\"",
                                   "\"\\u12\"",

@@ -53,7 +53,10 @@ class Block(Protocol):
     """One modality of a fitted recommender."""
 
     present: NDArray[np.bool_]  # (n_items,)
-    item_vectors: Float32  # (n_items, dim)
+
+    @property
+    def item_vectors(self) -> Float32:
+        """Of shape (n_items, dim)."""
 
     def queries(self, users: Users, history: sp.csr_array) -> BlockQueries:
         """Return the queries of `users`, whose interactions are the rows of `history`."""
@@ -238,7 +241,7 @@ class ContentBlock:
         # One that nobody asked knows no more than the one before it.
         if before is not None and "_zscores" not in vars(before):
             before = before._before
-        self._before = before
+        self._before: ContentBlock | None = before
 
     @functools.cached_property
     def _zscores(self) -> ZScores:

@@ -8,14 +8,12 @@ Where |c| is below 1, a term is subtracted, which the compiled solver has no roo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recfuse.backend import doctor
 from recfuse.compat.implicit.recommender_base import ModelFitError
 
 __all__ = ["Blocks"]
@@ -24,7 +22,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-_BLOCK_FLOATS = 1 << 17  # of the gathered factors, or of the systems, of a block: about a cache
+_BLOCK_FLOATS = 1 << 18  # of the gathered factors, or of the systems, of a block: about a cache
 _LEAST_EIGENVALUE = 2.0**-24  # of the largest, to divide by: float32 holds no less
 
 
@@ -49,7 +47,7 @@ class Blocks:
         weighted = vectors * (np.abs(c) - 1)[:, None]
         return self._shared + weighted.T @ vectors, np.maximum(c, 0) @ vectors
 
-    def solve(self, rows: sp.csr_array, num_threads: int) -> Float32:
+    def solve(self, rows: sp.csr_array) -> Float32:
         """Return the exact factors of rows; of those without entries, zeros."""
         shared = self._shared.astype(np.float32)
 
@@ -60,9 +58,9 @@ class Blocks:
             solved: Any = np.linalg.solve(matrices, _times(targets, vectors)[:, :, None])
             return np.asarray(solved[:, :, 0], np.float32)
 
-        return self._in_blocks(rows, self._others.shape[1], num_threads, solve)
+        return self._in_blocks(rows, self._others.shape[1], solve)
 
-    def steps(self, rows: sp.csr_array, start: Float32, n_steps: int, num_threads: int) -> Float32:
+    def steps(self, rows: sp.csr_array, start: Float32, n_steps: int) -> Float32:
         """Return factors that are some steps of conjugate gradients from `start`.
 
         In the coordinates in which what all rows share is diagonal, and preconditioned by it.
@@ -98,16 +96,17 @@ class Blocks:
             moved: Float32 = x @ turn.T
             return moved
 
-        return self._in_blocks(rows, 1, num_threads, solve)
+        return self._in_blocks(rows, 1, solve)
 
     def _in_blocks(
-        self, rows: sp.csr_array, height: int, num_threads: int, solve: Callable[[Rows], Float32]
+        self, rows: sp.csr_array, height: int, solve: Callable[[Rows], Float32]
     ) -> Float32:
         """Solve block by block; what float32 does not hold, in float64."""
         factors = self._others.shape[1]
         out = np.zeros((rows.shape[0], factors), np.float32)
 
-        def run(block: Rows) -> None:
+        # One after the other: calls are so short that threads would wait for the interpreter.
+        for block in _blocks(np.diff(rows.indptr), factors, height):
             try:
                 found = solve(block)
             except np.linalg.LinAlgError:
@@ -115,15 +114,6 @@ class Blocks:
             for at in np.flatnonzero(~np.isfinite(found).all(axis=1)):
                 found[at] = self._solve_in_float64(rows, int(block[at]))
             out[block] = found
-
-        # NumPy releases the interpreter while it multiplies and solves.
-        blocks = list(_blocks(np.diff(rows.indptr), factors, height))
-        if len(blocks) == 1:
-            run(blocks[0])
-            return out
-        with ThreadPoolExecutor(num_threads or doctor()["threads"]) as pool:
-            for _ in pool.map(run, blocks):
-                pass  # an exception is raised here
         return out
 
     def _solve_in_float64(self, rows: sp.csr_array, row: int) -> Float64:

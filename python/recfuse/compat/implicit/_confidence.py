@@ -105,7 +105,7 @@ def half_step(
         solver = folder(others, regularization, device, num_threads)
         out[~small] = solver.fold_in(interactions(able), num_threads)[0]
     if small.any():
-        out[small] = Blocks(others, regularization).solve(_some(rows, small), num_threads)
+        out[small] = Blocks(others, regularization).solve(_some(rows, small))
     return out
 
 
@@ -152,7 +152,7 @@ class MixedSolver:
             return half_step(rows, others, self._regularization, self._device, num_threads)
         out = np.zeros_like(start)
         blocks = Blocks(others, self._regularization)
-        out[small] = blocks.steps(_some(rows, small), start[small], self._cg_steps, num_threads)
+        out[small] = blocks.steps(_some(rows, small), start[small], self._cg_steps)
         if not small.all():
             out[~small] = self._compiled_steps(
                 _some(rows, ~small), start[~small], others, num_threads

@@ -147,14 +147,18 @@ def lists(
     )
     scores = scores.astype(dtype, copy=False)
     ids, scores = larger_ids_first(ids, scores)
-    if len(ids) and ids[:, -1].min() < 0:
+    if (ids[0, -1] if len(ids) == 1 else ids[:, -1].min(initial=0)) < 0:
         _fill(ids, scores, excluded, filtered, allowed)
     return ids, scores
 
 
 def larger_ids_first(ids: Ids, scores: NDArray[Any]) -> Lists:
     """Return lists with equal scores by id downwards, as implicit has them."""
-    if not (scores[:, 1:] == scores[:, :-1]).any():
+    if len(scores) == 1:  # without the calls of NumPy, which are most of a small search
+        any_equal = len(set(scores[0].tolist())) < scores.shape[1]
+    else:
+        any_equal = bool((scores[:, 1:] == scores[:, :-1]).any())
+    if not any_equal:
         return ids, scores
     order = np.lexsort((-ids, -scores), axis=-1)
     return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(scores, order, axis=-1)

@@ -232,7 +232,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
     def _half_step(self, csr: sp.csr_array, others: NDArray[Any], side: str) -> NDArray[np.float32]:
         small = _confidence.small_rows(csr)
         if small.all() and len(small):
-            return self._blocks(side).solve(csr, self._threads)
+            return self._blocks(side).solve(csr)
         if small.any():
             return _confidence.half_step(
                 csr, others, self.regularization, self._device, self._threads

@@ -289,6 +289,9 @@ def _learned(factors: Any) -> NDArray[Any]:
 def _rows(factors: Any, ids: Any, name: str) -> NDArray[Any]:
     """Return the rows of ids as a matrix; a negative id is none, as anywhere else."""
     n = len(_learned(factors))
+    if isinstance(ids, (int, np.integer)) and 0 <= ids < n:  # the usual request
+        row: NDArray[Any] = factors[ids : ids + 1]
+        return row
     at = np.asarray(ids).reshape(1) if np.isscalar(ids) else np.asarray(ids)
     if at.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got dtype {at.dtype}")

@@ -12,6 +12,7 @@ from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
     from recfuse import (
+        compat,
         datasets,
         evaluation,
         features,
@@ -52,6 +53,7 @@ _LAZY = {
     "load": "recfuse.persistence",
 }
 _FOLDERS = (
+    "compat",
     "datasets",
     "evaluation",
     "features",
@@ -78,6 +80,7 @@ __all__ = [
     "Popularity",
     "UserNeighbours",
     "__version__",
+    "compat",
     "cosine_knn",
     "datasets",
     "doctor",

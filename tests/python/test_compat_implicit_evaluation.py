@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +145,12 @@ def test_leave_k_out_keeps_some_users_for_training(rng):
     for wrong in ({"K": 0}, {"train_only_size": 1.0}, {"train_only_size": -0.1}):
         with pytest.raises(ValueError, match="must be"):
             leave_k_out_split(ratings, **wrong)
+
+
+def test_the_page_has_the_table_of_the_measurements():
+    path = Path(__file__).parents[2] / "benchmarks" / "compat_implicit.py"
+    spec = importlib.util.spec_from_file_location("compat_implicit", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    made = benchmark.table(json.loads(benchmark.RESULT.read_text("utf-8")))
+    assert made in benchmark.DOCUMENT.read_text("utf-8")

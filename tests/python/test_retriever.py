@@ -101,6 +101,13 @@ def test_ids_are_those_of_the_model(likes, tmp_path, kind):
         again = retriever.recommend([users[0]], 6, exclude=[item])[0]
         assert item not in again[0].tolist()
         assert retriever.recommend(users[0], 6, allow=[item])[0][0].tolist() == [item] + [None] * 5
+        # Entries of a filter count, also those that are 0, and beside what has been seen.
+        zeros = sp.csr_array((np.zeros(len(users)), (range(len(users)), [0] * len(users))))
+        zeros.resize((len(users), len(model.items_)))
+        assert (
+            model.items_[0] not in retriever.recommend(users, 6, exclude=zeros)[0].ravel().tolist()
+        )
+        assert model.items_[0] in retriever.recommend(users, 6)[0].ravel().tolist()
         seen = retriever.recommend(users, N_ITEMS, exclude_seen=False)[0]
         assert None not in seen[:, : len(model.items_)].ravel().tolist()
         with pytest.raises(KeyError, match="user_ids must be known; got 'nobody'"):

@@ -274,6 +274,16 @@ def test_searches_see_what_partial_fits_have_changed(model, plays):
     assert model.similar_users(0, N=2)[0].tolist() == [1, 0]
 
 
+def test_recalculation_sees_factors_that_a_partial_fit_changed_in_place(model, plays):
+    columns = plays.T.tocsr()
+    model.recalculate_item(0, columns[0])  # keeps a solver of the users' factors
+    model.partial_fit_users([0, 1, 2], plays[[20, 21, 22]])
+    expected = exact_half_step(columns[[0]] * 2.0, model.user_factors, 0.1)[0]
+    np.testing.assert_allclose(
+        model.recalculate_item(0, columns[0]), expected, rtol=1e-3, atol=1e-4
+    )
+
+
 def test_searched_factors_are_read_only_and_assigned_ones_are_seen(model, plays):
     first = model.recommend(0, plays[0], N=1)[0][0]
     with pytest.raises(ValueError, match="read-only"):

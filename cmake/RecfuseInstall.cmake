@@ -9,13 +9,28 @@ if(SKBUILD)
 endif()
 set(_recfuse_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/recfuse)
 
-# recfuse_install_library(target name): find_package(recfuse) gives it as recfuse::name, with the headers beside its sources.
+# recfuse_install_library(target name [options...]): find_package(recfuse) gives it as recfuse::name, with the headers beside its sources.
 function(recfuse_install_library target name)
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   install(TARGETS ${target} EXPORT recfuse-targets
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT devel
-    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT devel
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT devel ${ARGN}
     INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+endfunction()
+
+# recfuse_install_shared_library(target name): with the links NAME.so -> NAME.so.1 -> NAME.so.0.1.0. A wheel keeps no
+# links, so its library is NAME.so.1, and NAME.so a line that sends linkers there.
+function(recfuse_install_shared_library target name)
+  if(NOT SKBUILD)
+    recfuse_install_library(${target} ${name})
+    return()
+  endif()
+  get_target_property(soversion ${target} SOVERSION)
+  set_target_properties(${target} PROPERTIES VERSION ${soversion})
+  recfuse_install_library(${target} ${name} NAMELINK_SKIP)
+  set(namelink ${PROJECT_BINARY_DIR}/linker_scripts/${CMAKE_SHARED_LIBRARY_PREFIX}${target}.so)
+  file(WRITE ${namelink} "INPUT(${CMAKE_SHARED_LIBRARY_PREFIX}${target}.so.${soversion})\n")
+  install(FILES ${namelink} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT devel)
 endfunction()
 
 # recfuse_install_headers(folder)
@@ -23,7 +38,7 @@ function(recfuse_install_headers folder)
   install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT devel)
 endfunction()
 
-# recfuse_install_pkgconfig(name description libs [requires]): NAME.pc, whose paths begin where the file lies.
+# recfuse_install_pkgconfig(name description libs): NAME.pc, whose paths begin where the file lies.
 function(recfuse_install_pkgconfig name description libs)
   set(RECFUSE_PC_NAME ${name})
   set(RECFUSE_PC_DESCRIPTION ${description})

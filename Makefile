@@ -7,7 +7,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Folders too: their time changes when a file is removed.
 sources := CMakeLists.txt pyproject.toml README.md LICENSE \
   $(shell find cpp cuda bindings cmake python -name __pycache__ -prune -o ! -name '*.so' -print)
-cxx_files := $(shell find cpp cuda bindings tests benchmarks/instructions.cpp -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh')
+cxx_files := $(shell find cpp cuda bindings tests examples benchmarks/instructions.cpp -name build -prune -o \
+  '(' -name '*.[ch]pp' -o -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' ')' -print)
 requirements := $(VENV)/requirements
 installed := $(VENV)/installed
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -11,8 +12,10 @@
 #include <vector>
 
 #include "als_choice.cuh"
+#include "als_epoch.cuh"
 #include "als_half_step.cuh"
 #include "als_loss.cuh"
+#include "als_memory.cuh"
 #include "als_side.cuh"
 #include "recfuse/als_problem.hpp"
 #include "recfuse/errors.hpp"
@@ -52,7 +55,10 @@ class AlsFit {
   std::int64_t n_items() const { return items_.rows; }
   const AlsParams& params() const { return params_; }
   double global_mean() const { return mean_; }
-  void set_global_mean(double mean) { mean_ = mean; }
+  void set_global_mean(double mean) {
+    mean_ = mean;
+    epoch_.reset();  // whose launches have the former
+  }
   LinearSolver solver() const { return params_.solver; }
   std::int64_t float64_rows() const { return float64_rows_; }
   std::int64_t finished_steps() const { return finished_steps_; }
@@ -76,8 +82,8 @@ class AlsFit {
     fold_in_gram_.reset();
     const std::int64_t finished = std::exchange(finished_steps_, 0);
     told([&] {
-      solve(items_, users_);
-      solve(users_, items_);
+      if (!epoch_) epoch_ = std::make_unique<AlsEpoch<Device>>(device_, params_, mean_, limits_, users_, items_);
+      float64_rows_ += epoch_->run();
     });
     finished_steps_ = finished + 1;
   }
@@ -113,7 +119,8 @@ class AlsFit {
   }
 
   double summed_loss() const {
-    AlsHalfStep<Device> half(device_, params_, mean_, limits_);
+    WorkMemory<Device> memory(device_);
+    AlsHalfStep<Device> half(device_, params_, mean_, limits_, memory);
     const EntryLoss of_entry{half.rows_of(users_, items_), n_users(), users_.table.data()};
     return loss_beside_entries(device_, half, params_, users_, items_, sum_of(device_, of_entry, users_.nnz()));
   }
@@ -136,9 +143,12 @@ class AlsFit {
     Side side(device, user_items, als_penalties(user_items, params), items.size, limits, "user");
     AlsParams exact = params;  // as on the CPU
     exact.solver = LinearSolver::kCholesky;
-    AlsHalfStep<Device> half(device, exact, mean, limits);
-    if (!gram) gram = gram_for(half, params, items);
-    half.solve(items, side, *gram);
+    WorkMemory<Device> memory(device);
+    AlsHalfStep<Device> half(device, exact, mean, limits, memory);
+    if (!gram) gram = half.gram(items);
+    Failures<Device> failures(device, side);
+    half.launch(items, side, *gram, failures);
+    half.finish(side, failures);
     side.read(factors, biases);
   }
 
@@ -167,15 +177,6 @@ class AlsFit {
   }
 
   static int size_of(const AlsParams& params) { return static_cast<int>(params.factors) + (params.biases ? 1 : 0); }
-
-  static Array<double> gram_for(AlsHalfStep<Device>& half, const AlsParams& params, const Side& others) {
-    return params.objective == AlsObjective::kImplicit ? half.gram(others) : Array<double>();
-  }
-
-  void solve(const Side& others, Side& side) {
-    AlsHalfStep<Device> half(device_, params_, mean_, limits_);
-    float64_rows_ += half.solve(others, side, gram_for(half, params_, others));
-  }
 
   template <class Term>
   static double sum_of(Device& device, const Term& term, std::int64_t n) {
@@ -209,6 +210,7 @@ class AlsFit {
   AlsParams params_;
   double mean_;
   Side users_, items_;
+  std::unique_ptr<AlsEpoch<Device>> epoch_;
   std::int64_t float64_rows_ = 0, finished_steps_ = 0;
   // Made at the first fold_in and valid until the items change.
   mutable std::optional<Array<double>> fold_in_gram_;

@@ -97,6 +97,7 @@ struct AddParts {
   SystemShape shape;
   const float* parts;
   std::int64_t n_parts;
+  bool begins;  // with 0, not with what is there
   double* sum;  // (elements)
 
   template <class Block>
@@ -108,7 +109,7 @@ struct AddParts {
       const int row = place.row * kTile + index % (kTile * kTile) / kTile,
                 column = place.column * kTile + index % kTile;
       const std::int64_t at = static_cast<std::int64_t>(row) * shape.stride() + column;
-      double total = sum[at];
+      double total = begins ? 0 : sum[at];
       for (std::int64_t part = 0; part < n_parts; ++part) total += parts[part * shape.elements() + at];
       sum[at] = total;
     });
@@ -119,13 +120,26 @@ struct AddParts {
 struct UnsolvedRows {
   std::int32_t* count;
   std::int32_t* rows;
-  std::int32_t* reasons;
+  std::int32_t* reasons;  // or null
 
   template <class Block>
   RECFUSE_DEVICE void add(Block& block, std::int32_t row, std::int32_t reason) const {
     const int place = block.add_atomically(count, 1);
     rows[place] = row;
-    reasons[place] = reason;
+    if (reasons != nullptr) reasons[place] = reason;
+  }
+};
+
+/// Before a half-step: both counts of failed rows.
+struct ClearCounts {
+  static constexpr int kThreads = 32;
+  std::int32_t* counts;
+
+  template <class Block>
+  RECFUSE_DEVICE void operator()(Block& block) const {
+    block.each_thread([&](int thread) {
+      if (thread < 2) counts[thread] = 0;
+    });
   }
 };
 
@@ -139,6 +153,8 @@ struct SolveRows {
   SystemShape shape;
   const std::int32_t* order;
   std::int64_t n;
+  const std::int32_t* n_there;  // of them so many alone, or null
+  const std::int32_t* stop;     // above 0: nothing is solved; or null
   int n_blocks;
   const double* gram;       // (elements), or null
   const double* penalties;  // of every row, or one for all
@@ -152,7 +168,9 @@ struct SolveRows {
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
-    for (std::int64_t at = block.x(); at < n; at += n_blocks) solve(block, at);
+    if (stop != nullptr && *stop > 0) return;
+    const std::int64_t end = n_there == nullptr ? n : *n_there;
+    for (std::int64_t at = block.x(); at < end; at += n_blocks) solve(block, at);
   }
 
  private:

@@ -134,7 +134,8 @@ class AlsShards {
       shards_[s]->run([&](Shard& shard) { sum_entries(shard, ends[s] - shard.users.own->nnz(), ends[s], runs); });
     });
     return lead().run([&](Shard& shard) {
-      AlsHalfStep<Device> half(shard.device, params_, mean_, limits_);
+      WorkMemory<Device> memory(shard.device);
+      AlsHalfStep<Device> half(shard.device, params_, mean_, limits_, memory);
       return AlsFit<Device>::loss_beside_entries(shard.device, half, params_, *shard.users.all, *shard.items.all,
                                                  runs.total());
     });
@@ -238,10 +239,14 @@ class AlsShards {
     std::vector<std::int64_t> in_float64(shards_.size());
     in_parallel(shards_.size(), [&](std::size_t s) {
       shards_[s]->run([&](Shard& shard) {
-        AlsHalfStep<Device> half(shard.device, params_, mean_, limits_);
+        WorkMemory<Device> memory(shard.device);
+        AlsHalfStep<Device> half(shard.device, params_, mean_, limits_, memory);
         const OnDevice& all = *(shard.*others).all;
-        in_float64[s] = half.solve(all, *(shard.*side).own, AlsFit<Device>::gram_for(half, params_, all));
-        shard.device.wait();  // others read it next
+        OnDevice& own = *(shard.*side).own;
+        Failures<Device> failures(shard.device, own);
+        const Array<double> gram = half.gram(all);
+        half.launch(all, own, gram, failures);
+        in_float64[s] = half.finish(own, failures);  // waits: others read the factors next
       });
     });
     on_each([&](Shard& shard) {
@@ -260,7 +265,8 @@ class AlsShards {
   /// Of the entries [first, last) of all, which are those of the shard's users: sums of whole runs, and the terms of
   /// those that others share.
   void sum_entries(Shard& shard, std::int64_t first, std::int64_t last, SharedRuns& runs) const {
-    AlsHalfStep<Device> half(shard.device, params_, mean_, limits_);
+    WorkMemory<Device> memory(shard.device);
+    AlsHalfStep<Device> half(shard.device, params_, mean_, limits_, memory);
     const OnDevice& users = *shard.users.own;
     using Terms = From<EntryLoss>;
     const std::int64_t begin = first;

@@ -63,16 +63,16 @@ struct AlsSideOnDevice {
     return std::partition_point(order.begin(), order.end(), is_longer) - order.begin();
   }
 
-  /// Rows from place `first` on, of `most` parts together, or one row.
-  LongRows long_rows(std::int64_t first, std::int64_t most, std::int64_t part) const {
-    LongRows some{{}, {}, {0}, first};
+  /// Rows from place `from` on, of `most` parts together, or one row.
+  LongRows long_rows(std::int64_t from, std::int64_t most, std::int64_t part) const {
+    LongRows some{{}, {}, {0}, from};
     for (; some.end < n_long; ++some.end) {
       const auto row = static_cast<std::size_t>(order[static_cast<std::size_t>(some.end)]);
       const std::int64_t begin = bounds[row], last = bounds[row + 1], n = (last - begin + part - 1) / part;
-      if (some.end > first && static_cast<std::int64_t>(some.parts.size()) + n > most) break;
+      if (some.end > from && static_cast<std::int64_t>(some.parts.size()) + n > most) break;
       for (std::int64_t at = begin; at < last; at += part) {
         some.parts.push_back({at, std::min(last, at + part)});
-        some.places.push_back(static_cast<std::int32_t>(some.end - first));
+        some.places.push_back(static_cast<std::int32_t>(some.end - from));
       }
       some.bounds.push_back(static_cast<std::int64_t>(some.parts.size()));
     }

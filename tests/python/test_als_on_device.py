@@ -134,7 +134,7 @@ def test_where_a_matrix_lies_changes_nothing(rng, emulated, convention, long_row
 def test_memory_that_ends_is_told_of_als(rng, emulated, room):
     """When the interactions are copied, and when rows are solved; the solver stays usable."""
     matrix = interactions(rng)
-    solver, _ = stepped(rng, matrix, Objective(), factors=30, ops=emulated)
+    solver = started(rng, matrix, Objective(), factors=30, ops=emulated)[0]
     emulated.set_memory()
     total = emulated.set_memory() + room
     message = r"^als: \d+ bytes asked on cuda:0, \d+ of \d+ free\. plan_memory"
@@ -152,6 +152,69 @@ def test_memory_that_ends_is_told_of_als(rng, emulated, room):
         emulated.set_memory()
     solver.step()
     assert solver.finished_steps == 1
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
+@pytest.mark.parametrize(
+    "limits", [{}, {"long_row": 8, "gram_rows": 7, "parts_bytes": 20_000}], ids=str
+)
+def test_an_epoch_after_the_first_allocates_nothing(rng, emulated, convention, limits):
+    emulated.set_als_limits(**limits)
+    matrix = interactions(rng, 60, 50)
+    recorded = {"factors": 30, "dual_entries": 0, "ops": emulated}
+    solver, _ = stepped(np.random.default_rng(1), matrix, convention, **recorded)
+    emulated.set_memory()
+    used = emulated.set_memory()
+    emulated.set_memory(used)
+    try:
+        solver.step()
+        solver.step()
+    finally:
+        peak = emulated.set_memory()
+    assert peak == used
+    # Every step begins anew: the fifth is the first of a solver that starts with these.
+    again = solver_for(matrix, convention, **recorded)
+    again.set_factors(*solver.factors())
+    for one in (solver, again):
+        one.step()
+    assert_same_bytes(solver.factors(), again.factors())
+
+
+def test_an_epoch_that_is_replayed_meets_rows_for_float64_and_errors(ops):
+    convention = Objective("explicit", regularization=1e-9)
+    matrix = sp.csr_array(np.float32([[1, 2], [3, 1]]))
+    solver = solver_for(matrix, convention, factors=2, dual_entries=0, ops=ops)
+    users = np.zeros((2, 2), np.float32)
+    good, alike = np.float32([[1, 0], [0, 1]]), np.float32([[1, 1], [1, 1 + 1e-4]])
+    for items in (good, good, alike):
+        before = solver.float64_rows
+        solver.set_factors(users, items, NONE, NONE)
+        solver.step()
+    assert before == 0
+    assert solver.float64_rows >= 2
+    expected = convention.half_step(matrix, alike, np.zeros(2), 0.0)[0]
+    np.testing.assert_allclose(solver.factors()[0], expected, rtol=1e-4)
+    counted = solver.float64_rows
+    solver.set_factors(users, np.full((2, 2), 1e8, np.float32), NONE, NONE)
+    with pytest.raises(ValueError, match="als: the system of user 0 is singular"):
+        solver.step()
+    assert solver.finished_steps == 0
+    assert solver.float64_rows == counted
+    np.testing.assert_array_equal(solver.factors()[1], np.full((2, 2), 1e8, np.float32))
+    solver.set_factors(users, good, NONE, NONE)
+    solver.step()
+    assert solver.float64_rows == counted
+
+
+def test_another_mean_is_that_of_the_next_epoch(rng, ops):
+    convention = Objective("explicit", regularization=1.0, biases=True)
+    matrix = interactions(rng)
+    solver, _ = stepped(rng, matrix, convention, factors=4, dual_entries=0, steps=2, ops=ops)
+    solver.global_mean = 3.0
+    _, items, _, item_biases = solver.factors()
+    solver.step()
+    users, _, biases, _ = solver.factors()
+    assert_solves(convention, matrix, users, biases, items, item_biases, 3.0, FLOAT32)
 
 
 def test_a_row_of_many_parts(ops):

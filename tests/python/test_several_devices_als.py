@@ -69,9 +69,10 @@ def test_parts_of_long_rows_and_of_the_loss(rng, emulated, convention):  # noqa:
 def test_rows_that_float32_does_not_solve(rng, emulated):  # noqa: F811
     matrix = interactions(rng, 50, 40)
     convention = Objective(objective="explicit", regularization=1e-9)
-    expected = results(emulated, [0], matrix, convention, factors=12)
+    options = {"factors": 12, "dual_entries": 0}  # systems of entries are better conditioned
+    expected = results(emulated, [0], matrix, convention, **options)
     assert expected[-1][1] > 10
-    assert_divided_alike(emulated, matrix, convention, factors=12)
+    assert_divided_alike(emulated, matrix, convention, **options)
     assert_divided_alike(emulated, matrix, CONVENTIONS[0], factors=5, double_precision=True)
 
 
@@ -118,7 +119,7 @@ def test_what_fails_on_one_device_names_it(rng, emulated):  # noqa: F811
     other.step()
     emulated.set_launches(1)
     emulated.set_memory(100, 1)
-    message = r"^als: \d+ bytes asked on cuda:1, \d+ of 100 free\.$"
+    message = r"^als: \d+ bytes asked on cuda:1, \d+ of 100 free\. plan_memory"
     for call in (
         solver.step,
         lambda: solver_for(matrix, Objective(), factors=5, ops=on(emulated, [0, 1])),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_recommend,
         _add_evaluate,
         _add_verify,
+        _add_serve,
     ):
         add(commands)
     return parser
@@ -251,6 +254,50 @@ def _add_verify(commands: Commands) -> None:
 
         for path in options.files:
             print(verify(path))
+
+    parser.set_defaults(run=run)
+
+
+def _add_serve(commands: Commands) -> None:
+    parser = commands.add_parser("serve", help="answer requests over HTTP from a model file")
+    parser.add_argument("model", type=Path, help="file written by 'recfuse fit'")
+    parser.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    parser.add_argument("--titles", type=Path, metavar="CSV", help="ids and titles of items")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="of feedback; MODEL.journal by default"
+    )
+    parser.add_argument("--no-feedback", action="store_true", help="take none, write nothing")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="bearer token; or RECFUSE_TOKEN"
+    )
+    parser.add_argument("--log-requests", action="store_true", help="a line for every request")
+    for name, kind, default, text in (
+        ("--max-wait-ms", float, 1.0, "a request waits for others, while others are asked"),
+        ("--max-batch", int, 256, "requests of one search"),
+        ("--max-queue", int, 4096, "requests that may wait; more get 503"),
+        ("--max-body", int, 1 << 20, "bytes of a request"),
+        ("--max-k", int, 1000, "items of a list"),
+        ("--max-ids", int, 10_000, "items of a filter, a history or a feedback"),
+        ("--max-events", int, 5_000_000, "items in all sessions"),
+        ("--max-connections", int, 4096, "open ones; more get 503"),
+        ("--request-timeout", float, 10.0, "seconds to send a request, or to take a response"),
+        ("--shutdown-timeout", float, 30.0, "seconds to answer what waits at the end"),
+        ("--watch", float, 0.0, "seconds between looks for a new model file; 0: none"),
+    ):
+        parser.add_argument(name, type=kind, default=default, help=f"{text} (%(default)s)")
+    _add_threads(parser)
+
+    def run(options: argparse.Namespace) -> int:
+        from recfuse.service import serve
+        from recfuse.service.options import Options
+
+        fields = {field.name for field in dataclasses.fields(Options)}
+        given = {name: value for name, value in vars(options).items() if name in fields}
+        token = os.environ.get("RECFUSE_TOKEN")
+        if options.token_file is not None:
+            token = options.token_file.read_text(encoding="utf-8").strip()
+        return serve(Options(**given, feedback=not options.no_feedback, token=token))
 
     parser.set_defaults(run=run)
 

@@ -107,12 +107,15 @@ FOLDERS: dict[str, set[str]] = {
     "compat": {"models"},
     "bench": {"datasets"},
     "commands": {"models", "fusion", "evaluation", "preprocess"},
+    "service": {"models", "fusion", "serving"},
     "demo": {"models", "fusion", "features", "serving", "evaluation", "datasets"},
 }
 # These tie the rest together, lazily.
 ABOVE_ALL = {"__init__.py", "cli.py"}
 # At import time a module may need these only; an extra is imported by the function that uses it.
 RUN_TIME = {"numpy", "scipy", "recfuse", *sys.stdlib_module_names}
+# A folder that is nothing without its extra, and that is imported where it is used, by cli.py.
+OF_EXTRAS = {"service": {"fastapi", "orjson", "prometheus_client", "pydantic", "uvicorn"}}
 COMPILED = {"recfuse._core", "recfuse._cuda"}
 
 
@@ -193,7 +196,8 @@ def import_problems(parts: tuple[str, ...], module: str, at_import: bool) -> Ite
         yield f"imports are absolute; got {module!r}"
         return
     top, *rest = module.split(".")
-    if at_import and top not in RUN_TIME:
+    extra = OF_EXTRAS.get(parts[0], set()) if len(parts) > 1 else set()
+    if at_import and top not in RUN_TIME | extra:
         yield f"{top} is no run-time dependency: import it in the function that uses it"
     if any(module == name or module.startswith(f"{name}.") for name in COMPILED):
         yield f"only backend.py loads the compiled modules, by name; got {module}"

@@ -1,0 +1,157 @@
+"""Requests of many clients as few searches: one runs, and what comes meanwhile is the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from recfuse.service.metrics import Metrics
+
+__all__ = ["Batcher", "Busy"]
+
+# Answers of all requests: one each, or what is wrong with it.
+Solve = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+class Busy(Exception):
+    """The queue is full."""
+
+
+@dataclass
+class _Waiting:
+    request: Any
+    answer: asyncio.Future[Any]
+    since: float
+
+
+class Batcher:
+    """Gathers requests that one call can answer, and runs the calls in a thread.
+
+    Parameters
+    ----------
+    max_batch, max_queue : int
+    max_wait : float
+        Seconds for which a request waits for others after a batch of several: those who were
+        answered together ask again together. Nothing waits when nothing has run.
+    metrics : Metrics
+    """
+
+    def __init__(
+        self, *, max_batch: int, max_queue: int, max_wait: float, metrics: Metrics
+    ) -> None:
+        self._max_batch, self._max_queue, self._max_wait = max_batch, max_queue, max_wait
+        self._metrics = metrics
+        self._groups: dict[Hashable, tuple[Solve, list[_Waiting]]] = {}
+        self._wanted = 1  # requests for which the loop is to be woken
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "search")
+        self._task: asyncio.Task[None] | None = None
+        self.waiting = 0
+
+    def start(self) -> None:
+        """Begin to search, in the running event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """End when all that waits is answered."""
+        while self.waiting:
+            await asyncio.sleep(0.005)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.shutdown()
+
+    async def ask(self, key: Hashable, solve: Solve, request: Any) -> Any:
+        """Return the answer of one request, searched with others of its key.
+
+        Raises
+        ------
+        Busy
+            If as many as may wait do.
+        Exception
+            What `solve` raised for this request.
+        """
+        if self.waiting >= self._max_queue:
+            raise Busy
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = (solve, [])
+        group[1].append(_Waiting(request, answer, time.perf_counter()))
+        self.waiting += 1
+        if self.waiting >= self._wanted:
+            self._arrived.set()
+        return await answer
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        before = 0  # requests of the last batch; 0 after a pause
+        while True:
+            if not self._groups:
+                before = before if await self._come(1, self._max_wait) else 0
+                if not self._groups:
+                    await self._come(1, None)
+            if before > 1 and self.waiting < before:
+                await self._come(min(before, self._max_batch), self._max_wait)
+            solve, batch = self._next()
+            if not batch:
+                continue
+            before = len(batch)
+            begun = time.perf_counter()
+            for one in batch:
+                self._metrics.queue.observe(begun - one.since)
+            self._metrics.batch.observe(len(batch))
+            answers = await loop.run_in_executor(
+                self._thread, _answers, solve, [one.request for one in batch]
+            )
+            for one, answer in zip(batch, answers, strict=True):
+                if one.answer.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    one.answer.set_exception(answer)
+                else:
+                    one.answer.set_result(answer)
+
+    async def _come(self, wanted: int, seconds: float | None) -> bool:
+        """Wait until so many requests wait, or time is up; say which."""
+        if self.waiting >= wanted:
+            return True
+        self._wanted = wanted
+        self._arrived.clear()
+        timer = None
+        if seconds is not None:
+            timer = asyncio.get_running_loop().call_later(seconds, self._arrived.set)
+        try:
+            await self._arrived.wait()
+        finally:
+            self._wanted = 1
+            if timer is not None:
+                timer.cancel()
+        return self.waiting >= wanted
+
+    def _next(self) -> tuple[Solve, list[_Waiting]]:
+        """Take the requests of the group that has waited longest, without those who have gone."""
+        key = next(iter(self._groups))
+        solve, waiting = self._groups.pop(key)
+        taken, rest = waiting[: self._max_batch], waiting[self._max_batch :]
+        if rest:
+            self._groups[key] = (solve, rest)  # behind the others
+        self.waiting -= len(taken)
+        return solve, [one for one in taken if not one.answer.done()]
+
+
+def _answers(solve: Solve, requests: Sequence[Any]) -> Sequence[Any]:
+    """Return the answers; where all fail together, each is tried alone, so that one fails."""
+    try:
+        return solve(requests)
+    except Exception as error:
+        if len(requests) == 1:
+            return [error]
+    answers: list[Any] = []
+    for request in requests:
+        answers += _answers(solve, [request])
+    return answers

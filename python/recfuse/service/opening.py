@@ -1,0 +1,60 @@
+"""A model file as what requests are answered from."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from recfuse._id_table import IdTable
+from recfuse.persistence import load
+from recfuse.service.dense import DenseModel
+from recfuse.service.folding import FactorFolding, Folding, MeanFolding, RecommenderFolding
+from recfuse.service.lists import ListModel
+from recfuse.serving.retriever import Retriever
+
+__all__ = ["Served", "open_model", "served"]
+
+Served = DenseModel | ListModel
+
+
+def open_model(path: str | os.PathLike[str], threads: int = 0) -> Served:
+    """Open a model file to be served.
+
+    Raises
+    ------
+    FormatError, OSError
+        As `recfuse.load`.
+    TypeError
+        If the model recommends nothing.
+    """
+    return served(load(path), threads)
+
+
+def served(model: Any, threads: int = 0) -> Served:
+    """Return a fitted model as what requests are answered from."""
+    labelled = hasattr(model, "users_") and hasattr(model, "interactions_")
+    inner = model.model if labelled else model
+    if hasattr(inner, "num_threads"):
+        inner.set_params(num_threads=threads)
+    if not isinstance(model, Retriever) and not hasattr(inner, "recommend"):
+        raise TypeError(f"model must recommend items; got {type(inner).__name__}")
+    try:
+        retriever = model if isinstance(model, Retriever) else Retriever.from_model(model)
+    except (TypeError, ValueError):  # of neighbours, whose scores are sparse
+        return ListModel(inner, *_labels_of(model, labelled))
+    retriever = retriever.with_options(num_threads=threads)
+    folding: Folding = MeanFolding(retriever)
+    if hasattr(inner, "recommend_new_users"):
+        folding = RecommenderFolding(inner, retriever)
+    elif hasattr(inner, "fold_in"):
+        histories = model.interactions_ if labelled else None
+        folding = FactorFolding(inner, histories, retriever)
+    return DenseModel(retriever, folding)
+
+
+def _labels_of(model: Any, labelled: bool) -> tuple[Any, ...]:
+    """Return histories and tables of ids."""
+    if labelled:
+        tables = (IdTable.of(model.users_, "users_"), IdTable.of(model.items_, "items_"))
+        return (model.interactions_, *tables)
+    return (getattr(model, "user_items_", None), None, None)

@@ -1,7 +1,7 @@
 """What was acknowledged, on disk: an append-only file that survives the process.
 
-The first line names the format. Every other line is one group of feedback, ``crc32 json``, the
-checksum in eight hexadecimal digits, the JSON ``[[user, [[item, value], ...]], ...]``. A group is
+The first line names the format. Every other line is one group of feedback, ``crc32 length json``,
+numbers in eight hexadecimal digits, the JSON ``[[user, [[item, value], ...]], ...]``. A group is
 written and synchronised before the next is, so a crash leaves at most the last line unfinished.
 """
 
@@ -83,6 +83,11 @@ class Journal:
                 else:
                     good += len(line)
                     yield group
+        if bad is not None and _has_more(line):
+            raise FormatError(
+                f"serve: {str(self.path)!r} must be undamaged before its end; got another line at "
+                f"byte {bad}"
+            )
         os.ftruncate(self._file, good)
         if good == 0:
             os.pwrite(self._file, _HEADER, 0)
@@ -158,16 +163,16 @@ def in_groups(users: Iterable[tuple[Label, list[tuple[Label, float]]]]) -> Itera
 
 def _line(group: Group) -> bytes:
     text = json.dumps(group, separators=(",", ":"), allow_nan=False).encode()
-    return b"%08x %b\n" % (zlib.crc32(text), text)
+    return b"%08x %08x %b\n" % (zlib.crc32(text), len(text), text)
 
 
 def _parsed(line: bytes) -> Group | None:
     """Return what a line says, None where it is damaged."""
-    if not line.endswith(b"\n") or line[8:9] != b" ":
+    if not line.endswith(b"\n") or line[8:9] != b" " or line[17:18] != b" ":
         return None
-    text = line[9:-1]
+    text = line[18:-1]
     try:
-        if int(line[:8], 16) != zlib.crc32(text):
+        if line[:17] != b"%08x %08x" % (zlib.crc32(text), len(text)):
             return None
         found: Any = json.loads(text)
         return [
@@ -176,6 +181,14 @@ def _parsed(line: bytes) -> Group | None:
         ]
     except (ValueError, TypeError, RecursionError):
         return None
+
+
+def _has_more(line: bytes) -> bool:
+    """Whether a damaged line is longer than it says: the end of its own is gone, not a part."""
+    try:
+        return len(line) > 19 + int(line[9:17], 16)
+    except ValueError:
+        return len(line) > 17
 
 
 def _label(value: Any) -> Label:

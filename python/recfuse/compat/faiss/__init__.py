@@ -1,0 +1,26 @@
+"""FAISS's flat indexes under its names and signatures, over recfuse's exact search."""
+
+from __future__ import annotations
+
+from recfuse.compat.faiss._indexes import (
+    Index,
+    IndexFlat,
+    IndexFlatIP,
+    IndexFlatL2,
+    IndexIDMap,
+    IndexIDMap2,
+    knn,
+)
+from recfuse.compat.faiss._search import METRIC_INNER_PRODUCT, METRIC_L2
+
+__all__ = [
+    "METRIC_INNER_PRODUCT",
+    "METRIC_L2",
+    "Index",
+    "IndexFlat",
+    "IndexFlatIP",
+    "IndexFlatL2",
+    "IndexIDMap",
+    "IndexIDMap2",
+    "knn",
+]

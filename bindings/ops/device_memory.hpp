@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "recfuse/als_memory.hpp"
 #include "recfuse/device_memory.hpp"
 #include "recfuse/sparse_memory.hpp"
 
@@ -50,6 +51,21 @@ inline void bind_device_memory(pybind11::module_& m) {
             {n_rows, n_columns, n_entries, k, static_cast<SparseValues>(values), norm_named(norm), min_support}));
       },
       "n_rows"_a, "n_columns"_a, "n_entries"_a, "k"_a, "values"_a, "norm"_a, "min_support"_a);
+  m.def(
+      "plan_als",
+      [](std::int64_t n_users, std::int64_t n_items, std::int64_t n_entries, std::int64_t factors,
+         const std::string& objective, const std::string& solver, bool biases, double frequency_scaling,
+         std::int64_t dual_entries, std::int64_t multiprocessors) {
+        const AlsParams params{.objective = objective_named(objective),
+                               .solver = solver_named(solver),
+                               .factors = factors,
+                               .frequency_scaling = frequency_scaling,
+                               .biases = biases,
+                               .dual_entries = dual_entries};
+        return listed(plan_als({n_users, n_items, n_entries, params}, {.multiprocessors = multiprocessors}));
+      },
+      "n_users"_a, "n_items"_a, "n_entries"_a, "factors"_a, "objective"_a, "solver"_a, "biases"_a,
+      "frequency_scaling"_a, "dual_entries"_a = -1, "multiprocessors"_a = DeviceShape{}.multiprocessors);
   m.def(
       "plan_neighbour_topk",
       [](std::int64_t n_queries, std::int64_t n_rows, std::int64_t n_items, std::int64_t query_entries,

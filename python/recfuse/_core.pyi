@@ -154,6 +154,18 @@ def plan_device_memory(
 def plan_cosine_knn(
     n_rows: int, n_columns: int, n_entries: int, k: int, values: int, norm: str, min_support: int
 ) -> list[tuple[str, int, str]]: ...
+def plan_als(
+    n_users: int,
+    n_items: int,
+    n_entries: int,
+    factors: int,
+    objective: str,
+    solver: str,
+    biases: bool,
+    frequency_scaling: float,
+    dual_entries: int = -1,
+    multiprocessors: int = ...,
+) -> list[tuple[str, int, str]]: ...
 def plan_neighbour_topk(
     n_queries: int,
     n_rows: int,

@@ -305,7 +305,9 @@ def _plan_als(
     _check_name(solver, ("auto", "cholesky", "cg", "block"), "solver")
     _check_name(objective, ("implicit", "explicit"), "objective")
     if planned_device(device) == "cuda":
-        return als_on_gpu(users, items, e, f + bool(biases), implicit=objective == "implicit")
+        return als_on_gpu(
+            users, items, e, f, objective=objective, solver=solver, biases=bool(biases)
+        )
     workers = _workers(num_threads)
     rows, most_rows = users + items, max(users, items)
     width = _ceil(f + bool(biases), 16) * 16

@@ -141,39 +141,6 @@ def test_what_a_request_keeps_goes_with_its_index(rng, emulated):
     assert used(emulated) == before
 
 
-@pytest.mark.parametrize("objective", ["implicit", "explicit"])
-@pytest.mark.parametrize(
-    ("n_users", "n_items", "factors", "biases"),
-    [(300, 90, 16, False), (40, 700, 33, True), (5, 4500, 8, False), (30, 20, 240, False)],
-    ids=["users", "items and biases", "long rows", "systems outside of shared memory"],
-)
-def test_a_plan_of_als_is_what_is_taken(
-    rng, emulated, objective, n_users, n_items, factors, biases
-):
-    biases = biases and objective == "explicit"
-    matrix = sp.csr_array((rng.random((n_users, n_items)) < 0.3).astype(np.float32))
-    if n_items > 4096:
-        matrix = sp.csr_array(np.ones((n_users, n_items), np.float32))
-    plan = recfuse.plan_memory(
-        "als", n_users=n_users, n_items=n_items, nnz=matrix.nnz, factors=factors, solver="cholesky",
-        objective=objective, biases=biases, device="cuda",
-    )  # fmt: skip
-    before = used(emulated)
-    emulated.set_memory()
-    model = recfuse.AlternatingLeastSquares(
-        factors, objective=objective, biases=biases, solver="cholesky", regularization=1.0,
-        iterations=1, device="cuda",
-    ).fit(matrix)  # fmt: skip
-    assert model.float64_rows_ == 0
-    taken = emulated.set_memory() - before
-    assert taken <= plan.peak_bytes
-    # A plan counts a larger device, whose blocks have a system each, and as many long rows as
-    # there can be.
-    rest = sum(b.n_bytes for b in plan.buffers if b.name in ("systems", "parts of long rows"))
-    assert taken >= plan.peak_bytes - rest * (factors > 200 or n_items > 4096)
-    assert used(emulated) == before
-
-
 @pytest.mark.parametrize("norm", ["full", "corated"])
 @pytest.mark.parametrize("values", ["ones", "whole", "real"])
 @pytest.mark.parametrize(

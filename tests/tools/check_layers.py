@@ -23,6 +23,7 @@ INCLUDES = [
         ["*.inl.hpp", "table.hpp", "recfuse/canonical.hpp", "recfuse/confidence.hpp"],
     ),
     ("cpp/src/aligned.hpp", []),
+    ("cpp/src/als_memory.cpp", ["recfuse/als_memory.hpp"]),
     ("cpp/src/device_memory.cpp", ["recfuse/device_memory.hpp"]),
     ("cpp/src/sparse_memory.cpp", ["recfuse/sparse_memory.hpp"]),
     ("cpp/src/isa/dispatch.*", ["isa/dispatch.hpp", "kernels/table.hpp", "recfuse/isa.hpp"]),

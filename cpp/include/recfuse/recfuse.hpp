@@ -1,6 +1,7 @@
 #pragma once
 
 #include "recfuse/als.hpp"
+#include "recfuse/als_memory.hpp"
 #include "recfuse/canonical.hpp"
 #include "recfuse/ceilings.hpp"
 #include "recfuse/confidence.hpp"

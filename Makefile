@@ -14,7 +14,7 @@ installed := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # setting up comes first; the builds use every core by themselves
-.PHONY: help demo test build-cpp test-cpp instructions lint format types check bench sanitize sanitize-python cross clean
+.PHONY: help demo test build-cpp test-cpp docs-cpp instructions lint format types check bench sanitize sanitize-python cross clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -32,6 +32,14 @@ build-cpp: $(requirements)-dev
 
 test-cpp: build-cpp ## the C++ tests alone
 	@ctest --test-dir build/cpp --output-on-failure --no-tests=error
+
+# The C ABI has a comment for everything; in C++ a name that says it all needs none.
+docs-cpp: ## the public headers as HTML in build/docs-cpp (doxygen >= 1.9)
+	@mkdir -p build/docs-cpp/c-only
+	@(cat docs/Doxyfile; echo EXTRACT_ALL=NO; echo INPUT=cpp/include/recfuse/recfuse.h; \
+	  echo OUTPUT_DIRECTORY=build/docs-cpp/c-only) | doxygen -
+	@rm -r build/docs-cpp/c-only
+	@doxygen docs/Doxyfile
 
 instructions: build-cpp ## count the instructions of small calls, against the last counts (valgrind)
 	@$(BIN)/python benchmarks/instructions.py build/cpp/benchmarks/recfuse_instructions

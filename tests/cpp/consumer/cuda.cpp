@@ -1,4 +1,4 @@
-// Links all of the CUDA library, and runs where there is no GPU: the search says why it cannot.
+// Runs where there is no GPU, too: the search says why it cannot.
 #include <array>
 #include <cstdio>
 #include <recfuse/cuda/als.hpp>

@@ -51,6 +51,23 @@ class Estimator:
                 setattr(self, outer, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Say to scikit-learn, where it is used, what this estimator takes."""
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags() if hasattr(self, "transform") else None,
+            input_tags=self._sklearn_inputs(InputTags),
+            requires_fit=not getattr(self, "_transforms_unfitted", False),
+        )
+
+    def _sklearn_inputs(self, make: Any) -> Any:
+        """Return scikit-learn's tags of what `fit` takes: features, or a sparse matrix."""
+        transforms = hasattr(self, "transform")
+        return make(two_d_array=transforms, sparse=not transforms, allow_nan=transforms)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one file; `recfuse.load` reads it."""
         from recfuse.persistence import save

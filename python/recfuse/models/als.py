@@ -173,7 +173,12 @@ class AlternatingLeastSquares(LiveFactors):
 
     @named("als")
     def fit(
-        self, user_items: Any, *, callback: Callback | None = None, show_progress: bool = False
+        self,
+        user_items: Any,
+        y: Any = None,
+        *,
+        callback: Callback | None = None,
+        show_progress: bool = False,
     ) -> AlternatingLeastSquares:
         """Learn the factors, from new starting values.
 

@@ -102,7 +102,7 @@ class ItemNeighbours(Estimator):
         self.num_threads = num_threads
 
     @named("fit")
-    def fit(self, user_items: Any, *, show_progress: bool = False) -> ItemNeighbours:
+    def fit(self, user_items: Any, y: Any = None, *, show_progress: bool = False) -> ItemNeighbours:
         """Find the neighbours of every item.
 
         Parameters
@@ -292,7 +292,7 @@ class UserNeighbours(Estimator):
         self.num_threads = num_threads
 
     @named("fit")
-    def fit(self, user_items: Any, *, show_progress: bool = False) -> UserNeighbours:
+    def fit(self, user_items: Any, y: Any = None, *, show_progress: bool = False) -> UserNeighbours:
         """Find the neighbours of every user; parameters as `ItemNeighbours.fit`."""
         history = _finite(as_csr(user_items, "user_items"))
         values = weighted(history, self.weighting, k1=self.bm25_k1, b=self.bm25_b)

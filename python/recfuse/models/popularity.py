@@ -50,7 +50,7 @@ class Popularity(MadeOnce):
         self.num_threads = num_threads
 
     @named("fit")
-    def fit(self, user_items: Any, *, show_progress: bool = False) -> Popularity:
+    def fit(self, user_items: Any, y: Any = None, *, show_progress: bool = False) -> Popularity:
         """Count; `user_items` is sparse of shape (n_users, n_items). Returns self."""
         if self.by not in ("users", "values"):
             raise ValueError(f"by must be 'users' or 'values'; got {self.by!r}")

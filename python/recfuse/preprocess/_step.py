@@ -91,7 +91,7 @@ class Step(Estimator):
     def __init__(self) -> None:
         """Make a step without parameters; the signature is what `get_params` reads."""
 
-    def fit(self: Self, x: Any) -> Self:
+    def fit(self: Self, x: Any, y: Any = None) -> Self:
         """Learn from `x`; a step without anything to learn does nothing. Returns self."""
         return self
 
@@ -99,6 +99,6 @@ class Step(Estimator):
         """Apply the step."""
         raise NotImplementedError
 
-    def fit_transform(self, x: Any, *, report: Report | None = None) -> Any:
+    def fit_transform(self, x: Any, y: Any = None, *, report: Report | None = None) -> Any:
         """Learn from `x` and transform it."""
         return self.fit(x).transform(x, report=report)

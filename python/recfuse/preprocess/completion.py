@@ -79,7 +79,7 @@ class MatrixCompletion(Step):
         self.num_threads = num_threads
 
     @named("MatrixCompletion")
-    def fit(self, x: Any) -> MatrixCompletion:
+    def fit(self, x: Any, y: Any = None) -> MatrixCompletion:
         """Learn scales and factors.
 
         Parameters

@@ -154,13 +154,13 @@ class EventReader(Step):
         self.user_labels = user_labels
         self.item_labels = item_labels
 
-    def fit(self, x: Any) -> EventReader:
+    def fit(self, x: Any, y: Any = None) -> EventReader:
         """Learn the ids and the latest time; `x` as in `transform`. Returns self."""
         self.fit_transform(x)
         return self
 
     @named("EventReader")
-    def fit_transform(self, x: Any, *, report: Report | None = None) -> Interactions:
+    def fit_transform(self, x: Any, y: Any = None, *, report: Report | None = None) -> Interactions:
         """Learn the ids and the latest time, and return the events; as `transform`."""
         self._check()
         table = self._columns(x, report)

@@ -67,7 +67,7 @@ class MissingValues(Step):
         self.value = value
 
     @named("MissingValues")
-    def fit(self, x: Any) -> MissingValues:
+    def fit(self, x: Any, y: Any = None) -> MissingValues:
         """Learn what to fill in.
 
         Parameters
@@ -148,7 +148,7 @@ class MissingValues(Step):
         return matrix
 
     def fit_transform(
-        self, x: Any, *, times: ArrayLike | None = None, report: Report | None = None
+        self, x: Any, y: Any = None, *, times: ArrayLike | None = None, report: Report | None = None
     ) -> Matrix:
         """Learn from `x` and transform it."""
         return self.fit(x).transform(x, times=times, report=report)

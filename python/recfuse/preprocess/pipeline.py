@@ -63,7 +63,9 @@ class Pipeline(Step):
     def __init__(self, steps: Sequence[Any]) -> None:
         self.steps = steps
 
-    def fit(self, x: Any, *, times: ArrayLike | None = None, **fit_params: Any) -> Pipeline:
+    def fit(
+        self, x: Any, y: Any = None, *, times: ArrayLike | None = None, **fit_params: Any
+    ) -> Pipeline:
         """Fit every step on what the steps before it return; as `fit_transform`. Returns self."""
         self.fit_transform(x, times=times, **fit_params)
         return self
@@ -71,6 +73,7 @@ class Pipeline(Step):
     def fit_transform(
         self,
         x: Any,
+        y: Any = None,
         *,
         times: ArrayLike | None = None,
         report: Report | None = None,

@@ -16,6 +16,7 @@ from recfuse._inputs import as_csr
 from recfuse._named import named
 from recfuse.interactions import Interactions
 from recfuse.preprocess._matrices import as_features, by_blocks, real_blocks
+from recfuse.preprocess._named_columns import NamedColumns
 from recfuse.preprocess._step import Report, Step
 
 __all__ = ["L2Normalizer", "MinMax", "Standardizer"]
@@ -24,7 +25,7 @@ Matrix = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 
-class _Scaler(Step):
+class _Scaler(NamedColumns, Step):
     """A linear map of every column and its inverse; `fit` sets `scale_`."""
 
     scale_: Float64
@@ -56,7 +57,7 @@ class _Scaler(Step):
             Before `fit`; if `x` does not hold real numbers; if a value is infinite, or `x` has
             another number of columns than that of the fit.
         """
-        return self._mapped(x, self._scaled)
+        return self._as_output(x, self._mapped(x, self._scaled))
 
     def inverse_transform(self, x: Any) -> Any:
         """Return what `transform` made `x` of, to rounding; as `transform`."""
@@ -103,7 +104,7 @@ class Standardizer(_Scaler):
 
     mean_: Float64
 
-    def fit(self, x: Any) -> Standardizer:
+    def fit(self, x: Any, y: Any = None) -> Standardizer:
         """Learn means and deviations.
 
         Parameters
@@ -120,6 +121,7 @@ class Standardizer(_Scaler):
             If `x` does not hold real numbers, has no rows, or holds infinity.
         """
         matrix = _fit_matrix(x, "Standardizer")
+        self._note_columns(x, matrix.shape[1])
         count = np.zeros(matrix.shape[1])
         total = np.zeros(matrix.shape[1])
         for block in real_blocks(matrix):
@@ -178,11 +180,12 @@ class MinMax(_Scaler):
         self.low = low
         self.high = high
 
-    def fit(self, x: Any) -> MinMax:
+    def fit(self, x: Any, y: Any = None) -> MinMax:
         """Learn the ranges; as `Standardizer.fit`."""
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
             raise ValueError(f"MinMax: low must be below high; got {self.low} and {self.high}")
         matrix = _fit_matrix(x, "MinMax")
+        self._note_columns(x, matrix.shape[1])
         least = np.full(matrix.shape[1], np.nan)
         greatest = np.full(matrix.shape[1], np.nan)
         for block in real_blocks(matrix):
@@ -202,7 +205,7 @@ class MinMax(_Scaler):
         return (block - self.low) * self.scale_ + self.min_
 
 
-class L2Normalizer(Step):
+class L2Normalizer(NamedColumns, Step):
     """Give every row the length one; rows of zeros stay zeros.
 
     There is nothing to learn and no inverse: the lengths are gone. NaN stays NaN, and the length
@@ -215,6 +218,14 @@ class L2Normalizer(Step):
     array([[0.6, 0.8],
            [0. , 0. ]])
     """
+
+    _transforms_unfitted = True
+
+    def fit(self, x: Any, y: Any = None) -> L2Normalizer:
+        """Remember the names of the columns, nothing else. Returns self."""
+        matrix = x if sp.issparse(x) else as_features(x, "L2Normalizer: x")
+        self._note_columns(x, matrix.shape[1])
+        return self
 
     @named("L2Normalizer")
     def transform(self, x: Any, *, report: Report | None = None) -> Any:
@@ -247,7 +258,9 @@ class L2Normalizer(Step):
             data = csr.data / np.where(squares > 0, np.sqrt(squares), 1.0)[rows]
             return sp.csr_array((data.astype(np.float32), csr.indices, csr.indptr), shape=csr.shape)
         matrix = as_features(x, "x")
-        return by_blocks(matrix, matrix.dtype, _unit_rows)
+        if not hasattr(self, "n_features_in_"):  # it transforms without `fit`
+            self._note_columns(x, matrix.shape[1])
+        return self._as_output(x, by_blocks(matrix, matrix.dtype, _unit_rows))
 
 
 def _unit_rows(block: Float64) -> Float64:

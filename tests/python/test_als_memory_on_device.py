@@ -88,8 +88,9 @@ def test_a_plan_is_what_is_taken(emulated, convention, how, factors):  # noqa: F
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=str)
 @pytest.mark.parametrize("how", HOW, ids=str)
-def test_rows_in_parts_are_planned(emulated, convention, how):  # noqa: F811
-    matrix = sp.csr_array(np.ones((5, 4500), np.float32))
+@pytest.mark.parametrize("shape", [(5, 4500), (1, 8193)], ids=["2 parts", "3 parts"])
+def test_rows_in_parts_are_planned(emulated, shape, convention, how):  # noqa: F811
+    matrix = sp.csr_array(np.ones(shape, np.float32))
     assert_planned(emulated, matrix, convention, 16, how)
 
 

@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 32, 64, 128])
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--model", type=Path, help="made where it is not there")
+    parser.add_argument("--serve", default="", help="further options of the service")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +91,7 @@ def main() -> None:
             make(model, options.users, options.items, options.factors)
         script = Path(folder) / "ask.lua"
         script.write_text(LUA % options.users)
-        process, port = serve(model, "--no-feedback")
+        process, port = serve(model, "--no-feedback", *options.serve.split())
         try:
             load(port, script, 32, 2)  # pages, the screen's choice
             rows = [load(port, script, c, options.seconds) for c in options.connections]

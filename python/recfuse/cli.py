@@ -274,7 +274,7 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--log-requests", action="store_true", help="a line for every request")
     for name, kind, default, text in (
         ("--max-wait-ms", float, 1.0, "a request waits for others, while others are asked"),
-        ("--max-batch", int, 256, "requests of one search"),
+        ("--max-batch", int, 16, "requests of one search"),
         ("--max-queue", int, 4096, "requests that may wait; more get 503"),
         ("--max-body", int, 1 << 20, "bytes of a request"),
         ("--max-k", int, 1000, "items of a list"),
@@ -286,7 +286,7 @@ def _add_serve(commands: Commands) -> None:
         ("--watch", float, 0.0, "seconds between looks for a new model file; 0: none"),
     ):
         parser.add_argument(name, type=kind, default=default, help=f"{text} (%(default)s)")
-    _add_threads(parser)
+    parser.add_argument("--threads", type=int, default=0, help="of a search; 0: all CPUs but one")
 
     def run(options: argparse.Namespace) -> int:
         from recfuse.service import serve

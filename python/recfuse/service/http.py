@@ -7,7 +7,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from recfuse.service.metrics import Metrics
@@ -61,11 +61,17 @@ def error_body(message: str) -> bytes:
 class Guard:
     """ASGI around the application: it gets whole bodies within limits, from whom may send them."""
 
-    def __init__(self, app: App, service: Any, routes: set[str]) -> None:
+    def __init__(
+        self,
+        app: App,
+        service: Any,
+        routes: set[str],
+        ready: Mapping[str, Callable[[bytes], Awaitable[Any]]],
+    ) -> None:
         options: Options = service.options
         metrics: Metrics = service.metrics
         self.service = service
-        self._app, self._metrics, self._routes = app, metrics, routes
+        self._app, self._metrics, self._routes, self._ready = app, metrics, routes, ready
         self._max_body, self._log = options.max_body, options.log_requests
         self._wanted = None if options.token is None else f"Bearer {options.token}".encode()
 
@@ -92,6 +98,9 @@ class Guard:
                     return  # the client has gone
                 if len(body) > self._max_body:
                     refused = (413, f"body must have at most {self._max_body} bytes")
+                elif path in self._ready and scope["method"] == "POST":
+                    response = await self._ready[path](body)
+                    await response(scope, receive, sending)
                 else:
                     await self._app(scope, _whole(body, receive), sending)
             if refused is not None:

@@ -28,7 +28,7 @@ class Options:
     token : str, optional
         What clients have to send as ``Authorization: Bearer``; nobody may reload without one.
     threads : int
-        Of a search; 0 takes what this process may use.
+        Of a search; 0 takes what this process may use but one, which speaks with clients.
     max_wait_ms : float
         How long a request may wait for others to be searched with; not at all when nothing runs.
     max_batch, max_queue : int
@@ -61,7 +61,7 @@ class Options:
     token: str | None = None
     threads: int = 0
     max_wait_ms: float = 1.0
-    max_batch: int = 256
+    max_batch: int = 16  # the next batch is made ready while one is searched
     max_queue: int = 4096
     max_body: int = 1 << 20
     max_k: int = 1000

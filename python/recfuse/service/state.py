@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from recfuse.backend import doctor
 from recfuse.errors import FormatError
 from recfuse.service.answers import read_titles
 from recfuse.service.asks import Ask
@@ -103,7 +104,8 @@ class Service:
             raise
 
     def _opened(self) -> Served:
-        model = open_model(self.options.model, self.options.threads)
+        threads = self.options.threads or max(1, doctor()["threads"] - 1)
+        model = open_model(self.options.model, threads)
         # Buffers and pages are in place before the first client comes.
         model.search([Ask(1, None if model.users.n == 0 else 0)], False)
         return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import pytest
@@ -37,9 +38,7 @@ def test_sliders_change_ranking_and_bars(tmp_path):
             page.goto(base)
 
             def ranking():
-                page.wait_for_function(
-                    "/^\\d+ items/.test(document.getElementById('told').textContent)"
-                )
+                told.filter(has_text=re.compile(r"^\d+ items")).wait_for()
                 rows = page.locator("#list li").all()
                 return [row.get_attribute("data-item") for row in rows]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import hypothesis
 import pytest
 
 import service_models as models

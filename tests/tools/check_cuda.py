@@ -11,12 +11,14 @@ disassembler is installed: the matrix units' and the copies' instructions, no lo
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,22 +92,35 @@ def build_options() -> list[str]:
     return found[1].split()
 
 
-def compile_to(kind: str, source: str, architecture: str, folder: Path) -> tuple[Path, str]:
-    """Return the file that nvcc wrote and what it said; `kind` is 'cubin' or 'ptx'."""
-    out = folder / f"{source}.{architecture}.{kind}"
-    code = f"sm_{architecture}" if kind == "cubin" else f"compute_{architecture}"
+@dataclass
+class Compiled:
+    """What nvcc made of one source for one architecture, and what it said."""
+
+    cubin: Path
+    ptx: Path
+    report: str
+
+
+def compiled(source: str, architecture: str, folder: Path) -> Compiled:
+    """Compile to machine code, and keep the PTX on the way there."""
+    kept = folder / f"{source}.{architecture}"
+    kept.mkdir()
+    cubin = kept / f"{source}.{architecture}.cubin"
     done = subprocess.run(
         [
-            "nvcc", "-std=c++20", "-O3", *build_options(), f"-{kind}", "-Xptxas", "-v",
-            "-gencode", f"arch=compute_{architecture},code={code}",
+            "nvcc", "-std=c++20", "-O3", *build_options(), "-cubin", "-Xptxas", "-v",
+            "--keep", "--keep-dir", kept,
+            "-gencode", f"arch=compute_{architecture},code=sm_{architecture}",
             "-I", ROOT / "cuda/include", "-I", ROOT / "cpp/include",
-            ROOT / "cuda/src" / f"{source}.cu", "-o", out,
+            ROOT / "cuda/src" / f"{source}.cu", "-o", cubin,
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         sys.exit(done.stderr)
-    return out, done.stderr
+    ptx = kept / f"{source}.{architecture}.ptx"
+    (kept / f"{source}.ptx").rename(ptx)
+    return Compiled(cubin, ptx, done.stderr)
 
 
 def short_name(mangled: str) -> str:
@@ -215,22 +230,25 @@ def main(architectures: list[str]) -> int:
         return 0
     problems: list[str] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        jobs = [(source, architecture) for architecture in architectures for source in SOURCES]
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            made = dict(
+                zip(jobs, pool.map(lambda job: compiled(*job, Path(name)), jobs), strict=True)
+            )
         for architecture in architectures:
-            compiled: list[Kernel] = []
+            all_kernels: list[Kernel] = []
             for source in SOURCES:
-                cubin, report = compile_to("cubin", source, architecture, folder)
-                kernels = kernels_in(report)
-                compiled += kernels
-                problems += resource_problems(architecture, kernels, report)
+                of_source = made[source, architecture]
+                kernels = kernels_in(of_source.report)
+                all_kernels += kernels
+                problems += resource_problems(architecture, kernels, of_source.report)
                 if shutil.which("cuobjdump"):
-                    problems += machine_code_problems(cubin, architecture)
-                ptx, _ = compile_to("ptx", source, architecture, folder)
-                problems += ptx_problems(ptx, architecture)
+                    problems += machine_code_problems(of_source.cubin, architecture)
+                problems += ptx_problems(of_source.ptx, architecture)
             print(f"sm_{architecture}")
-            for kernel in sorted(compiled, key=lambda k: k.name):
+            for kernel in sorted(all_kernels, key=lambda k: k.name):
                 print(f"  {kernel.name:<28} {kernel.registers:>4} registers")
-            problems += missing_kernels(architecture, compiled)
+            problems += missing_kernels(architecture, all_kernels)
     if not shutil.which("cuobjdump"):
         print("no cuobjdump here: the machine code was not looked at")
     print("\n".join(problems) or "no spills, no stack, the instructions expected")

@@ -17,7 +17,7 @@ class BoundAlsSolver {
 
   BoundAlsSolver(CsrParts user_items, const std::string& objective, const std::string& solver, std::int64_t factors,
                  double regularization, double alpha, double frequency_scaling, bool biases, std::int64_t cg_steps,
-                 std::int64_t dual_entries, bool double_precision, int num_threads,
+                 std::int64_t dual_entries, bool double_precision, double base_confidence, int num_threads,
                  const std::vector<int>& devices = {})
       : user_items_(std::move(user_items)) {
     const AlsParams params{.objective = objective_named(objective),
@@ -25,6 +25,7 @@ class BoundAlsSolver {
                            .factors = factors,
                            .regularization = regularization,
                            .alpha = alpha,
+                           .base_confidence = base_confidence,
                            .frequency_scaling = frequency_scaling,
                            .biases = biases,
                            .cg_steps = cg_steps,
@@ -104,15 +105,15 @@ void bind_als(py::module_& m) {
   const auto define_init = [&](auto init, const auto&... more) {
     solver.def(init, "user_items"_a.noconvert(), py::kw_only(), "objective"_a, "solver"_a, "factors"_a,
                "regularization"_a, "alpha"_a, "frequency_scaling"_a, "biases"_a, "cg_steps"_a, "dual_entries"_a = -1,
-               "double_precision"_a = false, "num_threads"_a = 0, more...);
+               "double_precision"_a = false, "base_confidence"_a = 1.0, "num_threads"_a = 0, more...);
   };
   if constexpr (kHasDevices<Backend>) {
     define_init(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
-                         std::int64_t, std::int64_t, bool, int, const std::vector<int>&>(),
+                         std::int64_t, std::int64_t, bool, double, int, const std::vector<int>&>(),
                 "devices"_a = std::vector<int>{0});
   } else {
     define_init(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
-                         std::int64_t, std::int64_t, bool, int>());
+                         std::int64_t, std::int64_t, bool, double, int>());
   }
   solver
       .def("set_factors", &Solver::set_factors, "users"_a.noconvert(), "items"_a.noconvert(),

@@ -134,6 +134,9 @@ void validate(const AlsParams& params) {
   if (params.factors < 1) fail("als: factors must be at least 1; got ", params.factors);
   validate_at_least_zero(params.regularization, "als", "regularization");
   validate_at_least_zero(params.alpha, "als", "alpha");
+  if (!(params.base_confidence >= 0 && params.base_confidence <= 1)) {
+    fail("als: base_confidence must be between 0 and 1; got ", params.base_confidence);
+  }
   validate_at_least_zero(params.frequency_scaling, "als", "frequency_scaling");
   if (params.dual_entries < -1) fail("als: dual_entries must be at least -1; got ", params.dual_entries);
   if (params.cg_steps < 1) fail("als: cg_steps must be at least 1; got ", params.cg_steps);

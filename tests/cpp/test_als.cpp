@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "recfuse/als_problem.hpp"
 #include "recfuse/recfuse.hpp"
 
 namespace {
@@ -120,4 +121,12 @@ TEST(wrong_values_throw) {
                recfuse::AlsSolver(view, {.factors = 0}));
   CHECK_THROWS(std::invalid_argument, "als: regularization must be finite and at least 0; got -1",
                recfuse::AlsSolver(view, {.regularization = -1}));
+  CHECK_THROWS(std::invalid_argument, "als: base_confidence must be between 0 and 1; got 2",
+               recfuse::AlsSolver(view, {.base_confidence = 2}));
+}
+
+TEST(devices_take_no_confidence_below_1) {
+  const Csr matrix(3, 4, 2, 1);
+  CHECK_THROWS(std::invalid_argument, "als: base_confidence must be 1 on a GPU; got 0. device='cpu' takes others",
+               recfuse::AlsProblem(matrix.view(), {.base_confidence = 0}, 1));
 }

@@ -16,11 +16,12 @@ class Objective:
     alpha: float = 1.0
     frequency_scaling: float = 0.0
     biases: bool = False
+    base_confidence: float = 1.0
 
     def penalty(self, n_entries: int, n_others: int) -> float:
         n = n_entries
         if self.objective == "implicit":
-            n = self.alpha * n_entries + n_others
+            n = (self.alpha + self.base_confidence - 1) * n_entries + n_others
         return self.regularization * n**self.frequency_scaling
 
     def mean(self, matrix: sp.csr_array) -> float:
@@ -39,7 +40,7 @@ class Objective:
         penalty = self.penalty(len(ids), len(others)) * np.eye(size)
         if self.objective == "implicit":
             confidence, preference = np.ones(len(others)), np.zeros(len(others))
-            confidence[ids] = 1 + self.alpha * np.abs(values)
+            confidence[ids] = self.base_confidence + self.alpha * np.abs(values)
             preference[ids] = values > 0
             weighted = others * confidence[:, None]
             size_of_b = np.linalg.norm(np.abs(weighted).T @ preference)
@@ -79,7 +80,7 @@ class Objective:
         for user, (ids, values) in enumerate(rows_of(matrix)):
             if implicit:
                 error = (values > 0) - predicted[user, ids]
-                confidence = 1 + self.alpha * np.abs(values.astype(np.float64))
+                confidence = self.base_confidence + self.alpha * np.abs(values.astype(np.float64))
                 loss += (confidence * error**2 - predicted[user, ids] ** 2).sum()
             else:
                 loss += ((values - predicted[user, ids]) ** 2).sum()

@@ -21,6 +21,9 @@ CONVENTIONS = [
     Objective("explicit", frequency_scaling=1.0),
     Objective("explicit", biases=True),
     Objective("explicit", biases=True, frequency_scaling=0.5, regularization=2.0),
+    Objective(base_confidence=0.0),  # a stored zero counts nothing, a value of 1 like an absent one
+    Objective(alpha=0.3, base_confidence=0.0),  # and up to 3 less than an absent one
+    Objective(alpha=0.2, base_confidence=0.5, frequency_scaling=0.5),
 ]
 NONE = np.zeros(0, np.float32)
 
@@ -291,6 +294,7 @@ def problems(draw):
         alpha=draw(st.sampled_from([0.0, 0.5, 40.0])),
         frequency_scaling=draw(st.sampled_from([0.0, 1.0])),
         biases=objective == "explicit" and draw(st.booleans()),
+        base_confidence=draw(st.sampled_from([1.0, 1.0, 0.5, 0.0])),
     )
     return rng, matrix, convention, draw(st.integers(1, 20))
 
@@ -445,6 +449,9 @@ BAD_PARAMETERS = [
     ({"biases": True}, r"als: biases must be false where objective is 'implicit'; got true"),
     ({"objective": "ranking"}, r"als: objective must be one of 'implicit', 'explicit'; got 'ran"),
     ({"solver": "lu"}, r"als: solver must be one of 'auto', 'cholesky', 'cg', 'block'; got 'lu'"),
+    ({"base_confidence": -0.1}, r"als: base_confidence must be between 0 and 1; got -0\.1"),
+    ({"base_confidence": 1.5}, r"als: base_confidence must be between 0 and 1; got 1\.5"),
+    ({"base_confidence": np.nan}, r"als: base_confidence must be between 0 and 1; got nan"),
     ({"dual_entries": -2}, r"als: dual_entries must be at least -1; got -2"),
     ({"num_threads": -1}, r"als: num_threads must be at least 0; got -1"),
 ]

@@ -25,6 +25,7 @@ struct AlsParams {
   std::int64_t factors = 64;
   double regularization = 0.01;
   double alpha = 1.0;              // implicit only
+  double base_confidence = 1.0;    // implicit only: of a stored zero, from 0 to 1; on a GPU 1
   double frequency_scaling = 0.0;  // nu
   bool biases = false;             // explicit only
   std::int64_t cg_steps = 2;
@@ -48,7 +49,8 @@ struct AlsFactors {
 ///             c, p as in confidence.hpp on stored entries, 1 and 0 elsewhere
 ///   explicit: sum_stored (r_ui - mu - b_u - b_i - x_u . y_i)^2 + sum_u l_u (|x_u|^2 + b_u^2) + the same of items
 ///             mu the mean of the stored values; without biases mu = b = 0
-///   l_u = regularization * n_u^nu (explicit), regularization * (alpha n_u + n_items)^nu (implicit)
+///   l_u = regularization * n_u^nu (explicit), regularization * ((alpha + base_confidence - 1) n_u + n_items)^nu
+///         (implicit)
 ///
 /// Rows without entries get zeros. Results do not depend on num_threads. Keeps a view of `user_items`: it must
 /// outlive the solver. Methods throw std::invalid_argument, std::out_of_range, and std::domain_error where a system

@@ -56,6 +56,7 @@ const KernelTable table{
     .gather_rows = gather_rows,
     .gather_transposed = gather_transposed,
     .add_gram = add_gram,
+    .subtract_gram = subtract_gram,
     .factor_spd = factor_spd,
     .solve_factored = solve_factored,
     .round_rows = round_rows,

@@ -14,18 +14,18 @@ constexpr int kTileRows = 4;
 constexpr int kTileVectors = 2;
 #endif
 
-void implicit_entries(const float* values, std::int64_t n, float alpha, float* weights, float* targets) {
-  const Floats scale = broadcast(alpha), one = broadcast(1.0F);
+void implicit_entries(const float* values, std::int64_t n, float alpha, float base, float* weights, float* targets) {
+  const Floats scale = broadcast(alpha), stored = broadcast(base), more = broadcast(base - 1);
   std::int64_t j = 0;
   for (; j + kFloats <= n; j += kFloats) {
     const Floats value = load(values + j);
-    const Floats weight = multiply(scale, absolute(value));
-    store(weights + j, weight);
-    store(targets + j, where_positive(value, add(one, weight)));
+    const Floats scaled = multiply(scale, absolute(value));
+    store(weights + j, add(scaled, more));
+    store(targets + j, where_positive(value, add(stored, scaled)));
   }
   for (; j < n; ++j) {
-    weights[j] = extra_confidence(values[j], alpha);
-    targets[j] = preference(values[j]) * confidence(values[j], alpha);
+    weights[j] = extra_confidence(values[j], alpha, base);
+    targets[j] = preference(values[j]) * confidence(values[j], alpha, base);
   }
 }
 
@@ -183,4 +183,8 @@ void add_gram(const float* rows, const RowLayout& layout, std::int64_t n, const 
     }
     multiply_row_block<false>(rows, layout, n, block * kTileRows, base, gram);
   }
+}
+
+void subtract_gram(const float* rows, const RowLayout& layout, std::int64_t n, float* gram) {
+  for (std::int64_t r = 0; r < layout.width; r += kTileRows) multiply_row_block<true>(rows, layout, n, r, gram, gram);
 }

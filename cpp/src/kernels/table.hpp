@@ -272,7 +272,8 @@ struct KernelTable {
                                  std::uint32_t* out);
 
   /// Of the stored values of a row: extra_confidence(), and confidence() * preference().
-  void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float* weights, float* targets);
+  void (*implicit_entries)(const float* values, std::int64_t n, float alpha, float base, float* weights,
+                           float* targets);
   void (*square_roots)(std::int64_t n, float* x);
 
   /// rows[j] = scales[j] * table[ids[j]] (scales null: 1), and rhs += sum_j targets[j] * table[ids[j]].
@@ -288,6 +289,9 @@ struct KernelTable {
   /// Meanwhile the rows `ahead` are fetched.
   void (*add_gram)(const float* rows, const RowLayout& layout, std::int64_t n, const float* base, float* gram,
                    const AheadRows& ahead);
+
+  /// gram -= sum_j rows[j] rows[j]', the upper triangle. Some elements below it change too.
+  void (*subtract_gram)(const float* rows, const RowLayout& layout, std::int64_t n, float* gram);
 
   /// Replaces the upper triangle of A by U, A = U'U, and sets inverse[j] = 1 / U[j][j]. False where a pivot is so
   /// small, or not a number, that the system must be solved in float64.

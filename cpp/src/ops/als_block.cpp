@@ -85,23 +85,22 @@ const float* BlockHalfStep::gather(const RowEntries& entries, std::int64_t block
   return rows;
 }
 
-/// With R = the gathered rows, scaled by the roots of the weights, and u = R x, a block's gradient is
-/// b - R'u - D x and its matrix D + R'R; what it moves by changes u.
+/// With R = the gathered rows, scaled by the roots of the weights' sizes, S their signs and u = R x, a block's gradient
+/// is b - R'Su - D x and its matrix D + R'SR; what it moves by changes u.
 bool BlockHalfStep::move(std::int64_t row, float* x, Worker& w) const {
-  const RowEntries entries = entries_of(input_.side, row);
+  RowEntries entries = entries_of(input_.side, row);
   w.terms.set(input_.params, input_.mean, input_.others, entries, 0, entries.n);
-  if (input_.params.objective == AlsObjective::kImplicit) {
-    kernels_.square_roots(entries.n, w.terms.weights.data());
-  }
+  const std::int64_t n_added = w.terms.take_roots(input_.params, entries.ids, entries.n);
   const std::int64_t held = kept(entries) ? entries.n * n_blocks_ : kStrip;
   w.rows.resize(std::max(w.rows.size(), static_cast<std::size_t>(held * kBlock)));
   w.x.assign(static_cast<std::size_t>(n_blocks_ * kBlock), 0.0F);
   std::copy_n(x, unknowns_, w.x.begin());
   w.predicted.assign(static_cast<std::size_t>(entries.n), 0.0F);
 
-  const auto for_strips = [&](const auto& body) {
-    for (std::int64_t first = 0; first < entries.n; first += kStrip) body(first, std::min(kStrip, entries.n - first));
+  const auto for_strips_of = [&](std::int64_t begin, std::int64_t end, const auto& body) {
+    for (std::int64_t first = begin; first < end; first += kStrip) body(first, std::min(kStrip, end - first));
   };
+  const auto for_strips = [&](const auto& body) { for_strips_of(0, entries.n, body); };
   AlignedVector<float> sums(w.x.size(), 0.0F);  // b
   for (std::int64_t block = 0; block < n_blocks_; ++block) {
     for_strips([&](std::int64_t first, std::int64_t n) {
@@ -110,19 +109,26 @@ bool BlockHalfStep::move(std::int64_t row, float* x, Worker& w) const {
     });
   }
   for (std::int64_t block = 0; block < n_blocks_; ++block) {
-    float gradient[kBlock], inverse[kBlock], fitted[kBlock] = {};
+    float gradient[kBlock], inverse[kBlock], fitted[kBlock] = {}, subtracted[kBlock] = {};
     std::fill(w.matrix.begin(), w.matrix.end(), 0.0F);
-    for_strips([&](std::int64_t first, std::int64_t n) {
+    for_strips_of(0, n_added, [&](std::int64_t first, std::int64_t n) {
       const float* rows = gather(entries, block, first, n, nullptr, w);
       kernels_.add_gram(rows, kLayout, n, w.matrix.data(), w.matrix.data(), {});
       kernels_.add_weighted_rows(rows, kLayout, n, w.predicted.data() + first, fitted);
+    });
+    for_strips_of(n_added, entries.n, [&](std::int64_t first, std::int64_t n) {
+      const float* rows = gather(entries, block, first, n, nullptr, w);
+      kernels_.subtract_gram(rows, kLayout, n, w.matrix.data());
+      kernels_.add_weighted_rows(rows, kLayout, n, w.predicted.data() + first, subtracted);
     });
     for (std::int64_t j = 0; j < kBlock; ++j) {
       const std::int64_t unknown = block * kBlock + j;
       const auto d = static_cast<float>(diagonal(row, unknown));
       const auto at = static_cast<std::size_t>(unknown);
-      w.matrix[static_cast<std::size_t>(j * kBlock + j)] += d;
-      gradient[j] = sums[at] - fitted[j] - d * w.x[at];
+      float& left = w.matrix[static_cast<std::size_t>(j * kBlock + j)];
+      left += d;
+      if (left < kSmallestRemainder * d) return false;
+      gradient[j] = sums[at] - (fitted[j] - subtracted[j]) - d * w.x[at];
     }
     if (!kernels_.factor_spd(w.matrix.data(), kLayout, inverse)) return false;
     kernels_.solve_factored(w.matrix.data(), kLayout, inverse, gradient);

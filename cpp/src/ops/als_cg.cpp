@@ -18,6 +18,7 @@ constexpr std::int64_t kMostRoundedSteps = 4;
 constexpr std::int64_t kKeptWords = 1 << 17;  // 512 KiB of a row's gathered factors: longer rows gather in each pass
 constexpr std::int64_t kMicroRows = 256;      // added in float32; beyond, in float64
 constexpr std::int64_t kHugeChunk = 1 << 14;  // entries of a huge row that one thread takes
+constexpr float kSmallestShare = 0x1p-12F;    // of what all rows share: what a row may leave of it by subtracting
 constexpr float kSmallestEnergy = 0x1p-50F;   // of the first: beyond, steps follow the rounding of float32
 
 std::int64_t packed_width(const kernels::RowLayout& layout) { return (layout.width + 31) / 32 * 32; }
@@ -60,7 +61,9 @@ class CgHalfStep {
   const kernels::KernelTable& kernels_ = kernel_table();
   const kernels::RowLayout layout_ = coordinates_.layout;
   const std::int64_t unknowns_ = unknowns(params_);
-  const bool rounded_ = coordinates_.found && params_.cg_steps <= kMostRoundedSteps && side_.interactions.nnz() > 0 &&
+  // Where terms are subtracted, rounded ones could leave a system that is not positive definite.
+  const bool rounded_ = coordinates_.found && params_.base_confidence == 1 && params_.cg_steps <= kMostRoundedSteps &&
+                        side_.interactions.nnz() > 0 &&
                         rounding_is_harmless(params_, input_.mean, coordinates_, input_.others, side_);
   const std::int64_t packed_width_ = packed_width(layout_);
   const std::int64_t words_ = rounded_ ? packed_width_ / 2 : packed_width_;
@@ -130,8 +133,10 @@ bool CgHalfStep::conjugate_gradients(std::int64_t row, Worker& w, const Pass& pa
   const float least = kSmallestEnergy * energy;
   for (std::int64_t step = 0; step < params_.cg_steps && energy > least; ++step) {
     kernels_.multiply_elements(w.diagonal.data(), w.direction.data(), width, w.product.data());
+    const float shared = params_.base_confidence < 1 ? dot(w.direction, w.product) : 0;
     pass(false, w.direction.data(), w.product.data());
     const float curvature = dot(w.direction, w.product);
+    if (shared > 0 && !(curvature > kSmallestShare * shared)) return false;
     if (!(curvature > 0)) break;
     const float length = energy / curvature;
     kernels_.add_scaled(length, w.direction.data(), width, w.x.data());

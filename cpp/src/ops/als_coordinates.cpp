@@ -39,11 +39,12 @@ struct Misfit {
       squares += product * product;
     }
     if (params.objective == AlsObjective::kImplicit) {
-      weight = confidence(value, params.alpha);
+      weight = confidence(value, params.alpha, params.base_confidence);
       target = preference(value);
     }
     error += weight * (target - predicted) * (target - predicted);
-    noise += weight * squares * kRoundingNoise;
+    // What is rounded counts by how far the confidence is from 1, and that is at most 1 below it.
+    noise += std::max(weight, 1.0) * squares * kRoundingNoise;
   }
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/als_entries.hpp"
 #include "recfuse/als_problem.hpp"
 
 namespace recfuse {
@@ -88,7 +89,11 @@ DualChoice dual_choice(const AlsParams& params, const CsrView& csr, std::int64_t
   };
   DualChoice choice{unknowns(params), -costs.coordinates(n_others)};
   while (choice.longest > 0 && saving(choice.longest) <= 0) --choice.longest;
-  choice.saved += sum_over_rows(csr, [&](std::int64_t n) { return n <= choice.longest ? saving(n) : 0.0; });
+  for (std::int64_t row = 0; row < csr.rows; ++row) {
+    const RowEntries entries{csr.row_indices(row), csr.row_values(row), csr.row_size(row)};
+    const bool able = entries.n > 0 && entries.n <= choice.longest && !has_negative_weight(params, entries);
+    if (able) choice.saved += saving(entries.n);
+  }
   return choice.saved > 0 ? choice : DualChoice{};
 }
 

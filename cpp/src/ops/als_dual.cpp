@@ -101,7 +101,8 @@ bool DualRows::solve_row(std::size_t at, float* x, Worker& w) const {
   if (!set_spread(side.penalty(row), w)) return false;
   w.terms.set(input_.params, input_.mean, input_.others, entries, 0, entries.n);
   const bool weighted = input_.params.objective == AlsObjective::kImplicit;
-  if (weighted) kernels_.square_roots(entries.n, w.terms.weights.data());
+  const std::int32_t* ids = entries.ids;
+  if (w.terms.take_roots(input_.params, ids, entries.n) < entries.n) return false;  // I + R R' has only sums
   std::fill(w.right.begin(), w.right.end(), 0.0F);
   for (std::size_t j = 0; j < static_cast<std::size_t>(entries.n); ++j) {
     const float target = w.terms.targets[j];
@@ -110,7 +111,7 @@ bool DualRows::solve_row(std::size_t at, float* x, Worker& w) const {
     w.right[j] = target / w.terms.weights[j];
   }
   const kernels::RowLayout system = layout_for(entries.n);
-  kernels_.gather_transposed(table_, layout_, entries.ids, weighted ? w.terms.weights.data() : nullptr, w.spread.data(),
+  kernels_.gather_transposed(table_, layout_, ids, weighted ? w.terms.weights.data() : nullptr, w.spread.data(),
                              entries.n, system, w.rows.data());
   kernels_.add_gram(w.rows.data(), system, unknowns_, zeros_.data(), w.matrix.data(),
                     {table_, layout_, next.ids, next.n});

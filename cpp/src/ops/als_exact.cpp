@@ -36,8 +36,8 @@ void solve_row_in_float64(const AlsParams& params, double mean, const SharedGram
     const float* y = others.factors.row(id);
     double weight = 1, target = value;
     if (params.objective == AlsObjective::kImplicit) {
-      weight = extra_confidence(value, params.alpha);
-      target = preference(value) * confidence(value, params.alpha);
+      weight = extra_confidence(value, params.alpha, params.base_confidence);
+      target = preference(value) * confidence(value, params.alpha, params.base_confidence);
     } else if (params.biases) {
       target -= mean + others.biases[static_cast<std::size_t>(id)];
     }

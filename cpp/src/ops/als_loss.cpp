@@ -36,7 +36,7 @@ double penalty_of(const AlsParams& params, const AlsSide& side, int num_threads)
 /// Squared error of a stored entry, less what the implicit objective's sum over all pairs has counted for it.
 double entry_loss(const AlsParams& params, double value, double predicted) {
   if (params.objective == AlsObjective::kExplicit) return (value - predicted) * (value - predicted);
-  return implicit_entry_loss(value, predicted, params.alpha);
+  return implicit_entry_loss(value, predicted, params.alpha, params.base_confidence);
 }
 
 /// sum_ui (x_u . y_i)^2, from the two Gram matrices.

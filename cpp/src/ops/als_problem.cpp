@@ -1,6 +1,8 @@
 #include "recfuse/als_problem.hpp"
 
 #include <cmath>
+#include <sstream>
+#include <stdexcept>
 #include <utility>
 
 #include "ops/transpose.hpp"
@@ -11,6 +13,12 @@ namespace {
 
 CsrView validated(const CsrView& user_items, const AlsParams& params, int num_threads) {
   validate(user_items, params, num_threads);
+  if (params.base_confidence != 1) {  // kernels of devices take square roots of what an entry counts more
+    std::ostringstream message;
+    message << "als: base_confidence must be 1 on a GPU; got " << params.base_confidence
+            << ". device='cpu' takes others";
+    throw std::invalid_argument(message.str());
+  }
   return user_items;
 }
 
@@ -23,8 +31,9 @@ std::vector<double> als_penalties(const CsrView& csr, const AlsParams& params) {
   std::vector<double> penalties(static_cast<std::size_t>(csr.rows));
   for (std::int64_t i = 0; i < csr.rows; ++i) {
     const auto n = static_cast<double>(csr.row_size(i));
+    const double extra = params.alpha + (params.base_confidence - 1);
     const double frequency =
-        params.objective == AlsObjective::kImplicit ? params.alpha * n + static_cast<double>(csr.cols) : n;
+        params.objective == AlsObjective::kImplicit ? extra * n + static_cast<double>(csr.cols) : n;
     penalties[static_cast<std::size_t>(i)] = params.regularization * std::pow(frequency, params.frequency_scaling);
   }
   validate_penalties(penalties, params);

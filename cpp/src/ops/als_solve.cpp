@@ -47,7 +47,10 @@ class ExactHalfStep {
   Worker& worker(int i);
   std::int64_t strip_rows() const { return std::max(kStripFloats / layout_.width, kSmallestStrip); }
   std::size_t matrix_size() const { return static_cast<std::size_t>(layout_.width * layout_.stride); }
-  void gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows, float* rhs) const;
+  /// Returns how many of the rows, from the first on, are added to the system; the others are subtracted.
+  std::int64_t gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows,
+                      float* rhs) const;
+  void subtract(const float* rows, std::int64_t first, std::int64_t end, Worker& w) const;
   void solve(std::size_t at, std::size_t end, Worker& w);  // order[at], with more to come before `end`
   void solve_short(std::size_t first, std::size_t end, int i);
   void solve_huge(std::int64_t row);
@@ -82,16 +85,18 @@ ExactHalfStep::Worker& ExactHalfStep::worker(int i) {
   return *w;
 }
 
-void ExactHalfStep::gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w, float* rows,
-                           float* rhs) const {
+std::int64_t ExactHalfStep::gather(const RowEntries& entries, std::int64_t first, std::int64_t n, Worker& w,
+                                   float* rows, float* rhs) const {
   w.terms.set(params_, mean_, others_, entries, first, n);
-  const float* scales = nullptr;
-  if (params_.objective == AlsObjective::kImplicit) {
-    kernels_.square_roots(n, w.terms.weights.data());
-    scales = w.terms.weights.data();
-  }
-  kernels_.gather_rows(others_.factors.values.data(), layout_, entries.ids + first, scales, w.terms.targets.data(), n,
-                       rows, rhs);
+  const std::int32_t* ids = entries.ids + first;
+  const std::int64_t n_added = w.terms.take_roots(params_, ids, n);
+  const float* scales = params_.objective == AlsObjective::kImplicit ? w.terms.weights.data() : nullptr;
+  kernels_.gather_rows(others_.factors.values.data(), layout_, ids, scales, w.terms.targets.data(), n, rows, rhs);
+  return n_added;
+}
+
+void ExactHalfStep::subtract(const float* rows, std::int64_t first, std::int64_t end, Worker& w) const {
+  if (first < end) kernels_.subtract_gram(rows + first * layout_.stride, layout_, end - first, w.matrix.data());
 }
 
 bool ExactHalfStep::store(std::int64_t row, const Worker& w) const {
@@ -110,12 +115,13 @@ void ExactHalfStep::build(const RowEntries& entries, const RowEntries& next, Wor
   const float* base = gram_.base.data();
   for (std::int64_t first = 0; first < entries.n; first += strip) {
     const std::int64_t n = std::min(strip, entries.n - first);
-    gather(entries, first, n, w, w.rows.data(), w.x.data());
+    const std::int64_t n_added = gather(entries, first, n, w, w.rows.data(), w.x.data());
     const std::int64_t end = first + n;
     const RowEntries& ahead = end < entries.n ? entries : next;
     const std::int64_t behind = end < entries.n ? end : 0;
-    kernels_.add_gram(w.rows.data(), layout_, n, base, w.matrix.data(),
+    kernels_.add_gram(w.rows.data(), layout_, n_added, base, w.matrix.data(),
                       {others_.factors.values.data(), layout_, ahead.ids + behind, std::min(strip, ahead.n - behind)});
+    subtract(w.rows.data(), n_added, n, w);
     base = w.matrix.data();
   }
 }
@@ -134,8 +140,9 @@ void ExactHalfStep::build_huge(const RowEntries& entries, Worker& w) {
                  for (std::int64_t first = chunk * kHugeChunk; first < end; first += kMicroRows) {
                    const std::int64_t n = std::min(kMicroRows, end - first);
                    std::fill(own.rhs.begin(), own.rhs.end(), 0.0F);
-                   gather(entries, first, n, own, own.rows.data(), own.rhs.data());
-                   kernels_.add_gram(own.rows.data(), layout_, n, zeros.data(), own.matrix.data(), {});
+                   const std::int64_t n_added = gather(entries, first, n, own, own.rows.data(), own.rhs.data());
+                   kernels_.add_gram(own.rows.data(), layout_, n_added, zeros.data(), own.matrix.data(), {});
+                   subtract(own.rows.data(), n_added, n, own);
                    widen_upper(own.matrix.data(), layout_, out.data());
                    for (std::size_t j = 0; j < own.rhs.size(); ++j) out[own.matrix.size() + j] += own.rhs[j];
                  }
@@ -146,7 +153,12 @@ void ExactHalfStep::build_huge(const RowEntries& entries, Worker& w) {
 
 bool ExactHalfStep::factor_and_solve(std::int64_t row, Worker& w) const {
   const auto penalty = static_cast<float>(side_.penalty(row));
-  for (std::int64_t j = 0; j < unknowns_; ++j) w.matrix[static_cast<std::size_t>(j * layout_.stride + j)] += penalty;
+  const bool subtracted = params_.objective == AlsObjective::kImplicit && params_.base_confidence < 1;
+  for (std::int64_t j = 0; j < unknowns_; ++j) {
+    const auto at = static_cast<std::size_t>(j * layout_.stride + j);
+    w.matrix[at] += penalty;
+    if (subtracted && w.matrix[at] < kSmallestRemainder * gram_.base[at]) return false;
+  }
   if (!kernels_.factor_spd(w.matrix.data(), layout_, w.inverse.data())) return false;
   kernels_.solve_factored(w.matrix.data(), layout_, w.inverse.data(), w.x.data());
   return store(row, w);

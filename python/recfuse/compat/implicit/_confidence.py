@@ -1,7 +1,7 @@
 """implicit's objective, ``c = alpha * r`` on stored entries, in terms of recfuse's ``c = 1 + r``.
 
-Where every |c| is at least 1, ``r = |c| - 1`` says the same. A row with a smaller confidence trusts
-an entry less than the absence of one; the compiled solver knows no such row, so NumPy solves it.
+Where every |c| is at least 1, ``r = |c| - 1`` says the same, to every solver. A smaller confidence
+trusts an entry less than the absence of one: the CPU's solver takes it, with ``c = 0 + r``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 
 from recfuse._inputs import CsrParts, as_csr, csr_parts
 from recfuse.backend import resolve_op
-from recfuse.compat.implicit._blocks import Blocks
 from recfuse.compat.implicit.recommender_base import ModelFitError
 
 __all__ = [
-    "MixedSolver",
+    "Folder",
+    "cg_or_auto",
     "confidences",
-    "folder",
     "half_step",
     "interactions",
     "make_solver",
     "objective",
     "per_pair",
-    "small_rows",
+    "system",
 ]
 
 Float32 = NDArray[np.float32]
@@ -46,14 +45,9 @@ def confidences(user_items: Any, alpha: float, name: str = "user_items") -> sp.c
     return sp.csr_array((values, csr.indices, csr.indptr), shape=csr.shape)
 
 
-def small_rows(csr: sp.csr_array) -> NDArray[np.bool_]:
-    """Return which rows have a confidence below 1."""
-    small = np.abs(csr.data) < 1
-    if not small.any():
-        return np.zeros(csr.shape[0], bool)
-    before = np.concatenate([[0], np.cumsum(small)])
-    any_small: NDArray[np.bool_] = np.diff(before[csr.indptr]) > 0
-    return any_small
+def any_small(csr: sp.csr_array) -> bool:
+    """Return whether a confidence is below 1: an entry that counts less than the absence of one."""
+    return bool((np.abs(csr.data) < 1).any())
 
 
 def interactions(csr: sp.csr_array) -> CsrParts:
@@ -64,17 +58,30 @@ def interactions(csr: sp.csr_array) -> CsrParts:
 
 
 def make_solver(csr: sp.csr_array, factors: int, regularization: float, **how: Any) -> Any:
-    """Return a compiled solver of confidences that are at least 1."""
-    given = {"solver": "cholesky", "cg_steps": 2, "device": "cpu", "num_threads": 0, **how}
-    return resolve_op("AlsSolver", given.pop("device"))(
-        interactions(csr),
+    """Return a compiled solver of confidences; of such below 1, on the CPU."""
+    small = any_small(csr)
+    if small:
+        how["device"] = "cpu"
+    return _solver(_given(csr, small), factors, regularization, small, **how)
+
+
+def _given(csr: sp.csr_array, small: bool) -> CsrParts:
+    """Return confidences as they are, or, which GPUs know, too, by how much they are above 1."""
+    return csr_parts(csr) if small else interactions(csr)
+
+
+def _solver(given: CsrParts, factors: int, regularization: float, small: bool, **how: Any) -> Any:
+    how = {"solver": "cholesky", "cg_steps": 2, "device": "cpu", "num_threads": 0, **how}
+    return resolve_op("AlsSolver", how.pop("device"))(
+        given,
         objective="implicit",
         factors=factors,
         regularization=float(regularization),
         alpha=1.0,
+        base_confidence=0.0 if small else 1.0,
         frequency_scaling=0.0,
         biases=False,
-        **given,
+        **how,
     )
 
 
@@ -83,101 +90,59 @@ def cg_or_auto(regularization: float) -> str:
     return "auto" if regularization > 0 else "cg"
 
 
-def folder(others: NDArray[Any], regularization: float, device: str, num_threads: int) -> Any:
-    """Return a solver that folds rows in against fixed factors of the other side."""
-    fixed, none = np.ascontiguousarray(others, np.float32), np.zeros(0, np.float32)
-    n, factors = fixed.shape
-    empty = sp.csr_array((0, n), dtype=np.float32)
-    how = {"device": device, "num_threads": num_threads}
-    solver = make_solver(empty, factors, regularization, **how)
-    solver.set_factors(np.zeros((0, factors), np.float32), fixed, none, none)
-    return solver
+class Folder:
+    """Exact solver of rows, the factors of the other side being fixed.
+
+    Parameters
+    ----------
+    others : ndarray of shape (n, factors)
+    regularization : float
+    device : str
+        Of rows without a confidence below 1.
+    num_threads : int
+    """
+
+    def __init__(
+        self, others: NDArray[Any], regularization: float, device: str, num_threads: int
+    ) -> None:
+        self._others = np.ascontiguousarray(others, np.float32)
+        self._regularization, self._device, self._num_threads = regularization, device, num_threads
+        self._solvers: dict[bool, Any] = {}  # of confidences below 1, and of others
+
+    def solve(self, rows: sp.csr_array) -> Float32:
+        """Return the factors of rows of confidences; of those without entries, zeros."""
+        # On the CPU all are given alike, so that a row's bits do not depend on the rows beside it.
+        small = self._device == "cpu" or any_small(rows)
+        if small not in self._solvers:
+            self._solvers[small] = self._made(small)
+        factors: Float32 = self._solvers[small].fold_in(_given(rows, small), self._num_threads)[0]
+        return factors
+
+    def _made(self, small: bool) -> Any:
+        n, factors = self._others.shape
+        nobody, none = csr_parts(sp.csr_array((0, n), dtype=np.float32)), np.zeros(0, np.float32)
+        how = {"device": "cpu" if small else self._device, "num_threads": self._num_threads}
+        solver = _solver(nobody, factors, self._regularization, small, **how)
+        solver.set_factors(np.zeros((0, factors), np.float32), self._others, none, none)
+        return solver
 
 
 def half_step(
     rows: sp.csr_array, others: NDArray[Any], regularization: float, device: str, num_threads: int
 ) -> Float32:
     """Return the exact factors of rows of confidences, those of the other side being fixed."""
-    small = small_rows(rows)
-    out = np.zeros((rows.shape[0], others.shape[1]), np.float32)
-    if not small.all():
-        able = as_csr(rows[~small], "rows") if small.any() else rows
-        solver = folder(others, regularization, device, num_threads)
-        out[~small] = solver.fold_in(interactions(able), num_threads)[0]
-    if small.any():
-        out[small] = Blocks(others, regularization).solve(_some(rows, small))
-    return out
+    return Folder(others, regularization, device, num_threads).solve(rows)
 
 
-def _some(rows: sp.csr_array, which: NDArray[np.bool_]) -> sp.csr_array:
-    return rows if which.all() else as_csr(rows[which], "rows")
-
-
-class MixedSolver:
-    """What the compiled solver offers, for confidences of which some are below 1.
-
-    Parameters
-    ----------
-    csr : csr_array
-    regularization : float
-    cg_steps : int
-        Of conjugate gradients; 0 solves exactly.
-    device : str
-    """
-
-    def __init__(
-        self, csr: sp.csr_array, regularization: float, cg_steps: int, device: str
-    ) -> None:
-        self._sides = [(m, small_rows(m)) for m in (csr, as_csr(csr.T, "user_items"))]
-        self._regularization, self._cg_steps, self._device = regularization, cg_steps, device
-        self.finished_steps = 0
-
-    def set_factors(self, users: Float32, items: Float32, *biases: Float32) -> None:
-        """Set the starting factors."""
-        self._factors = users, items
-
-    def factors(self) -> tuple[Float32, Float32]:
-        """Return the factors of users and of items."""
-        return self._factors
-
-    def step(self, num_threads: int) -> None:
-        """Solve for all users, then for all items."""
-        users = self._solved(0, self._factors[0], self._factors[1], num_threads)
-        self._factors = users, self._solved(1, self._factors[1], users, num_threads)
-        self.finished_steps += 1
-
-    def _solved(self, side: int, start: Float32, others: Float32, num_threads: int) -> Float32:
-        rows, small = self._sides[side]
-        if not (self._cg_steps and small.any()):
-            return half_step(rows, others, self._regularization, self._device, num_threads)
-        out = np.zeros_like(start)
-        blocks = Blocks(others, self._regularization)
-        out[small] = blocks.steps(_some(rows, small), start[small], self._cg_steps)
-        if not small.all():
-            out[~small] = self._compiled_steps(
-                _some(rows, ~small), start[~small], others, num_threads
-            )
-        return out
-
-    def _compiled_steps(
-        self, rows: sp.csr_array, start: Float32, others: Float32, num_threads: int
-    ) -> Float32:
-        """Move rows by steps of conjugate gradients, in a step that solves for the others, too.
-
-        That is half of it for nothing, and a fraction of what exact solutions take.
-        """
-        how: dict[str, Any] = {"device": self._device, "num_threads": num_threads}
-        how |= {"solver": cg_or_auto(self._regularization), "cg_steps": self._cg_steps}
-        none = np.zeros(0, np.float32)
-        solver = make_solver(rows, others.shape[1], self._regularization, **how)
-        solver.set_factors(np.ascontiguousarray(start), np.ascontiguousarray(others), none, none)
-        solver.step(num_threads)
-        factors: Float32 = solver.factors()[0]
-        return factors
-
-    def loss(self, num_threads: int) -> float:
-        """Return the objective."""
-        return objective(self._sides[0][0], *self._factors, self._regularization)
+def system(
+    ids: NDArray[np.int32], confidences: Float32, others: NDArray[Any], regularization: float
+) -> Float64:
+    """Return the matrix of a row's system, in float64."""
+    y = others.astype(np.float64)
+    liked = y[ids]
+    weighted = liked * (np.abs(confidences.astype(np.float64)) - 1)[:, None]
+    matrix: Float64 = y.T @ y + weighted.T @ liked + regularization * np.eye(y.shape[1])
+    return matrix
 
 
 def objective(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from recfuse._inputs import as_int
 from recfuse.backend import resolve_backend
 from recfuse.compat.implicit import _confidence
-from recfuse.compat.implicit._blocks import Blocks
 from recfuse.compat.implicit._files import load_factors, save_factors
 from recfuse.compat.implicit._progress import shown
 from recfuse.compat.implicit.cpu._solving import (
@@ -178,13 +177,9 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
     def _fit_solver(self, csr: sp.csr_array) -> Any:
         how: dict[str, Any] = {"device": self._device, "num_threads": self._threads}
         steps = as_int(self.cg_steps, "cg_steps") if self.use_cg else 0
-        if _confidence.small_rows(csr).any():
-            solver: Any = _confidence.MixedSolver(csr, self.regularization, steps, self._device)
-        else:
-            if steps:
-                name = _confidence.cg_or_auto(self.regularization)
-                how |= {"solver": name, "cg_steps": steps}
-            solver = _confidence.make_solver(csr, self.factors, self.regularization, **how)
+        if steps:
+            how |= {"solver": _confidence.cg_or_auto(self.regularization), "cg_steps": steps}
+        solver = _confidence.make_solver(csr, self.factors, self.regularization, **how)
         none = np.zeros(0, np.float32)
         start = (
             np.ascontiguousarray(f, np.float32) for f in (self.user_factors, self.item_factors)
@@ -230,32 +225,12 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         return factors[0] if np.isscalar(ids) else factors
 
     def _half_step(self, csr: sp.csr_array, others: NDArray[Any], side: str) -> NDArray[np.float32]:
-        small = _confidence.small_rows(csr)
-        if small.all() and len(small):
-            return self._blocks(side).solve(csr)
-        if small.any():
-            return _confidence.half_step(
-                csr, others, self.regularization, self._device, self._threads
-            )
-
         def make() -> Any:
-            return _confidence.folder(others, self.regularization, self._device, self._threads)
+            return _confidence.Folder(others, self.regularization, self._device, self._threads)
 
         key = (others, self.regularization, self._threads, self._device)
-        solver = self._made_once(f"{side} solver", key, make)
-        factors: NDArray[np.float32] = solver.fold_in(_confidence.interactions(csr), self._threads)[
-            0
-        ]
-        return factors
-
-    def _blocks(self, side: str) -> Blocks:
-        """Return what solves for rows of a side with any confidences."""
-        others = self.item_factors if side == "user" else self.user_factors
-        key = (others, self.regularization)
-        blocks: Blocks = self._made_once(
-            f"{side} blocks", key, lambda: Blocks(others, self.regularization)
-        )
-        return blocks
+        folder: _confidence.Folder = self._made_once(f"{side} solver", key, make)
+        return folder.solve(csr)
 
     def partial_fit_users(self, userids: Any, user_items: Any) -> None:
         """Solve for users again, or for new ones, and store their factors.
@@ -338,8 +313,11 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         history = _confidence.confidences(csr[[userid]], self.alpha)
         history = of_width(history, n_items, "user_items")
         if user_weights is None:
-            system, _ = self._blocks("user").system(history.indices, history.data)
-            user_weights = cho_factor(system)
+            user_weights = cho_factor(
+                _confidence.system(
+                    history.indices, history.data, self.item_factors, self.regularization
+                )
+            )
         target = _rows(self.item_factors, itemid, "itemid")[0]
         weighted = cho_solve(user_weights, target.astype(np.float64))
         liked = history.data > 0

@@ -357,3 +357,8 @@ def test_the_estimator_on_a_device(rng, ops, options):
         for model in (there, here)
     )
     np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_confidences_below_1_are_the_cpus(emulated):
+    with pytest.raises(ValueError, match=r"base_confidence must be 1 on a GPU; got 0\.5\. device"):
+        solver_for(sp.csr_array(np.eye(3)), Objective(base_confidence=0.5), factors=2, ops=emulated)

@@ -75,6 +75,7 @@ class AlsSolver:
         cg_steps: int,
         dual_entries: int = -1,
         double_precision: bool = False,
+        base_confidence: float = 1.0,
         num_threads: int = 0,
     ) -> None: ...
     def set_factors(

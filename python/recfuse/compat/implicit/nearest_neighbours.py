@@ -89,7 +89,7 @@ class ItemItemRecommender(RecommenderBase):
             If there is a callback, as in implicit.
         """
         if callback:
-            raise NotImplementedError("callback isn't support on ItemItemRecommender.fit")
+            raise NotImplementedError("fit: callback must be None: neighbours have no iterations")
         found = all_pairs_knn(weighted, self.K, self._threads, show_progress)
         self._set_similarity(found.tocsr())
 
@@ -181,7 +181,7 @@ class ItemItemRecommender(RecommenderBase):
         self, userid: Any, N: int = 10, filter_users: Any = None, users: Any = None
     ) -> Lists:
         """Raise NotImplementedError, as in implicit."""
-        raise NotImplementedError("similar_users isn't implemented for item-item recommenders")
+        raise NotImplementedError("similar_users: the neighbours of this model are items alone")
 
     def similar_items(
         self,
@@ -209,7 +209,7 @@ class ItemItemRecommender(RecommenderBase):
             As of `recommend`. Nothing for an item that the model does not know.
         """
         if recalculate_item:
-            raise NotImplementedError("Recalculate_item isn't implemented")
+            raise NotImplementedError("similar_items: recalculate_item must be False; got True")
         filter_items = given(filter_items)
         if filter_items is not None and items is not None:
             raise ValueError("Can't specify both filter_items and items")

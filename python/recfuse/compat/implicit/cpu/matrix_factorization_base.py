@@ -218,11 +218,11 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def recalculate_user(self, userid: Any, user_items: Any) -> NDArray[Any]:
         """Return factors of users, from their histories."""
-        raise NotImplementedError("recalculate_user is not supported with this model")
+        raise NotImplementedError("recalculate_user: this model cannot solve for factors")
 
     def recalculate_item(self, itemid: Any, item_users: Any) -> NDArray[Any]:
         """Return factors of items, from their users."""
-        raise NotImplementedError("recalculate_item is not supported with this model")
+        raise NotImplementedError("recalculate_item: this model cannot solve for factors")
 
     def _index(self, name: str, metric: str) -> FusedIndex:
         """Return the index of factors, made when they are searched for the first time."""

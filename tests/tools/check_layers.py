@@ -51,17 +51,16 @@ INCLUDES = [
     ("cuda/src/device.cu", ["device.cuh", "diagnosis.hpp", "recfuse/*"]),
     ("cuda/src/*", ["*.cuh", "recfuse/*"]),
     (
-        "bindings/emulated_module.cpp",
+        "bindings/emulated_*.cpp",
         [
             "recfuse/*",
-            "als_on_devices.cuh",
+            "*.cuh",
             "device_arrays.hpp",
+            "emulated.hpp",
+            "emulated_memory.hpp",
+            "emulator.hpp",
             "errors.hpp",
             "ops/*",
-            "emulator.hpp",
-            "neighbour_lists.cuh",
-            "sharded_search.cuh",
-            "similar_rows.cuh",
         ],
     ),
     (

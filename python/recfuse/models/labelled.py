@@ -13,11 +13,12 @@ from recfuse._id_table import IdTable
 from recfuse._named import named
 from recfuse._retrieval import Retrieval, Seen
 from recfuse.interactions import Interactions
+from recfuse.models._made import MadeOnce
 
 __all__ = ["LabelledModel"]
 
 
-class LabelledModel(Estimator):
+class LabelledModel(MadeOnce):
     """Wrap a model so that users and items go by their own ids: strings, numbers, any language.
 
     Parameters
@@ -102,15 +103,27 @@ class LabelledModel(Estimator):
         KeyError
             If an id is unknown.
         """
+        rows = self._rows(users)
+        history = self.interactions_[rows] if exclude_seen else None
+        ids, scores = self.model.recommend(rows, k, user_items=history, **options)[:2]
+        return self._item_labels(ids), scores
+
+    def _rows(self, users: Any) -> NDArray[np.int64]:
         check_fitted(self, "users_")
         if isinstance(users, (str, bytes)):
             raise TypeError(f"users must be a sequence of ids; got {users!r}")
-        position = {label: i for i, label in enumerate(self.users_.tolist())}
-        unknown = [user for user in users if user not in position]
-        if unknown:
-            raise KeyError(f"recommend: users must be known; got {unknown[0]!r}")
-        rows = np.array([position[user] for user in users], np.int64)
-        history = self.interactions_[rows] if exclude_seen else None
-        ids, scores = self.model.recommend(rows, k, user_items=history, **options)[:2]
-        labels = np.array([*self.items_.tolist(), None], dtype=object)  # id -1 is the last one
-        return labels[ids], scores
+        row_of = self._made_once("row_of", self.users_, lambda: _places(self.users_))
+        try:
+            return np.array([row_of[user] for user in users], np.int64)
+        except KeyError as error:
+            raise KeyError(f"recommend: users must be known; got {error.args[0]!r}") from None
+
+    def _item_labels(self, ids: NDArray[np.int32]) -> NDArray[Any]:
+        labels = self._made_once("labels", self.items_, lambda: [*self.items_.tolist(), None])
+        out = np.empty(ids.shape, object)  # id -1, padding, is the last one
+        out.ravel()[:] = [labels[i] for i in ids.ravel().tolist()]
+        return out
+
+
+def _places(labels: NDArray[Any]) -> dict[Any, int]:
+    return {label: place for place, label in enumerate(labels.tolist())}

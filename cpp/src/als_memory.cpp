@@ -2,18 +2,22 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <utility>
 
 namespace recfuse {
 namespace {
 
-// Of cuda/src: als_system, als_side, als_rows, als_loss, als_coordinates, als_block, als_cg_step.
-constexpr std::int64_t kTile = 4, kLongRow = 4'096, kGramRows = 256, kPartsBytes = 256 << 20, kScratchBytes = 1 << 30;
+// Of cuda/src: als_memory, als_system, als_side, als_rows, als_loss, als_spectrum, als_coordinates, als_block,
+// als_cg_step.
+constexpr std::int64_t kAlignment = 256, kTile = 4, kLongRow = 4'096, kGramRows = 256, kPartsBytes = 256 << 20,
+                       kScratchBytes = 1 << 30;
 constexpr std::int64_t kPartBytes = 16, kRun = 4'096, kStoredRows = 1 << 16, kSquaredRows = 1'024;
-constexpr std::int64_t kBlockUnknowns = 64, kMostMultiplied = 256;
+constexpr std::int64_t kBlockUnknowns = 64, kMostMultiplied = 256, kSpectrumBytes = 16;
 
 std::int64_t ceil_of(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t taken(std::int64_t bytes) { return ceil_of(bytes, kAlignment) * kAlignment; }
 
 /// SystemShape, and what System has of shared memory in float32.
 struct System {
@@ -70,11 +74,9 @@ class Plan {
     for (const Side& side : {users(), items()}) {
       keep_side(side);
       keep_work(side);
-      add_moves(side);
     }
     if (implicit_) add("Gram matrix", 8 * system_.elements(), "kept");
-    add("systems, and parts of sums", place_, "kept");
-    add("systems of long rows", place_of_long_, "kept");
+    std::move(most_.begin(), most_.end(), std::back_inserter(buffers_));
     add_loss();
     std::erase_if(buffers_, [](const auto& buffer) { return buffer.n_bytes == 0; });
     return std::move(buffers_);
@@ -96,25 +98,48 @@ class Plan {
     add(side.name + " that float32 cannot solve", 8 + 12 * side.rows, "kept");
   }
 
-  /// WorkMemory of the epoch: of half-steps, which follow each other, the largest.
+  /// WorkMemory of the epoch: constants, and what is there at a time, which is taken one behind the other.
   void keep_work(const Side& side) {
-    const std::int64_t cores = device_.multiprocessors;
     if (implicit_) {
-      place_ = std::max(place_, gram_parts(side));
+      at_a_time({{"parts of the Gram matrix", gram_parts(side)}});
       add("cuts of the Gram matrix", gram_cuts(side), "kept");
     }
-    place_ = std::max(place_, systems(side.rows, 8, cores));
-    if (solver_ != LinearSolver::kCholesky) return;
-    const bool strips = system_.size > kMostMultiplied;
-    if (system_.shared_bytes(strips) > device_.shared_bytes) {
-      place_ = std::max(place_, systems(side.rows, 4, 4 * cores));
+    at_a_time({{"systems in float64", systems(side.rows, 8, device_.multiprocessors)}});
+    if (solver_ == LinearSolver::kCholesky) {
+      keep_systems(side);
+    } else {
+      const Work work = coordinates(side, side.rows);
+      at_a_time(joined(work, turned_back(side.rows)));
+      solver_ == LinearSolver::kCg ? keep_steps(side, work) : keep_blocks(side, work);
     }
+  }
+
+  using Work = std::vector<std::pair<std::string, std::int64_t>>;
+  static Work joined(Work work, const Work& more) {
+    work.insert(work.end(), more.begin(), more.end());
+    return work;
+  }
+  /// Of half-steps, and of their parts that follow each other, the largest.
+  void at_a_time(const Work& work) {
+    std::vector<DeviceBuffer> buffers;
+    for (const auto& [name, bytes] : work) buffers.push_back({name, taken(bytes), "kept"});
+    if (peak_bytes(buffers) > peak_bytes(most_)) most_ = std::move(buffers);
+  }
+
+  void keep_systems(const Side& side) {
+    const std::int64_t at_work = 4 * device_.multiprocessors, n_short = short_rows(side);
+    const bool in_shared = system_.shared_bytes(system_.size > kMostMultiplied) <= device_.shared_bytes;
+    if (!in_shared) at_a_time({{"systems", systems(side.rows, 4, at_work)}});
     const LongRows of_long(side.rows, side.others, sizes_.n_entries, room_for_parts());
-    place_ = std::max(place_, of_long.parts_at_once * system_.float_bytes());
-    if (system_.shared_bytes(true) > device_.shared_bytes) {
-      place_of_long_ = std::max(place_of_long_, systems(of_long.rows_at_once, 4, 4 * cores));
-    }
+    const bool long_in_shared = system_.shared_bytes(true) <= device_.shared_bytes;
+    at_a_time({{"parts of long rows", of_long.parts_at_once * system_.float_bytes()},
+               {"systems of long rows", long_in_shared ? 0 : systems(of_long.rows_at_once, 4, at_work)}});
     add("cuts of long rows", kPartBytes * of_long.parts + 8 * (of_long.rows + of_long.groups), "kept");
+    if (n_short == 0) return;
+    const Work of_short = joined(coordinates(side, n_short),
+                                 {{"how many rows have no system of their entries", 8}, {"which", 4 * n_short}});
+    at_a_time(joined(of_short, turned_back(n_short)));
+    if (!in_shared) at_a_time(joined(of_short, {{"systems", systems(n_short, 4, device_.multiprocessors)}}));
   }
 
   std::int64_t room_for_parts() const { return std::max<std::int64_t>(1, kPartsBytes / system_.float_bytes()); }
@@ -129,20 +154,14 @@ class Plan {
   }
 
   /// What a half-step in the coordinates of the Gram matrix has beside it.
-  void add_moves(const Side& side) {
-    const std::int64_t n = solver_ == LinearSolver::kCholesky ? short_rows(side) : side.rows;
-    if (n == 0) return;
+  Work coordinates(const Side& side, std::int64_t n) const {
     const std::int64_t width = system_.padded();
-    const std::string stored = side.name + ", stored";
-    for (const auto& phase : {side.name, stored}) {
-      add("eigenvectors", implicit_ ? 8 * system_.size * width + 4 * width : 0, phase);
-      add("features, turned", 4 * side.others * width, phase);
-      add("rows, turned", 4 * n * width, phase);
-    }
-    if (solver_ == LinearSolver::kCholesky) add("rows without a system of their entries", 8 * n + 4, stored);
-    if (implicit_) add("rows, turned back", 4 * std::min(n, kStoredRows) * width, stored);
-    if (solver_ == LinearSolver::kCg) add_steps(side);
-    if (solver_ == LinearSolver::kBlock) add_blocks(side);
+    return {{"eigenvectors", implicit_ ? kSpectrumBytes + 8 * system_.size * width + 4 * width : 0},
+            {"features, turned", 4 * side.others * width},
+            {"rows, turned", 4 * n * width}};
+  }
+  Work turned_back(std::int64_t n) const {
+    return {{"rows, turned back", implicit_ ? 4 * std::min(n, kStoredRows) * system_.padded() : 0}};
   }
 
   /// How many may have systems of their entries: of all the entries, the others take the most that they can.
@@ -155,39 +174,45 @@ class Plan {
     return std::clamp<std::int64_t>(left / (side.others - longest), 0, side.rows);
   }
 
-  void add_steps(const Side& side) {
+  void keep_steps(const Side& side, Work work) {
     const std::int64_t width = system_.padded();
     if (!implicit_) {
-      const std::string scaled = side.name + ", scaled";
-      add("mean squares", 4 * width, side.name);
-      add("features and rows, turned", 4 * (side.others + side.rows) * width, scaled);
-      add("mean squares, being added up", 4 * width + 8 * ceil_of(side.others, kSquaredRows) * width, scaled);
+      work.push_back({"mean squares", 4 * width});
+      at_a_time(joined(work, {{"mean squares, being added up", 8 * ceil_of(side.others, kSquaredRows) * width}}));
     }
     const std::int64_t columns = cg_columns(width), sums = 4 * (columns + kTile);
     const LongRows of_long(side.rows, side.others, sizes_.n_entries, kPartsBytes / sums);
-    add_parts(side, of_long, sums, 8 * columns + 12);
+    const std::int64_t of_columns = 4 * columns * of_long.rows_at_once;
+    at_a_time(joined(work, {{"parts of long rows", sums * of_long.parts_at_once},
+                            {"directions of long rows", of_columns},
+                            {"residuals of long rows", of_columns},
+                            {"energies of long rows", 12 * of_long.rows_at_once}}));
+    keep_cuts(of_long);
   }
 
-  void add_blocks(const Side& side) {
+  void keep_blocks(const Side& side, const Work& work) {
     const System block{std::min(kBlockUnknowns, system_.size)};
     const LongRows of_long(side.rows, side.others, sizes_.n_entries, kPartsBytes / block.float_bytes());
-    add("predictions", 4 * sizes_.n_entries, side.name);
-    add_parts(side, of_long, block.float_bytes(), 4 * kBlockUnknowns);
+    at_a_time(joined(work, {{"predictions", 4 * sizes_.n_entries},
+                            {"parts of long rows", block.float_bytes() * of_long.parts_at_once},
+                            {"moves of long rows", 4 * kBlockUnknowns * of_long.rows_at_once}}));
+    keep_cuts(of_long);
   }
 
-  void add_parts(const Side& side, const LongRows& of, std::int64_t sums, std::int64_t of_row) {
-    if (of.rows == 0) return;
-    add("parts of long rows", (kPartBytes + 4 + sums) * of.parts_at_once, side.name);
-    add("long rows", 8 + (8 + of_row) * of.rows_at_once, side.name);
+  /// As of the exact solver, with the row of every part.
+  void keep_cuts(const LongRows& of) {
+    add("cuts of long rows", (kPartBytes + 4) * of.parts + 8 * (of.rows + of.groups), "kept");
   }
 
   void add_loss() {
     const std::int64_t most = std::max({sizes_.n_entries, sizes_.n_users, sizes_.n_items});
     add("sums of the loss", 8 * ceil_of(most, kRun), "loss of the entries");
     if (!implicit_) return;
+    // One after the other, in the same memory.
+    const std::int64_t of_users = taken(gram_parts(users())), of_items = taken(gram_parts(items()));
     add("Gram matrix and its parts",
-        8 * system_.elements() + std::max(gram_parts(users()), gram_parts(items())) + gram_cuts(users()) +
-            gram_cuts(items()),
+        8 * system_.elements() +
+            std::max(gram_cuts(users()) + of_users, gram_cuts(items()) + std::max(of_users, of_items)),
         "loss of all pairs");
   }
 
@@ -201,8 +226,7 @@ class Plan {
   const DeviceShape& device_;
   const System system_;
   const bool implicit_;
-  std::int64_t place_ = 0, place_of_long_ = 0;
-  std::vector<DeviceBuffer> buffers_;
+  std::vector<DeviceBuffer> buffers_, most_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "als_block.cuh"
+#include "als_memory.cuh"
 #include "als_side.cuh"
 
 namespace recfuse::cuda {
@@ -13,18 +14,15 @@ namespace recfuse::cuda {
 template <class Device>
 class BlockHalfStep {
  public:
-  template <class T>
-  using Array = typename Device::template Array<T>;
   using Side = AlsSideOnDevice<Device>;
 
   /// `systems` without room for predictions.
-  BlockHalfStep(Device& device, const AlsLimits& limits, const BlockSystems& systems)
-      : device_(device), limits_(limits), systems_(systems) {}
+  BlockHalfStep(Device& device, WorkMemory<Device>& memory, const AlsLimits& limits, const BlockSystems& systems)
+      : device_(device), memory_(memory), limits_(limits), systems_(systems) {}
 
   /// Moves all rows of `side` from where they are.
   void move(const Side& side) {
-    Array<float> predicted(device_, static_cast<std::size_t>(side.nnz()));
-    systems_.predicted = predicted.data();
+    systems_.predicted = memory_.template take<float>(static_cast<std::size_t>(side.nnz()));
     for (std::int64_t first = 0; first < side.n_long;) first = move_long(side, first);
     for_blocks([&](int first, const SystemShape& shape) {
       move_block(first, shape, side.order_there.data() + side.n_long, side.rows - side.n_long, nullptr, nullptr,
@@ -53,26 +51,28 @@ class BlockHalfStep {
     const auto part_bytes = static_cast<std::int64_t>(sizeof(float)) * largest.elements();
     const LongRows rows = side.long_rows(begin, limits_.parts_bytes / part_bytes, limits_.long_row);
     const auto n_parts = static_cast<std::int64_t>(rows.parts.size());
-    const Array<Part> parts(device_, std::span<const Part>(rows.parts));
-    const Array<std::int32_t> places(device_, std::span<const std::int32_t>(rows.places));
-    const Array<std::int64_t> bounds(device_, std::span<const std::int64_t>(rows.bounds));
-    Array<float> sums(device_, static_cast<std::size_t>(n_parts * largest.elements())),
-        moves(device_, static_cast<std::size_t>((rows.end - begin) * kBlockUnknowns));
+    const Part* const parts = memory_.constant(std::span<const Part>(rows.parts));
+    const std::int32_t* const places = memory_.constant(std::span<const std::int32_t>(rows.places));
+    const std::int64_t* const bounds = memory_.constant(std::span<const std::int64_t>(rows.bounds));
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    float* const sums = memory_.template take<float>(static_cast<std::size_t>(n_parts * largest.elements()));
+    float* const moves = memory_.template take<float>(static_cast<std::size_t>((rows.end - begin) * kBlockUnknowns));
     const std::int32_t* const order = side.order_there.data() + begin;
     const auto predict = [&](int first, int n, const float* by) {
-      device_.launch(PredictParts{systems_, parts.data(), places.data(), order, first, n, by}, n_parts, 1, 0);
+      device_.launch(PredictParts{systems_, parts, places, order, first, n, by}, n_parts, 1, 0);
     };
     predict(0, systems_.size, nullptr);
     for_blocks([&](int first, const SystemShape& shape) {
-      device_.launch(BuildParts<true, BlockEntries>{{systems_, first}, shape, parts.data(), sums.data()}, n_parts, 1,
+      device_.launch(BuildParts<true, BlockEntries>{{systems_, first}, shape, parts, sums}, n_parts, 1,
                      MoveBlocks::Memory::bytes(shape));
-      move_block(first, shape, order, rows.end - begin, sums.data(), bounds.data(), moves.data());
-      if (first + shape.size < systems_.size) predict(first, shape.size, moves.data());
+      move_block(first, shape, order, rows.end - begin, sums, bounds, moves);
+      if (first + shape.size < systems_.size) predict(first, shape.size, moves);
     });
     return rows.end;
   }
 
   Device& device_;
+  WorkMemory<Device>& memory_;
   const AlsLimits& limits_;
   BlockSystems systems_;
 };

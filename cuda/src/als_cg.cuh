@@ -6,18 +6,19 @@
 #include <cstdint>
 
 #include "als_rows.cuh"
+#include "als_spectrum.cuh"
 
 namespace recfuse::cuda {
 
 /// The systems of a side, in the coordinates of the half-step: (D + Z'WZ) x = Z'c, of rows one after the other.
 struct CgSystems {
-  RowsOnDevice rows;        // what entries weigh, and towards what
-  const float* features;    // (others, width)
-  int width;                // whole quads
-  const float* diagonal;    // (width): that of the Gram matrix; null: 0
-  const float* squares;     // (width): mean squares of the features, where there is no Gram matrix
-  float least;              // of the diagonal that preconditions
-  const double* penalties;  // of every row, or one for all
+  RowsOnDevice rows;         // what entries weigh, and towards what
+  const float* features;     // (others, width)
+  int width;                 // whole quads
+  const float* diagonal;     // (width): that of the Gram matrix; null: 0
+  const float* squares;      // (width): mean squares of the features, where there is no Gram matrix
+  const Spectrum* spectrum;  // of the same: its least preconditions; or null
+  const double* penalties;   // of every row, or one for all
   bool one_penalty;
   int steps;
   float* x;  // (rows, width)
@@ -221,11 +222,12 @@ struct CgRow {
   RECFUSE_DEVICE void diagonal(int lane, int q, Quad<float>& diagonal, Quad<float>& inverse) const {
     const Quad<float> shared = systems.diagonal == nullptr ? Quad<float>{} : load(systems.diagonal, lane, q);
     const Quad<float> squares = systems.squares == nullptr ? Quad<float>{} : load(systems.squares, lane, q);
+    const float least = systems.spectrum == nullptr ? 0.0F : systems.spectrum->least;
     const auto n = static_cast<float>(last - first);
     RECFUSE_UNROLL
     for (int i = 0; i < kTile; ++i) {
       diagonal.v[i] = penalty() + shared.v[i];
-      const float lifted = diagonal.v[i] < systems.least ? systems.least : diagonal.v[i];
+      const float lifted = diagonal.v[i] < least ? least : diagonal.v[i];
       const float near = systems.diagonal == nullptr ? multiply_add(n, squares.v[i], penalty()) : lifted;
       inverse.v[i] = near > 0 ? 1 / near : 1.0F;
     }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "als_cg.cuh"
-#include "als_coordinates.cuh"
+#include "als_memory.cuh"
 #include "als_side.cuh"
 
 namespace recfuse::cuda {
@@ -26,12 +26,10 @@ void for_cg_width(int width, const F& f) {
 template <class Device>
 class CgHalfStep {
  public:
-  template <class T>
-  using Array = typename Device::template Array<T>;
   using Side = AlsSideOnDevice<Device>;
 
-  CgHalfStep(Device& device, const AlsLimits& limits, const CgSystems& systems)
-      : device_(device), limits_(limits), systems_(systems) {}
+  CgHalfStep(Device& device, WorkMemory<Device>& memory, const AlsLimits& limits, const CgSystems& systems)
+      : device_(device), memory_(memory), limits_(limits), systems_(systems) {}
 
   /// Moves all rows of `side` from where they are.
   void move(const Side& side) {
@@ -63,23 +61,25 @@ class CgHalfStep {
     const std::int64_t n_rows = long_rows.end - first;
     const auto n_parts = static_cast<std::int64_t>(long_rows.parts.size());
     const auto columns = static_cast<std::size_t>(n_rows * Row::kColumns);
-    const Array<Part> parts(device_, std::span<const Part>(long_rows.parts));
-    const Array<std::int32_t> places(device_, std::span<const std::int32_t>(long_rows.places));
-    const Array<std::int64_t> bounds(device_, std::span<const std::int64_t>(long_rows.bounds));
-    Array<float> sums(device_, static_cast<std::size_t>(n_parts * Row::kSums)), directions(device_, columns),
-        residuals(device_, columns), energies(device_, static_cast<std::size_t>(3 * n_rows));
-    const CgStates states{directions.data(), residuals.data(), energies.data()};
+    const Part* const parts = memory_.constant(std::span<const Part>(long_rows.parts));
+    const std::int32_t* const places = memory_.constant(std::span<const std::int32_t>(long_rows.places));
+    const std::int64_t* const bounds = memory_.constant(std::span<const std::int64_t>(long_rows.bounds));
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    float* const sums = memory_.template take<float>(static_cast<std::size_t>(n_parts * Row::kSums));
+    const CgStates states{memory_.template take<float>(columns), memory_.template take<float>(columns),
+                          memory_.template take<float>(static_cast<std::size_t>(3 * n_rows))};
     const std::int32_t* const order = side.order_there.data() + first;
     for (int pass = 0; pass <= systems_.steps; ++pass) {
-      device_.launch(CgPass<Row>{systems_, states, parts.data(), places.data(), order, pass, sums.data()}, n_parts, 1,
+      device_.launch(CgPass<Row>{systems_, states, parts, places, order, pass, sums}, n_parts, 1,
                      CgPass<Row>::shared_bytes());
-      device_.launch(CgAdvance<Row>{systems_, states, order, bounds.data(), sums.data(), pass}, n_rows, 1,
+      device_.launch(CgAdvance<Row>{systems_, states, order, bounds, sums, pass}, n_rows, 1,
                      CgAdvance<Row>::shared_bytes());
     }
     return long_rows.end;
   }
 
   Device& device_;
+  WorkMemory<Device>& memory_;
   const AlsLimits& limits_;
   const CgSystems systems_;
 };

@@ -3,12 +3,10 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
-#include <span>
-#include <vector>
 
+#include "als_memory.cuh"
 #include "als_rows.cuh"
-#include "recfuse/als_eigen.hpp"
+#include "als_spectrum.cuh"
 
 namespace recfuse::cuda {
 
@@ -149,7 +147,8 @@ struct AddSquares {
   }
 };
 
-/// Puts rows into the table, but for those that are not finite: these have failed.
+/// Puts rows into the table, but for those that are not finite: these have failed; or all, where there are no
+/// coordinates.
 struct StoreRows {
   static constexpr int kThreads = 256;
   static constexpr int kRows = kThreads / kWarp;  // of a block
@@ -158,12 +157,16 @@ struct StoreRows {
   std::int64_t n, first;      // row 0 of `from` is row `first` of the table, or row order[first]
   const std::int32_t* order;  // or null
   float* table;               // (rows, size)
+  const Spectrum* spectrum;   // or null
+  const std::int32_t* stop;   // above 0: nothing is put; or null
   UnsolvedRows failed;
 
   static std::int64_t blocks(std::int64_t n) { return (n + kRows - 1) / kRows; }
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
+    if (stop != nullptr && *stop > 0) return;
+    const bool found = spectrum == nullptr || spectrum->found != 0;
     typename Block::template PerThread<float> doubts(block);
     block.each_warp([&](int warp) {
       const std::int64_t row = static_cast<std::int64_t>(block.x()) * kRows + warp;
@@ -176,7 +179,7 @@ struct StoreRows {
       });
       block.template add_across<1, 16>(warp, [&](int thread) -> float& { return doubts[thread]; });
       block.each_lane(warp, [&](int thread, int lane) {
-        if (doubts[thread] == 0) {
+        if (found && doubts[thread] == 0) {
           for (int j = lane; j < size; j += kWarp) table[to * size + j] = x[j];
         } else if (lane == 0) {
           failed.add(block, static_cast<std::int32_t>(to), System<float>::kNotFinite);
@@ -186,98 +189,64 @@ struct StoreRows {
   }
 };
 
-/// Where the Gram matrix couples no two unknowns; without one, where they are.
+/// Where the Gram matrix couples no two unknowns; without one, where they are. In memory that is taken.
 template <class Device>
 class CoordinatesOnDevice {
  public:
-  template <class T>
-  using Array = typename Device::template Array<T>;
-
-  /// `gram` as AlsHalfStep::gram, or empty.
-  CoordinatesOnDevice(Device& device, const SystemShape& shape, const Array<double>& gram)
-      : device_(device), size_(shape.size), width_(shape.padded()) {
-    if (gram.size() == 0) return;
-    const std::vector<double> lower = gram.all();
-    std::vector<double> square(static_cast<std::size_t>(size_ * size_));
-    for (int r = 0; r < size_; ++r) {
-      for (int c = 0; c <= r; ++c) {
-        const double element = lower[static_cast<std::size_t>(r * shape.stride() + c)];
-        square[static_cast<std::size_t>(r * size_ + c)] = square[static_cast<std::size_t>(c * size_ + r)] = element;
-      }
-    }
-    Eigen eigen = eigen_of(square.data(), size_, size_);
-    found = !eigen.values.empty();
-    if (!found) return;
-    keep(eigen);
+  /// `gram` as of AlsHalfStep, and `host`; or both null.
+  CoordinatesOnDevice(Device& device, WorkMemory<Device>& memory, const SystemShape& shape,
+                      SpectrumOnHost<Device>* host, const double* gram)
+      : device_(device), memory_(memory), size_(shape.size), width_(shape.padded()), is_turned_(gram != nullptr) {
+    if (!is_turned_) return;
+    const std::size_t bytes = SpectrumPlaces<char>::bytes(size_, width_);
+    char* const places = memory.template take<char>(bytes);
+    host->send(device, gram, places);
+    places_ = {places, size_, width_};
   }
 
   /// Rows of a table (n, size) as kernels read them: (n, width), zeros behind. The last unknown counts as 1 where that
   /// is what belongs to a bias.
-  Array<float> turned(const Array<float>& table, std::int64_t n, bool last_is_one) const {
-    Array<float> rows(device_, static_cast<std::size_t>(n * width_));
-    if (there_.size() == 0) {
-      device_.launch(PadRows{table.data(), rows.data(), n, size_, width_, last_is_one}, PadRows::blocks(n, width_), 1,
-                     0);
+  float* turned(const float* table, std::int64_t n, bool last_is_one) const {
+    float* const rows = memory_.template take<float>(static_cast<std::size_t>(n * width_));
+    if (!is_turned_) {
+      device_.launch(PadRows{table, rows, n, size_, width_, last_is_one}, PadRows::blocks(n, width_), 1, 0);
     } else {
-      device_.launch(TurnRows{table.data(), there_.data(), rows.data(), n, size_, width_, size_, width_},
-                     TurnRows::blocks_x(n), TurnRows::blocks_y(width_), TurnRows::kSharedBytes);
+      device_.launch(TurnRows{table, places_.there(), rows, n, size_, width_, size_, width_}, TurnRows::blocks_x(n),
+                     TurnRows::blocks_y(width_), TurnRows::kSharedBytes);
     }
     return rows;
   }
 
-  /// The way back, into the table: row i, or row order[i].
-  void store(const Array<float>& rows, std::int64_t n, Array<float>& table, const UnsolvedRows& failed,
+  /// The way back, into the table: row i, or row order[i]. All rows fail where there are no coordinates.
+  void store(const float* rows, std::int64_t n, float* table, const UnsolvedRows& failed, const std::int32_t* stop,
              const std::int32_t* order = nullptr) const {
     constexpr std::int64_t kRows = 1 << 16;
-    const bool turned = back_.size() > 0;
-    Array<float> some(device_, turned ? static_cast<std::size_t>(std::min(n, kRows) * width_) : 0);
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    float* const some =
+        is_turned_ ? memory_.template take<float>(static_cast<std::size_t>(std::min(n, kRows) * width_)) : nullptr;
     for (std::int64_t first = 0; first < n; first += kRows) {
       const std::int64_t here = std::min(kRows, n - first);
-      const float* from = rows.data() + first * width_;
-      if (turned) {
-        device_.launch(TurnRows{from, back_.data(), some.data(), here, size_, width_, width_, width_},
+      const float* from = rows + first * width_;
+      if (is_turned_) {
+        device_.launch(TurnRows{from, places_.back(), some, here, size_, width_, width_, width_},
                        TurnRows::blocks_x(here), TurnRows::blocks_y(width_), TurnRows::kSharedBytes);
-        from = some.data();
+        from = some;
       }
-      device_.launch(StoreRows{from, width_, size_, here, first, order, table.data(), failed}, StoreRows::blocks(here),
-                     1, 0);
+      device_.launch(StoreRows{from, width_, size_, here, first, order, table, spectrum(), stop, failed},
+                     StoreRows::blocks(here), 1, 0);
     }
   }
 
   /// Null without a Gram matrix.
-  const float* eigenvalues() const { return eigenvalues_.size() == 0 ? nullptr : eigenvalues_.data(); }
-
-  bool found = true;            // false: the Gram matrix is not finite
-  float least = 0;              // eigenvalue plus penalty that float32 holds beside the largest
-  double least_eigenvalue = 0;  // as it is
+  const float* eigenvalues() const { return is_turned_ ? places_.eigenvalues() : nullptr; }
+  const Spectrum* spectrum() const { return is_turned_ ? places_.spectrum() : nullptr; }
 
  private:
-  void keep(Eigen& eigen) {
-    constexpr double kSmallestEigenvalue = 0x1p-24;  // as on the CPU
-    std::vector<float> there(static_cast<std::size_t>(size_ * width_), 0.0F),
-        back = there, values(static_cast<std::size_t>(width_), 0.0F);
-    double largest = 0;
-    least_eigenvalue = std::numeric_limits<double>::infinity();
-    for (int r = 0; r < size_; ++r) {
-      const auto row = static_cast<std::size_t>(r);
-      const double value = std::max(eigen.values[row], 0.0);
-      largest = std::max(largest, value);
-      least_eigenvalue = std::min(least_eigenvalue, value);
-      values[row] = static_cast<float>(value);
-      for (int c = 0; c < size_; ++c) {
-        const auto element = static_cast<float>(eigen.vectors[static_cast<std::size_t>(r * size_ + c)]);
-        back[static_cast<std::size_t>(r * width_ + c)] = there[static_cast<std::size_t>(c * width_ + r)] = element;
-      }
-    }
-    least = static_cast<float>(kSmallestEigenvalue * largest);
-    there_ = {device_, std::span<const float>(there)};
-    back_ = {device_, std::span<const float>(back)};
-    eigenvalues_ = {device_, std::span<const float>(values)};
-  }
-
   Device& device_;
+  WorkMemory<Device>& memory_;
   const int size_, width_;
-  Array<float> there_, back_, eigenvalues_;
+  const bool is_turned_;
+  SpectrumPlaces<const char> places_{};
 };
 
 }  // namespace recfuse::cuda

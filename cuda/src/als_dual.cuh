@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "als_rows.cuh"
+#include "als_spectrum.cuh"
 
 namespace recfuse::cuda {
 
@@ -39,12 +40,11 @@ struct BlockTeam {
 /// The systems of a side, in the coordinates of the half-step, as CgSystems.
 struct DualSystems {
   RowsOnDevice rows;
-  const float* features;  // (others, width)
-  int width;              // whole quads
-  const float* diagonal;  // (width): that of the Gram matrix; null: 0
-  float least;            // of the diagonal, beside its largest
-  double least_eigenvalue;
-  const double* penalties;  // of every row, or one for all
+  const float* features;     // (others, width)
+  int width;                 // whole quads
+  const float* diagonal;     // (width): that of the Gram matrix; null: 0
+  const Spectrum* spectrum;  // of the same; or null
+  const double* penalties;   // of every row, or one for all
   bool one_penalty;
   float* x;  // (rows of `order`, width)
 };
@@ -98,8 +98,9 @@ class DualRow {
   /// What entries weigh, and D^-1/2. False: D has elements that are rounding, or an entry is in b alone.
   RECFUSE_DEVICE bool begin(std::int64_t row) const {
     const double penalty = systems_.penalties[systems_.one_penalty ? 0 : row];
-    const double least = systems_.least_eigenvalue + penalty;
-    const bool good = least > 0 && !(least < systems_.least);
+    const Spectrum spectrum = systems_.spectrum == nullptr ? Spectrum{} : *systems_.spectrum;
+    const double least = spectrum.least_eigenvalue + penalty;
+    const bool good = least > 0 && !(least < spectrum.least);
     team_.each([&](int thread) {
       for (int c = thread; c < systems_.width; c += Team::kThreads) {
         const double eigenvalue = systems_.diagonal == nullptr ? 0.0F : systems_.diagonal[c];

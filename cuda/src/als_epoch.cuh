@@ -10,8 +10,7 @@
 
 namespace recfuse::cuda {
 
-/// Of users and items that stay where they are. Solvers that wait for the device meanwhile, for the eigenvectors of a
-/// Gram matrix, are launched anew every time.
+/// Of users and items that stay where they are. Eigenvectors of a Gram matrix the host finds as a part of it.
 template <class Device>
 class AlsEpoch {
  public:
@@ -31,40 +30,23 @@ class AlsEpoch {
   /// Returns how many rows were solved in float64. Throws std::domain_error, which names the first row that could not
   /// be.
   std::int64_t run() {
-    if (!half_.is_recorded(users_) || !half_.is_recorded(items_)) return run_in_turn();
-    if (!allocated_) {
-      launch();
-      allocated_ = true;
-    } else {
-      if (!recorded_) launches_ = device_.record([&] { launch(); });
+    if (!recorded_) {
+      memory_.prepare([&] { launch(); });
+      launches_ = device_.record([&] { launch(); });
       recorded_ = true;
-      launches_.replay(device_);
     }
+    launches_.replay(device_);
     const std::int64_t of_users = half_.finish(users_, of_users_);
     return of_users + half_.finish(items_, of_items_);
   }
 
  private:
-  std::int64_t run_in_turn() {
-    memory_.restart();
-    launch_users();
-    const std::int64_t of_users = half_.finish(users_, of_users_);
-    launch_items();
-    return of_users + half_.finish(items_, of_items_);
-  }
-
   void launch() {
     memory_.restart();
-    launch_users();
-    launch_items();
-  }
-  void launch_users() {
     half_.gram(items_, gram_);
     half_.launch(items_, users_, gram_, of_users_);
-  }
-  /// Where users failed, items stay as they are.
-  void launch_items() {
     half_.gram(users_, gram_);
+    // Where users failed, items stay as they are.
     half_.launch(users_, items_, gram_, of_items_, &of_users_);
   }
 
@@ -75,7 +57,7 @@ class AlsEpoch {
   Failures<Device> of_users_, of_items_;
   typename Device::template Array<double> gram_;
   typename Device::Recording launches_;
-  bool allocated_ = false, recorded_ = false;
+  bool recorded_ = false;
 };
 
 }  // namespace recfuse::cuda

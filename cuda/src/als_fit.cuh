@@ -147,7 +147,7 @@ class AlsFit {
     AlsHalfStep<Device> half(device, exact, mean, limits, memory);
     if (!gram) gram = half.gram(items);
     Failures<Device> failures(device, side);
-    half.launch(items, side, *gram, failures);
+    memory.run([&] { half.launch(items, side, *gram, failures); });
     half.finish(side, failures);
     side.read(factors, biases);
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <sstream>
 #include <stdexcept>
@@ -58,10 +59,10 @@ class AlsHalfStep {
   /// sum_i y_i y_i' in float64: float32 only within some rows. Empty where the objective has none.
   Array<double> gram(const Side& side) {
     Array<double> sum;
-    gram(side, sum);
+    memory_.run([&] { gram(side, sum); });
     return sum;
   }
-  /// The same, to memory that stays.
+  /// The same, to memory that stays, as a part of what memory is prepared for.
   void gram(const Side& side, Array<double>& sum) {
     if (params_.objective != AlsObjective::kImplicit) return;
     const auto n = static_cast<std::size_t>(shape_.elements());
@@ -69,13 +70,9 @@ class AlsHalfStep {
     add_gram(side, sum.data());
   }
 
-  /// Whether nothing of launch() waits for the device, after the first time.
-  bool is_recorded(const Side& side) const {
-    return params_.double_precision || (params_.solver == LinearSolver::kCholesky && short_rows(side).second == 0);
-  }
-
   /// Solves the rows of `side`; `gram` of the others, or empty. What could not be solved in float32 is solved in
   /// float64, and what could not be then is for finish() to tell; none is solved where `before` knows of such rows.
+  /// Nothing is read, so that launches can be recorded.
   void launch(const Side& others, Side& side, const Array<double>& gram, Failures<Device>& failures,
               Failures<Device>* before = nullptr) {
     device_.launch(ClearCounts{failures.counts.data()}, 1, 1, 0);
@@ -88,22 +85,24 @@ class AlsHalfStep {
     const Target target{again.rows, side, shared, failures.first(), stop};
     if (!failures.all_in_float64) {
       if (params_.solver == LinearSolver::kCg || params_.solver == LinearSolver::kBlock) {
-        failures.all_in_float64 = !move(target, others, gram);
+        move(target, others);
       } else {
-        solve_exactly(target, others, gram);
+        solve_exactly(target, others);
       }
     }
     if (failures.all_in_float64) return solve_in<double, 0>(again, {side.order_there.data(), side.rows});
-    // Few, as a rule: as many blocks as may be at work.
     solve_in<double, 0>(again, {failures.first().rows, side.rows, failures.first().count});
   }
 
   /// Waits. Returns how many rows were solved in float64; throws std::domain_error, which names one that has no
   /// solution.
-  std::int64_t finish(const Side& side, const Failures<Device>& failures) const {
+  std::int64_t finish(const Side& side, const Failures<Device>& failures) {
     const std::vector<std::int32_t> counts = failures.counts.all();
+    if (spectrum_) spectrum_->rethrow();
     if (counts[1] > 0) fail(side, counts[1], failures.last_rows.all(), failures.reasons.all());
-    return failures.all_in_float64 ? side.longer_than(0) : counts[0];
+    // Without coordinates the rows without entries have failed, too.
+    const std::int64_t most = side.longer_than(0);
+    return failures.all_in_float64 ? most : std::min<std::int64_t>(most, counts[0]);
   }
 
   RowsOnDevice rows_of(const Side& side, const Side& others) const {
@@ -190,15 +189,15 @@ class AlsHalfStep {
     return sums;
   }
 
-  void solve_exactly(const Target& target, const Side& others, const Array<double>& gram) {
+  void solve_exactly(const Target& target, const Side& others) {
     const Side& side = target.side;
     for (std::int64_t first = 0; first < side.n_long;) first = solve_long(target, first);
-    const std::int64_t end = solve_short(target, others, gram);
-    solve_by_factors(target, side.order_there.data() + side.n_long, end - side.n_long);
+    const std::int64_t end = solve_short(target, others);
+    solve_by_factors(target, {side.order_there.data() + side.n_long, end - side.n_long});
   }
 
-  void solve_by_factors(const Target& target, const std::int32_t* order, std::int64_t n) {
-    with_squares([&](auto squares) { solve_in<float, squares.value>(target, {order, n}); });
+  void solve_by_factors(const Target& target, const Order& order) {
+    with_squares([&](auto squares) { solve_in<float, squares.value>(target, order); });
   }
 
   /// How long rows with systems of their entries are at most, and how many there are.
@@ -210,59 +209,66 @@ class AlsHalfStep {
   }
 
   /// Solves them; returns the place where they begin.
-  std::int64_t solve_short(const Target& target, const Side& others, const Array<double>& gram) {
+  std::int64_t solve_short(const Target& target, const Side& others) {
     Side& side = target.side;
     const auto [longest, n] = short_rows(side);
     if (n == 0) return side.rows;
     const std::int64_t first = side.rows - n;
-    const CoordinatesOnDevice<Device> coordinates(device_, shape_, gram);
-    if (!coordinates.found) return side.rows;
-    const Array<float> features = coordinates.turned(others.table, others.rows, params_.biases);
-    Array<float> x(device_, static_cast<std::size_t>(n * shape_.padded()));
-    DualHalfStep<Device>(device_,
-                         {target.rows, features.data(), shape_.padded(), coordinates.eigenvalues(), coordinates.least,
-                          coordinates.least_eigenvalue, side.penalties.data(), side.penalties.size() == 1, x.data()})
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    const CoordinatesOnDevice<Device> coordinates = coordinates_of(target.gram);
+    const float* const features = coordinates.turned(others.table.data(), others.rows, params_.biases);
+    auto* const x = memory_.template take<float>(static_cast<std::size_t>(n * shape_.padded()));
+    DualHalfStep<Device>(device_, {target.rows, features, shape_.padded(), coordinates.eigenvalues(),
+                                   coordinates.spectrum(), side.penalties.data(), side.penalties.size() == 1, x})
         .solve(side, first, longest);
-    Array<std::int32_t> left(device_, static_cast<std::size_t>(n)), reasons(device_, left.size()), count(device_, 1);
-    count.clear();
-    coordinates.store(x, n, side.table, {count.data(), left.data(), reasons.data()}, side.order_there.data() + first);
-    solve_by_factors(target, left.data(), count.all()[0]);
+    auto* const counts = memory_.template take<std::int32_t>(2);
+    auto* const left = memory_.template take<std::int32_t>(static_cast<std::size_t>(n));
+    device_.launch(ClearCounts{counts}, 1, 1, 0);
+    coordinates.store(x, n, side.table.data(), {counts, left, nullptr}, target.stop, side.order_there.data() + first);
+    solve_by_factors(target, {left, n, counts});
     return first;
   }
 
-  /// From where rows are, in the coordinates of the half-step. False where there are none.
-  bool move(const Target& target, const Side& others, const Array<double>& gram) {
-    const CoordinatesOnDevice<Device> coordinates(device_, shape_, gram);
-    if (!coordinates.found) return false;
+  /// From where rows are, in the coordinates of the half-step.
+  void move(const Target& target, const Side& others) {
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    const CoordinatesOnDevice<Device> coordinates = coordinates_of(target.gram);
     Side& side = target.side;
     const int width = shape_.padded();
     const bool one_penalty = side.penalties.size() == 1;
-    const Array<float> features = coordinates.turned(others.table, others.rows, params_.biases);
-    Array<float> x = coordinates.turned(side.table, side.rows, false);
-    if (params_.solver == LinearSolver::kBlock) {
-      BlockHalfStep<Device>(device_, limits_,
-                            {target.rows, features.data(), shape_.size, width, coordinates.eigenvalues(),
-                             side.penalties.data(), one_penalty, x.data(), nullptr})
-          .move(side);
-    } else {
-      const Array<float> squares = gram.size() == 0 ? mean_squares(features, others.rows) : Array<float>();
-      CgHalfStep<Device>(
-          device_, limits_,
-          {target.rows, features.data(), width, coordinates.eigenvalues(), squares.data(), coordinates.least,
-           side.penalties.data(), one_penalty, static_cast<int>(params_.cg_steps), x.data()})
-          .move(side);
+    const float* const features = coordinates.turned(others.table.data(), others.rows, params_.biases);
+    float* const x = coordinates.turned(side.table.data(), side.rows, false);
+    {
+      const typename WorkMemory<Device>::Scope of_steps(memory_);
+      if (params_.solver == LinearSolver::kBlock) {
+        BlockHalfStep<Device>(device_, memory_, limits_,
+                              {target.rows, features, shape_.size, width, coordinates.eigenvalues(),
+                               side.penalties.data(), one_penalty, x, nullptr})
+            .move(side);
+      } else {
+        const float* const squares = target.gram == nullptr ? mean_squares(features, others.rows) : nullptr;
+        CgHalfStep<Device>(device_, memory_, limits_,
+                           {target.rows, features, width, coordinates.eigenvalues(), squares, coordinates.spectrum(),
+                            side.penalties.data(), one_penalty, static_cast<int>(params_.cg_steps), x})
+            .move(side);
+      }
     }
-    coordinates.store(x, side.rows, side.table, target.failed);
-    return true;
+    coordinates.store(x, side.rows, side.table.data(), target.failed, target.stop);
+  }
+
+  CoordinatesOnDevice<Device> coordinates_of(const double* gram) {
+    if (gram != nullptr && !spectrum_) spectrum_ = std::make_unique<SpectrumOnHost<Device>>(device_, shape_);
+    return {device_, memory_, shape_, spectrum_.get(), gram};
   }
 
   /// Of the columns of features: a diagonal that is right in scale.
-  Array<float> mean_squares(const Array<float>& features, std::int64_t n) {
+  const float* mean_squares(const float* features, std::int64_t n) {
     const std::int64_t n_runs = SumSquares::runs(n);
-    Array<double> sums(device_, static_cast<std::size_t>(n_runs * shape_.padded()));
-    Array<float> means(device_, static_cast<std::size_t>(shape_.padded()));
-    device_.launch(SumSquares{features.data(), n, shape_.padded(), sums.data()}, n_runs, 1, 0);
-    device_.launch(AddSquares{sums.data(), n, n_runs, shape_.padded(), means.data()}, 1, 1, 0);
+    auto* const means = memory_.template take<float>(static_cast<std::size_t>(shape_.padded()));
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    auto* const sums = memory_.template take<double>(static_cast<std::size_t>(n_runs * shape_.padded()));
+    device_.launch(SumSquares{features, n, shape_.padded(), sums}, n_runs, 1, 0);
+    device_.launch(AddSquares{sums, n, n_runs, shape_.padded(), means}, 1, 1, 0);
     return means;
   }
 
@@ -291,13 +297,14 @@ class AlsHalfStep {
     const Real least =
         std::is_same_v<Real, float> ? static_cast<Real>(4e-6F) : static_cast<Real>(4 * shape_.size * 0x1p-52);
     const typename WorkMemory<Device>::Scope scope(memory_);
-    std::int64_t n_blocks = order.n;
+    // Of rows that only the device counts there are few, as a rule: not a block for each that there might be.
+    const bool counted_there = order.n_there != nullptr;
+    const std::int64_t at_work = (kInShared || !counted_there ? 4 : 1) * device_.multiprocessors();
+    std::int64_t n_blocks = kInShared && !counted_there ? order.n : std::min(order.n, at_work);
     Real* scratch = nullptr;
     if (!kInShared) {
       const std::int64_t bytes = shape_.elements() * static_cast<std::int64_t>(sizeof(Real));
-      const std::int64_t fit = std::max<std::int64_t>(1, limits_.scratch_bytes / bytes);
-      const int most = (order.n_there == nullptr ? 4 : 1) * device_.multiprocessors();
-      n_blocks = std::min({order.n, fit, static_cast<std::int64_t>(most)});
+      n_blocks = std::min(n_blocks, std::max<std::int64_t>(1, limits_.scratch_bytes / bytes));
       scratch = memory_.template take<Real>(static_cast<std::size_t>(n_blocks * shape_.elements()));
     }
     n_blocks = std::min<std::int64_t>(n_blocks, 1 << 30);
@@ -331,6 +338,7 @@ class AlsHalfStep {
   const double mean_;
   const AlsLimits limits_;
   const SystemShape shape_;
+  std::unique_ptr<SpectrumOnHost<Device>> spectrum_;  // of all half-steps, where one needs it
 };
 
 }  // namespace recfuse::cuda

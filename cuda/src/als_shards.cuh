@@ -90,7 +90,10 @@ class AlsShards {
   std::int64_t n_items() const { return n_items_; }
   const AlsParams& params() const { return params_; }
   double global_mean() const { return mean_; }
-  void set_global_mean(double mean) { mean_ = mean; }
+  void set_global_mean(double mean) {
+    mean_ = mean;
+    on_each([](Shard& shard) { shard.work.reset(); });  // which has the former
+  }
   LinearSolver solver() const { return params_.solver; }
   std::int64_t float64_rows() const { return float64_rows_; }
   std::int64_t finished_steps() const { return finished_steps_; }
@@ -185,6 +188,17 @@ class AlsShards {
     std::optional<OnDevice> own, all;
   };
 
+  /// What the half-steps of a device share. They are not recorded: between two of them devices wait for one another
+  /// anyway, and eigenvectors within recordings the driver may have found for one device after the other.
+  struct Work {
+    Work(Device& device, const AlsParams& params, double mean, const AlsLimits& limits)
+        : memory(device), half(device, params, mean, limits, memory) {}
+
+    WorkMemory<Device> memory;
+    AlsHalfStep<Device> half;
+    Array<double> gram;
+  };
+
   struct Shard {
     explicit Shard(int which) : index(which), device(which) {}
 
@@ -199,6 +213,7 @@ class AlsShards {
     int index;
     Device device;
     Side users, items;
+    std::optional<Work> work;
   };
 
   AlsShards(std::span<const int> devices, const AlsProblem& problem, const AlsLimits& limits)
@@ -239,14 +254,16 @@ class AlsShards {
     std::vector<std::int64_t> in_float64(shards_.size());
     in_parallel(shards_.size(), [&](std::size_t s) {
       shards_[s]->run([&](Shard& shard) {
-        WorkMemory<Device> memory(shard.device);
-        AlsHalfStep<Device> half(shard.device, params_, mean_, limits_, memory);
+        if (!shard.work) shard.work.emplace(shard.device, params_, mean_, limits_);
+        Work& work = *shard.work;
         const OnDevice& all = *(shard.*others).all;
         OnDevice& own = *(shard.*side).own;
         Failures<Device> failures(shard.device, own);
-        const Array<double> gram = half.gram(all);
-        half.launch(all, own, gram, failures);
-        in_float64[s] = half.finish(own, failures);  // waits: others read the factors next
+        work.memory.run([&] {
+          work.half.gram(all, work.gram);
+          work.half.launch(all, own, work.gram, failures);
+        });
+        in_float64[s] = work.half.finish(own, failures);  // waits: others read the factors next
       });
     });
     on_each([&](Shard& shard) {

@@ -201,6 +201,7 @@ void Gpu::wait_for(std::uintptr_t stream, int device) {
 }
 
 thread_local cudaStream_t Gpu::recording_ = nullptr;
+thread_local bool Gpu::silent_ = false;
 
 void Gpu::begin_recording() {
   cudaStream_t stream = nullptr;

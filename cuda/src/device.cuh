@@ -177,7 +177,7 @@ class Gpu {
   template <class T>
   class HostArray {
    public:
-    HostArray(Gpu&, std::size_t size) {
+    HostArray(Gpu&, std::size_t size) : size_(size) {
       check(cudaMallocHost(reinterpret_cast<void**>(&data_), std::max<std::size_t>(size, 1) * sizeof(T)),
             "cudaMallocHost");
     }
@@ -185,13 +185,16 @@ class Gpu {
     HostArray(const HostArray&) = delete;
     HostArray& operator=(const HostArray&) = delete;
 
+    std::size_t size() const { return size_; }
     T* data() { return data_; }
+    const T* data() const { return data_; }
     /// From here to the host or the device; waits.
     static void copy_to(void* to, const T* from, std::size_t n) {
       if (n > 0) copy_from_host(to, from, n * sizeof(T));
     }
 
    private:
+    std::size_t size_;
     T* data_ = nullptr;
   };
 
@@ -228,6 +231,34 @@ class Gpu {
     return recording;
   }
 
+  /// Calls f, whose launches come to nothing.
+  template <class F>
+  static void without_launches(const F& f) {
+    const Silent silent;
+    f();
+  }
+
+  /// Between the launches before and after: `in` becomes what is at `from`, f makes `out` of it, and that goes `to` the
+  /// device. All of it, and f, stay where they are as long as a recording has them: there f is called on a thread of
+  /// the driver, which may be one for all devices, and must not throw; else here, which waits.
+  template <class In, class Out, class F>
+  void call_host(const In* from, HostArray<In>& in, F& f, const HostArray<Out>& out, Out* to) {
+    if (silent_) return;
+    const std::size_t n_in = in.size() * sizeof(In), n_out = out.size() * sizeof(Out);
+    check(cudaMemcpyAsync(in.data(), from, n_in, cudaMemcpyDeviceToHost, stream_now()), "cudaMemcpyAsync");
+    if (recording_ != nullptr) {
+      check(cudaLaunchHostFunc(
+                stream_now(), [](void* called) { (*static_cast<F*>(called))(); }, &f),
+            "cudaLaunchHostFunc");
+    } else {
+      wait();
+      f();
+    }
+    check(cudaMemcpyAsync(to, out.data(), n_out, cudaMemcpyHostToDevice, stream_now()), "cudaMemcpyAsync");
+  }
+  /// Says that what is at `begin` is nobody's any more, and that none of the bytes behind it is: for the emulator.
+  void lend(char*, std::size_t, std::size_t) {}
+
   int index() const { return index_; }
   Entered enter() const { return Entered(index_); }
   static Entered enter(int index) { return Entered(index); }
@@ -238,7 +269,7 @@ class Gpu {
 
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
-    if (grid_x == 0 || grid_y == 0) return;  // which a driver takes for an error
+    if (silent_ || grid_x == 0 || grid_y == 0) return;  // a driver takes an empty grid for an error
     constexpr std::size_t kUnasked = 48 << 10;
     if (shared_bytes > kUnasked) {
       // All that there is, always: the limit is the kernel's, and another thread's search may want more or less.
@@ -249,7 +280,7 @@ class Gpu {
     config.gridDim = dim3(static_cast<unsigned>(grid_x), static_cast<unsigned>(grid_y));
     config.blockDim = dim3(Body::kThreads);
     config.dynamicSmemBytes = shared_bytes;
-    config.stream = recording_ != nullptr ? recording_ : stream_;
+    config.stream = stream_now();
     check(cudaLaunchKernelEx(&config, run<Body>, body), "cudaLaunchKernel");
   }
 
@@ -272,7 +303,17 @@ class Gpu {
   /// Null: what was recorded is thrown away, whatever became of it.
   void end_recording(Recording* recording);
 
+  /// Until the end of the scope nothing is launched.
+  struct Silent {
+    Silent() { silent_ = true; }
+    ~Silent() { silent_ = false; }
+    Silent(const Silent&) = delete;
+    Silent& operator=(const Silent&) = delete;
+  };
+  cudaStream_t stream_now() const { return recording_ != nullptr ? recording_ : stream_; }
+
   static thread_local cudaStream_t recording_;  // where the launches of this thread go meanwhile
+  static thread_local bool silent_;             // they go nowhere
 
   int index_;
   cudaStream_t stream_ = nullptr;

@@ -32,6 +32,7 @@ class EmulatedMemory {
   std::atomic<std::size_t> total{std::numeric_limits<std::size_t>::max()}, used{0}, peak{0};
   std::atomic<std::int64_t> launches_left{
       std::numeric_limits<std::int64_t>::max()};  // before one fails, and all after it
+  std::atomic<std::int64_t> launches{0}, recordings{0};
 
   void take(std::size_t bytes) {
     const std::size_t before = used.fetch_add(bytes);
@@ -46,8 +47,11 @@ class EmulatedMemory {
   MemoryInfo info() const { return {total - std::min<std::size_t>(used, total), total}; }
 
   void count_launch() {
+    ++launches;
     if (launches_left.fetch_sub(1) <= 0) throw DeviceError("a kernel has failed, as a test wanted");
   }
+
+  void count_recording() { ++recordings; }
 
   /// Says that an allocation is this device's; until forget().
   void note(const void* data, std::size_t bytes) {

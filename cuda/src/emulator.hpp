@@ -13,6 +13,7 @@
 #include <new>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "block.cuh"
@@ -21,6 +22,14 @@
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
 #include "recfuse/views.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define RECFUSE_SANITIZE_LENT(begin, bytes, left) \
+  (__asan_unpoison_memory_region((begin), (bytes)), __asan_poison_memory_region((begin) + (bytes), (left)))
+#else
+#define RECFUSE_SANITIZE_LENT(begin, bytes, left) static_cast<void>(left)
+#endif
 
 namespace recfuse::cuda {
 
@@ -96,7 +105,9 @@ class Emulator {
   class HostArray {
    public:
     HostArray(Emulator&, std::size_t size) : values_(size) {}
+    std::size_t size() const { return values_.size(); }
     T* data() { return values_.data(); }
+    const T* data() const { return values_.data(); }
     static void copy_to(void* to, const T* from, std::size_t n) {
       if (n > 0) std::memcpy(to, from, n * sizeof(T));
     }
@@ -119,17 +130,42 @@ class Emulator {
 
   template <class F>
   Recording record(const F& launches) {
+    own_.count_recording();
     Recording recording;
-    recording_ = &recording;
+    const Scoped<Recording*> scope(recording_, &recording);
     launches();
-    recording_ = nullptr;
     return recording;
+  }
+  template <class F>
+  static void without_launches(const F& f) {
+    const Scoped<bool> scope(silent_, true);
+    f();
   }
 
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
-    if (recording_ == nullptr) return run(body, grid_x, grid_y, shared_bytes);
-    recording_->launches_.emplace_back([=, this] { run(body, grid_x, grid_y, shared_bytes); });
+    now_or_recorded([=, this] { run(body, grid_x, grid_y, shared_bytes); });
+  }
+
+  /// As Gpu::call_host. Neither what f has not written nor what it had before is anybody's to read.
+  template <class In, class Out, class F>
+  void call_host(const In* from, HostArray<In>& in, F& f, HostArray<Out>& out, Out* to) {
+    now_or_recorded([=, this, &in, &f, &out] {
+      own_.check_reaches(from, "a copy");
+      own_.check_reaches(to, "a copy");
+      std::copy_n(from, in.size(), in.data());
+      std::memset(static_cast<void*>(out.data()), kPoison, out.size() * sizeof(Out));
+      f();
+      std::copy_n(out.data(), out.size(), to);
+      std::memset(static_cast<void*>(in.data()), kPoison, in.size() * sizeof(In));
+    });
+  }
+  /// `bytes` of what an array has are fresh memory from now on, and of those behind them, `left`, nobody has any.
+  void lend(char* begin, std::size_t bytes, [[maybe_unused]] std::size_t left) {
+    now_or_recorded([=] {
+      RECFUSE_SANITIZE_LENT(begin, bytes, left);
+      std::memset(begin, kPoison, bytes);
+    });
   }
 
   template <class Body>
@@ -194,7 +230,28 @@ class Emulator {
   std::string name() const { return "the emulator"; }
 
  private:
+  /// Has another value until the end of the scope.
+  template <class T>
+  class Scoped {
+   public:
+    Scoped(T& variable, T value) : variable_(variable), before_(std::exchange(variable, value)) {}
+    ~Scoped() { variable_ = before_; }
+    Scoped(const Scoped&) = delete;
+    Scoped& operator=(const Scoped&) = delete;
+
+   private:
+    T& variable_;
+    T before_;
+  };
+  template <class F>
+  static void now_or_recorded(const F& f) {
+    if (silent_) return;
+    if (recording_ == nullptr) return f();
+    recording_->launches_.emplace_back(f);
+  }
+
   inline static thread_local Recording* recording_ = nullptr;
+  inline static thread_local bool silent_ = false;
 
   int index_;
   EmulatedMemory& own_;

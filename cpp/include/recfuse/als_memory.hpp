@@ -14,7 +14,7 @@ struct AlsSizes {
   AlsParams params;  // but for double_precision, which is for tests
 };
 
-/// To the byte from the second epoch on, but for how rows differ in length: no size tells that, so rows that are summed
+/// To the byte, but for how rows differ in length: no size tells that, so rows that are summed
 /// in parts, and those with systems of their entries, are counted as if there were as many as there can be. Of kAuto,
 /// the solver that takes the most. What is in a phase "kept" is there in all others.
 std::vector<DeviceBuffer> plan_als(const AlsSizes& sizes, const DeviceShape& device = {});

@@ -75,7 +75,7 @@ class Plan {
       keep_side(side);
       keep_work(side);
     }
-    if (implicit_) add("Gram matrix", 8 * system_.elements(), "kept");
+    if (implicit_) add("Gram matrix", 12 * system_.elements(), "kept");
     std::move(most_.begin(), most_.end(), std::back_inserter(buffers_));
     add_loss();
     std::erase_if(buffers_, [](const auto& buffer) { return buffer.n_bytes == 0; });
@@ -211,7 +211,7 @@ class Plan {
     // One after the other, in the same memory.
     const std::int64_t of_users = taken(gram_parts(users())), of_items = taken(gram_parts(items()));
     add("Gram matrix and its parts",
-        8 * system_.elements() +
+        12 * system_.elements() +
             std::max(gram_cuts(users()) + of_users, gram_cuts(items()) + std::max(of_users, of_items)),
         "loss of all pairs");
   }

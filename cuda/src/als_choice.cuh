@@ -21,7 +21,7 @@ class AlsCosts {
   double exact(double n) const {
     const bool on_matrix_units = squares_of_warp(static_cast<int>(width_)) > 0;
     const double entry = on_matrix_units ? width_ * (kSplit + kMultiplied * width_) : width_ * width_ / 2 / kSums;
-    const double gram = params_.objective == AlsObjective::kImplicit ? 4 * width_ * width_ / kBytes : 0.0;
+    const double gram = params_.objective == AlsObjective::kImplicit ? 2 * width_ * width_ / kBytes : 0.0;
     return n * entry + gram + solving(width_);
   }
 

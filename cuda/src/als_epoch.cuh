@@ -55,7 +55,7 @@ class AlsEpoch {
   WorkMemory<Device> memory_;
   AlsHalfStep<Device> half_;
   Failures<Device> of_users_, of_items_;
-  typename Device::template Array<double> gram_;
+  Gram<Device> gram_;
   typename Device::Recording launches_;
   bool recorded_ = false;
 };

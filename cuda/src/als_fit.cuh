@@ -138,7 +138,7 @@ class AlsFit {
   }
 
   static void fold_in_on(Device& device, const AlsParams& params, double mean, const AlsLimits& limits,
-                         const Side& items, std::optional<Array<double>>& gram, const CsrView& user_items,
+                         const Side& items, std::optional<Gram<Device>>& gram, const CsrView& user_items,
                          const MatrixView<float>& factors, std::span<float> biases) {
     Side side(device, user_items, als_penalties(user_items, params), items.size, limits, "user");
     AlsParams exact = params;  // as on the CPU
@@ -193,7 +193,7 @@ class AlsFit {
 
   /// sum_ui (x_u . y_i)^2, from the two Gram matrices.
   static double all_pairs(AlsHalfStep<Device>& half, const Side& users, const Side& items) {
-    const std::vector<double> of_users = half.gram(users).all(), of_items = half.gram(items).all();
+    const std::vector<double> of_users = half.gram(users).sum.all(), of_items = half.gram(items).sum.all();
     const SystemShape shape{users.size};
     double sum = 0;
     for (int r = 0; r < shape.size; ++r) {
@@ -213,7 +213,7 @@ class AlsFit {
   std::unique_ptr<AlsEpoch<Device>> epoch_;
   std::int64_t float64_rows_ = 0, finished_steps_ = 0;
   // Made at the first fold_in and valid until the items change.
-  mutable std::optional<Array<double>> fold_in_gram_;
+  mutable std::optional<Gram<Device>> fold_in_gram_;
   mutable std::mutex fold_in_mutex_;
 };
 

@@ -40,6 +40,13 @@ struct Failures {
   bool all_in_float64 = false;
 };
 
+/// sum_i y_i y_i' in float64: float32 only within some rows. Empty where the objective has none.
+template <class Device>
+struct Gram {
+  typename Device::template Array<double> sum;
+  typename Device::template Array<float> rounded;  // for systems in float32: half of what they read
+};
+
 /// Device: Gpu, or Emulator.
 template <class Device>
 class AlsHalfStep {
@@ -56,33 +63,35 @@ class AlsHalfStep {
         limits_(limits),
         shape_{static_cast<int>(params.factors) + (params.biases ? 1 : 0)} {}
 
-  /// sum_i y_i y_i' in float64: float32 only within some rows. Empty where the objective has none.
-  Array<double> gram(const Side& side) {
-    Array<double> sum;
+  /// Of the rows of a side.
+  Gram<Device> gram(const Side& side) {
+    Gram<Device> sum;
     memory_.run([&] { gram(side, sum); });
     return sum;
   }
   /// The same, to memory that stays, as a part of what memory is prepared for.
-  void gram(const Side& side, Array<double>& sum) {
+  void gram(const Side& side, Gram<Device>& gram) {
     if (params_.objective != AlsObjective::kImplicit) return;
     const auto n = static_cast<std::size_t>(shape_.elements());
-    if (sum.size() != n) sum = {device_, n};
-    add_gram(side, sum.data());
+    if (gram.sum.size() != n) gram = {{device_, n}, {device_, n}};
+    add_gram(side, gram.sum.data(), gram.rounded.data());
   }
 
   /// Solves the rows of `side`; `gram` of the others, or empty. What could not be solved in float32 is solved in
   /// float64, and what could not be then is for finish() to tell; none is solved where `before` knows of such rows.
   /// Nothing is read, so that launches can be recorded.
-  void launch(const Side& others, Side& side, const Array<double>& gram, Failures<Device>& failures,
+  void launch(const Side& others, Side& side, const Gram<Device>& gram, Failures<Device>& failures,
               Failures<Device>* before = nullptr) {
     device_.launch(ClearCounts{failures.counts.data()}, 1, 1, 0);
     failures.all_in_float64 = params_.double_precision;
     if (side.rows == 0) return;
     const typename WorkMemory<Device>::Scope scope(memory_);
     const std::int32_t* const stop = before == nullptr ? nullptr : before->last().count;
-    const double* const shared = gram.size() == 0 ? nullptr : gram.data();
-    const Target again{rows_of(side, others), side, shared, failures.last(), stop};
-    const Target target{again.rows, side, shared, failures.first(), stop};
+    const bool none = gram.sum.size() == 0;
+    const double* const sum = none ? nullptr : gram.sum.data();
+    const float* const rounded = none ? nullptr : gram.rounded.data();
+    const Target again{rows_of(side, others), side, sum, rounded, failures.last(), stop};
+    const Target target{again.rows, side, sum, rounded, failures.first(), stop};
     if (!failures.all_in_float64) {
       if (params_.solver == LinearSolver::kCg || params_.solver == LinearSolver::kBlock) {
         move(target, others);
@@ -115,7 +124,8 @@ class AlsHalfStep {
   struct Target {
     RowsOnDevice rows;
     Side& side;
-    const double* gram;
+    const double* gram;  // or null
+    const float* rounded_gram;
     UnsolvedRows failed;
     const std::int32_t* stop;  // above 0: nothing is solved
   };
@@ -147,7 +157,7 @@ class AlsHalfStep {
                                   limits_.parts_bytes / (shape_.elements() * static_cast<std::int64_t>(sizeof(float))));
   }
 
-  void add_gram(const Side& side, double* sum) {
+  void add_gram(const Side& side, double* sum, float* rounded) {
     RowsOnDevice rows = rows_of(side, side);
     rows.ids = nullptr;
     const std::int64_t n_parts = (side.rows + limits_.gram_rows - 1) / limits_.gram_rows;
@@ -160,7 +170,7 @@ class AlsHalfStep {
       }
       const float* const sums = built(rows, parts);
       const int n_elements = lower_tiles(shape_.tiles()) * kTile * kTile;
-      device_.launch(AddParts{shape_, sums, static_cast<std::int64_t>(parts.size()), first == 0, sum},
+      device_.launch(AddParts{shape_, sums, static_cast<std::int64_t>(parts.size()), first == 0, sum, rounded},
                      (n_elements + AddParts::kThreads - 1) / AddParts::kThreads, 1, 0);
       first += parts_at_once();
     } while (first < n_parts);
@@ -309,11 +319,18 @@ class AlsHalfStep {
     }
     n_blocks = std::min<std::int64_t>(n_blocks, 1 << 30);
     const Side& side = target.side;
+    const Real* gram;
+    if constexpr (std::is_same_v<Real, float>) {
+      gram = target.rounded_gram;
+    } else {
+      gram = target.gram;
+    }
     using Body = SolveRows<Real, kInShared, kSquares>;
-    device_.launch(Body{target.rows, shape_, order.rows, order.n, order.n_there, target.stop,
-                        static_cast<int>(n_blocks), target.gram, side.penalties.data(), side.penalties.size() == 1,
-                        least, summed.parts, summed.bounds, scratch, target.side.table.data(), target.failed},
-                   n_blocks, 1, Body::Memory::bytes(shape_));
+    device_.launch(
+        Body{target.rows, shape_, order.rows, order.n, order.n_there, target.stop, static_cast<int>(n_blocks), gram,
+             target.gram, side.penalties.data(), side.penalties.size() == 1, least, summed.parts, summed.bounds,
+             scratch, target.side.table.data(), target.failed},
+        n_blocks, 1, Body::Memory::bytes(shape_));
   }
 
   /// Of float64, after which nothing is left to try.

@@ -97,8 +97,9 @@ struct AddParts {
   SystemShape shape;
   const float* parts;
   std::int64_t n_parts;
-  bool begins;  // with 0, not with what is there
-  double* sum;  // (elements)
+  bool begins;     // with 0, not with what is there
+  double* sum;     // (elements)
+  float* rounded;  // the same
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
@@ -112,6 +113,7 @@ struct AddParts {
       double total = begins ? 0 : sum[at];
       for (std::int64_t part = 0; part < n_parts; ++part) total += parts[part * shape.elements() + at];
       sum[at] = total;
+      rounded[at] = static_cast<float>(total);
     });
   }
 };
@@ -156,8 +158,9 @@ struct SolveRows {
   const std::int32_t* n_there;  // of them so many alone, or null
   const std::int32_t* stop;     // above 0: nothing is solved; or null
   int n_blocks;
-  const double* gram;       // (elements), or null
-  const double* penalties;  // of every row, or one for all
+  const Real* gram;             // (elements), or null
+  const double* gram_of_parts;  // the same, to which parts are added
+  const double* penalties;      // of every row, or one for all
   bool one_penalty;
   Real least_pivot;
   const float* parts;               // null: rows are built from their entries
@@ -210,7 +213,7 @@ struct SolveRows {
     if (r != c) return shared;
     return shared + (r < shape.size ? penalty : Real{1});
   }
-  RECFUSE_DEVICE double of_gram(std::int64_t place) const { return gram == nullptr ? 0.0 : gram[place]; }
+  RECFUSE_DEVICE Real of_gram(std::int64_t place) const { return gram == nullptr ? Real{0} : gram[place]; }
 
   template <class Block>
   RECFUSE_DEVICE void multiply(Block& block, System<Real>& system, std::int64_t first, std::int64_t last,
@@ -219,8 +222,8 @@ struct SolveRows {
     products.sum(
         block, first, last,
         [&](int r, int c, float sum) {
-          const double shared = of_gram(static_cast<std::int64_t>(r) * shape.stride() + c);
-          system.put(r, c, begun(r, c, static_cast<Real>(shared), penalty) + sum);
+          const Real shared = of_gram(static_cast<std::int64_t>(r) * shape.stride() + c);
+          system.put(r, c, begun(r, c, shared, penalty) + sum);
         },
         [&](int c, float sum) { system.put_right(c, sum); }, [&](float least) { system.begin(least); });
   }
@@ -236,8 +239,8 @@ struct SolveRows {
     };
     const auto element = [&](int r, int c) {
       const std::int64_t place = static_cast<std::int64_t>(r) * shape.stride() + c;
-      double shared = of_gram(place);
-      if (parts != nullptr) shared += of_parts(place);
+      if (parts == nullptr) return begun(r, c, of_gram(place), penalty);
+      const double shared = (gram_of_parts == nullptr ? 0.0 : gram_of_parts[place]) + of_parts(place);
       return begun(r, c, static_cast<Real>(shared), penalty);
     };
     const auto right = [&](int c) {

@@ -196,7 +196,7 @@ class AlsShards {
 
     WorkMemory<Device> memory;
     AlsHalfStep<Device> half;
-    Array<double> gram;
+    Gram<Device> gram;
   };
 
   struct Shard {
@@ -316,7 +316,7 @@ class AlsShards {
   double mean_;
   std::int64_t n_users_ = 0, n_items_ = 0, float64_rows_ = 0, finished_steps_ = 0;
   std::vector<std::unique_ptr<Shard>> shards_;
-  mutable std::optional<Array<double>> fold_in_gram_;  // on the first device
+  mutable std::optional<Gram<Device>> fold_in_gram_;  // on the first device
   mutable std::mutex fold_in_mutex_;
 };
 

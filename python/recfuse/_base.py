@@ -74,6 +74,10 @@ class Estimator:
 
         save(self, path)
 
+    def _recommender(self) -> Estimator:
+        """Return the model that makes the lists: of a pipeline the one at its end."""
+        return self
+
     def _retrieval(self) -> Retrieval:
         """Return the dense search that answers as this model does; TypeError if there is none."""
         raise TypeError(

@@ -6,11 +6,12 @@ import functools
 import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from recfuse import storage
 from recfuse._base import Estimator
@@ -19,9 +20,16 @@ from recfuse._label_codec import label_from_text, label_to_text
 from recfuse._retrieval_file import described
 from recfuse.errors import FormatError, NotFittedError
 
-__all__ = ["NO_ESTIMATOR", "decoded", "encoded", "load", "save"]
+__all__ = ["NO_ESTIMATOR", "Arrays", "decoded", "encoded", "load", "save"]
 
 _KIND = "estimator"
+# Kinds of files that are read by a class of their own.
+_KINDS = {
+    "retriever": ("recfuse.serving.retriever", "Retriever"),
+    "pipeline": ("recfuse.serving.pipeline", "Pipeline"),
+}
+# Ids and the like, in lists longer than this, are arrays: a header is for what is small.
+_LONGEST_LIST = 256
 # What a description that is none may raise, on its way to objects.
 NO_ESTIMATOR = (
     KeyError,
@@ -54,7 +62,6 @@ _MODULES = {
     "MultimodalRecommender": "recfuse.fusion",
     "Pipeline": "recfuse.preprocess",
     "Popularity": "recfuse.models",
-    "Retriever": "recfuse.serving.retriever",
     "StackingFusion": "recfuse.fusion",
     "Standardizer": "recfuse.preprocess",
     "TfidfEncoder": "recfuse.features",
@@ -87,19 +94,33 @@ def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
         raise NotFittedError(
             f"save: {type(estimator).__name__} must be fitted; got an unfitted one"
         )
-    arrays = _Arrays()
+    arrays = Arrays()
     metadata = {"estimator": encoded(estimator, type(estimator).__name__, arrays)}
     if estimator._holds_retrieval():
         metadata["retrieval"] = described(estimator._retrieval(), arrays, arrays.names)
     storage.write(path, arrays, metadata, kind=_KIND)
 
 
-class _Arrays(dict[str, Any]):
+class Arrays(dict[str, Any]):
     """What a file will hold, and under which name each array, matrix or id space lies there."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: dict[int, str] = {}  # by id()
+        self._noted: list[Any] = []  # alive, so that no other object gets such an id
+        self._places: dict[Any, str] = {}
+
+    def note(self, value: Any, name: str) -> None:
+        """Remember that `value` is what lies under `name`."""
+        self._noted.append(value)
+        self.names[id(value)] = name
+
+    def place(self, array: NDArray[Any], name: str) -> tuple[str, bool]:
+        """Return the name of this piece of memory, and whether it is new."""
+        key = (array.ctypes.data, array.dtype.str, array.shape, array.strides)
+        first = self._places.setdefault(key, name)
+        self.note(array, first)
+        return first, first == name
 
 
 def load(path: str | os.PathLike[str], *, verify: bool | None = None) -> Any:
@@ -117,19 +138,22 @@ def load(path: str | os.PathLike[str], *, verify: bool | None = None) -> Any:
 
     Returns
     -------
-    estimator or Retriever
+    estimator, Retriever or serving.Pipeline
         Of the class that was saved, ready to use.
 
     Raises
     ------
     FormatError
         If the file is damaged, is newer than this library, or is no model file.
+    ValueError
+        If a `serving.Pipeline` has encoders that no file holds: its own `load` takes them.
     OSError
         If it cannot be read.
     """
     file = storage.open_file(path, verify=verify)
-    if file.kind == "retriever":
-        return _class_named("Retriever")._of_file(file, os.fspath(path))
+    if file.kind in _KINDS:
+        module, name = _KINDS[file.kind]
+        return getattr(importlib.import_module(module), name)._of_file(file, os.fspath(path))
     if file.kind != _KIND:
         raise FormatError(f"load: {path} must be of kind {_KIND!r}; got {file.kind!r:.99}")
     try:
@@ -149,7 +173,7 @@ def load(path: str | os.PathLike[str], *, verify: bool | None = None) -> Any:
     return estimator
 
 
-def encoded(value: Any, name: str, arrays: dict[str, Any]) -> Any:
+def encoded(value: Any, name: str, arrays: Arrays) -> Any:
     """Return `value` as JSON; its arrays go to `arrays` under `name`."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -160,14 +184,21 @@ def encoded(value: Any, name: str, arrays: dict[str, Any]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "O" and value.ndim == 1 and set(map(type, value)) - {str}:
             return {"labels": _labels(value, name, arrays)}
-        arrays[name] = value
-        return {"array": _noted(value, name, arrays)}
+        place, new = arrays.place(value, name)
+        if new:
+            arrays[place] = value
+        return {"array": place}
     if sp.issparse(value):
         csr = sp.csr_array(value)
         for part in ("indptr", "indices", "data"):
             arrays[f"{name}.{part}"] = getattr(csr, part)
-        return {"csr": _noted(value, name, arrays), "shape": list(csr.shape)}
+        arrays.note(value, name)
+        return {"csr": name, "shape": list(csr.shape)}
     if isinstance(value, (list, tuple)):
+        column = _column(value)
+        if column is not None:
+            arrays[name] = column
+            return {"column": name}
         return {"list": [encoded(v, f"{name}.{i}", arrays) for i, v in enumerate(value)]}
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
@@ -186,17 +217,24 @@ def encoded(value: Any, name: str, arrays: dict[str, Any]) -> Any:
     raise TypeError(f"save: {name} must be data; got {type(value).__name__}")
 
 
-def _labels(labels: Any, name: str, arrays: dict[str, Any]) -> str:
+def _labels(labels: NDArray[Any], name: str, arrays: Arrays) -> str:
     """Store ids of any known type as text; return the name of their array."""
-    texts = [label_to_text(label, name) for label in labels]
-    arrays[name] = np.fromiter(texts, object, len(texts))
-    return _noted(labels, name, arrays)
+    place, new = arrays.place(labels, name)
+    if new:
+        texts = [label_to_text(label, name) for label in labels]
+        arrays[place] = np.fromiter(texts, object, len(texts))
+    return place
 
 
-def _noted(value: Any, name: str, arrays: dict[str, Any]) -> str:
-    if isinstance(arrays, _Arrays):
-        arrays.names[id(value)] = name
-    return name
+def _column(values: Sequence[Any]) -> NDArray[Any] | None:
+    """Return a long list of text or of integers as an array."""
+    if len(values) <= _LONGEST_LIST:
+        return None
+    types = set(map(type, values))
+    if types == {str}:
+        return np.fromiter(values, object, len(values))
+    fits = types == {int} and min(values) >= -(2**63) and max(values) < 2**63
+    return np.array(values, np.int64) if fits else None
 
 
 def _state(value: Any) -> dict[str, Any]:
@@ -216,6 +254,8 @@ def decoded(value: Any, arrays: Mapping[str, Any], lazily: bool = False) -> Any:
         return float(value["float"])
     if "array" in value:
         return arrays[value["array"]]
+    if "column" in value:
+        return arrays[value["column"]].tolist()
     if "csr" in value:
         return _csr(value, arrays)
     if "labels" in value:

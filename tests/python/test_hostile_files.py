@@ -49,7 +49,10 @@ def test_what_the_fuzzers_found(ask):
         ask(path.read_bytes())
 
 
-@pytest.mark.parametrize("name", ["labelled", "multimodal", "retriever"])
+PIPELINES = ["events", "shop", "requests"]
+
+
+@pytest.mark.parametrize("name", ["labelled", "multimodal", "retriever", *PIPELINES])
 def test_cut_short_or_changed(name, tmp_path):
     good = (GOLDEN / f"{name}.recfuse").read_bytes()
     path = tmp_path / "model"
@@ -78,6 +81,9 @@ WRONG: tuple[Any, ...] = (
     {"csr": [], "shape": [-1, 2**70]},
     {"object": "Popularity", "state": {"__class__": 3, "fit": 1}},
     {"labels": {}},
+    {"column": []},
+    {"dict": {"text": {"object": "Pipeline", "state": {"steps": 7, "steps_": {"list": []}}}}},
+    {"list": [{"object": "EventReader", "state": {"user": 1, "item": "what", "users_": 3}}]},
 )
 
 
@@ -101,7 +107,9 @@ def as_input(path: Path) -> bytes:
     return b"\0" + path.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["biases", "labels", "labelled", "multimodal", "retriever"])
+@pytest.mark.parametrize(
+    "name", ["biases", "labels", "labelled", "multimodal", "retriever", *PIPELINES]
+)
 def test_descriptions_of_anything(name, ask, tmp_path, rng):
     file = storage.open_file(GOLDEN / f"{name}.recfuse")
     arrays = dict(file.arrays)
@@ -131,7 +139,7 @@ def wrong_arrays(array: Any) -> Iterator[Any]:
         yield np.full_like(array, np.inf)
 
 
-@pytest.mark.parametrize("name", ["labelled", "multimodal", "retriever"])
+@pytest.mark.parametrize("name", ["labelled", "multimodal", "retriever", *PIPELINES])
 def test_arrays_of_anything(name, ask, tmp_path):
     file = storage.open_file(GOLDEN / f"{name}.recfuse")
     arrays = dict(file.arrays)

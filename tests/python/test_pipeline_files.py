@@ -11,7 +11,7 @@ from helpers import assert_same_bytes, normal
 from recfuse import FusedIndex, storage
 from recfuse.errors import FormatError
 from recfuse.features import AttributeEncoder
-from recfuse.serving import OnnxEncoder, Pipeline
+from recfuse.serving import OnnxEncoder, Pipeline, Retriever
 from tiny_onnx import TEXTS, linear, model, on_cpu, table, tokenizer, tokens
 
 TABLE = {"genre": ["a", "b", "a", "c"] * 5, "year": [1990, 2000, 2010, 2020] * 5}
@@ -123,9 +123,52 @@ def test_other_files_are_refused(rng, path):
         Pipeline.load(path)
     Pipeline({"a": normal(rng, 9, 2)}, {"a": on_cpu(model(
         "f (float[n, 2] x) => (float[n, 2] y) { y = Abs(x) }"))}).save(path)  # fmt: skip
-    with pytest.raises(FormatError):
-        recfuse.load(path)
+    assert isinstance(recfuse.load(path), Pipeline)
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
     with pytest.raises(FormatError):
         Pipeline.load(path)
+
+
+def test_recfuse_loads_it(rng, path):
+    items, x = {"a": normal(rng, 9, 2), "b": normal(rng, 9, 3)}, normal(rng, 4, 3)
+    pipeline = Pipeline(items, {"a": on_cpu(linear())}, weights={"a": 0.25, "b": 0.75}, k=4)
+    pipeline.save(path)
+    requests = {"a": x, "b": [*normal(rng, 3, 3), None]}
+    assert_same_bytes(recfuse.load(path).topk(requests), pipeline.topk(requests))
+    Pipeline(items, {"a": doubled}).save(path)
+    with pytest.raises(ValueError, match=r"encoders must have .* {'a': 'function'}; got \[\]"):
+        recfuse.load(path)
+
+
+def test_the_search_is_there_for_those_without_encoders(rng, path):
+    items = {"a": normal(rng, 9, 2), "b": normal(rng, 9, 3)}
+    requests = {"a": normal(rng, 4, 2), "b": normal(rng, 4, 3)}
+    options = {"weights": {"a": 0.25, "b": 0.75}, "missing": "zero", "metric": "dot"}
+    pipeline = Pipeline(items, present={"b": np.arange(9) != 3}, k=5, **options)
+    pipeline.save(path)
+    file = storage.open_file(path)
+    assert [name for name in file.arrays if "retrieval" in name] == ["retrieval.present"]
+    for retriever in (Retriever.load(path), Retriever.from_model(pipeline)):
+        assert_same_bytes(retriever.search(requests, 5), pipeline.topk(requests))
+    for wrong in ({"fusion": "max"}, {"normalise": "zscore"}, {"exclude": [3]}):
+        pipeline = Pipeline(items, **wrong)
+        pipeline.save(path)
+        assert "retrieval" not in storage.open_file(path).metadata
+        with pytest.raises(ValueError, match="model must fuse by 'sum', without normalise and"):
+            Retriever.load(path)
+
+
+def test_a_file_sets_nothing_but_what_save_writes(rng, path, tmp_path):
+    """Options that would let a file write into folders of its reader are not looked at."""
+    Pipeline({"a": normal(rng, 9, 2)}, {"a": on_cpu(linear())}).save(path)
+    arrays, metadata = storage.read(path, mmap=False)
+    encoder = metadata["pipeline"]["dict"]["encoders"]["dict"]["a"]["dict"]
+    encoder["options"]["dict"]["cache"] = str(tmp_path / "cache")
+    storage.write(path, arrays, metadata, kind="pipeline")
+    recfuse.load(path).topk({"a": normal(rng, 2, 3)})
+    assert not (tmp_path / "cache").exists()
+    del encoder["options"]["dict"]["dtype"]
+    storage.write(path, arrays, metadata, kind="pipeline")
+    with pytest.raises(FormatError, match="must describe a pipeline; 'dtype'"):
+        recfuse.load(path)

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from recfuse._base import Estimator
 from recfuse.evaluation import Split, compare, random_split, time_split, user_time_split
 from recfuse.fusion import MultimodalRecommender
 from recfuse.interactions import Interactions
@@ -92,6 +93,8 @@ def fit(
 def recommend(path: Path, users: Sequence[str] | None, k: int, *, form: str) -> None:
     """Write the lists of `users` (all for None) of a model file as CSV or JSON lines."""
     model = load(path)
+    if isinstance(model, Estimator):
+        model = model._recommender()
     if not isinstance(model, LabelledModel):
         raise ValueError(f"model must be a file of 'recfuse fit'; got a {type(model).__name__}")
     known = model.users_.tolist()

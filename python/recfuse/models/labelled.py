@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._base import Estimator, check_fitted
@@ -108,15 +109,82 @@ class LabelledModel(MadeOnce):
         ids, scores = self.model.recommend(rows, k, user_items=history, **options)[:2]
         return self._item_labels(ids), scores
 
+    @named("recommend_new_users")
+    def recommend_new_users(
+        self, events: Interactions, k: int = 10, **options: Any
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Recommend items to people by their events alone; the model need not know them.
+
+        Parameters
+        ----------
+        events : Interactions
+            Of any users, with items of the model.
+        k : int, default=10
+        **options
+            For the model's `recommend_new_users` (`MultimodalRecommender`) or `recommend`.
+
+        Returns
+        -------
+        items, scores
+            As `recommend`, a row for each of ``events.users``, without what they already have.
+
+        Raises
+        ------
+        NotFittedError, KeyError
+            Before `fit`; if an item is unknown.
+        TypeError
+            If `events` are no Interactions, or the model speaks of its own users alone.
+        """
+        check_fitted(self, "users_")
+        if not isinstance(events, Interactions):
+            raise TypeError(f"events must be Interactions; got {type(events).__name__}")
+        used, where = np.unique(events.item_index, return_inverse=True)
+        items = self._places("items_", events.items[used].tolist(), "items")
+        entries = (events.values, (events.user_index, items[where.ravel()]))
+        history = sp.csr_array(entries, shape=(events.n_users, len(self.items_)), dtype=np.float32)
+        history.sum_duplicates()
+        if hasattr(self.model, "recommend_new_users"):
+            found = self.model.recommend_new_users(history, k, **options)
+        elif hasattr(self.model, "score_users"):
+            raise TypeError(
+                f"model must speak of people that it does not know; got {type(self.model).__name__}"
+            )
+        else:
+            if hasattr(self.model, "fold_in"):
+                options["recalculate_user"] = True
+            found = self.model.recommend(
+                np.arange(events.n_users), k, user_items=history, **options
+            )
+        return self._item_labels(found[0]), found[1]
+
+    @named("recommend_new_items")
+    def recommend_new_items(
+        self, users: Any, items: Any, k: int = 10
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rank items that the model does not have, for users by their ids.
+
+        `items`, results and errors are those of `MultimodalRecommender.recommend_new_items`, the
+        only model that does: others raise TypeError.
+        """
+        if not hasattr(self.model, "recommend_new_items"):
+            raise TypeError(f"model must fuse content; got {type(self.model).__name__}")
+        found: tuple[Any, Any] = self.model.recommend_new_items(self._rows(users), items, k)
+        return found
+
     def _rows(self, users: Any) -> NDArray[np.int64]:
         check_fitted(self, "users_")
         if isinstance(users, (str, bytes)):
             raise TypeError(f"users must be a sequence of ids; got {users!r}")
-        row_of = self._made_once("row_of", self.users_, lambda: _places(self.users_))
+        return self._places("users_", users, "users")
+
+    def _places(self, space: str, labels: Any, name: str) -> NDArray[np.int64]:
+        """Return where ids are in a space of ids."""
+        ids = getattr(self, space)
+        place_of = self._made_once(space, ids, lambda: _places(ids))
         try:
-            return np.array([row_of[user] for user in users], np.int64)
+            return np.array([place_of[label] for label in labels], np.int64)
         except KeyError as error:
-            raise KeyError(f"recommend: users must be known; got {error.args[0]!r}") from None
+            raise KeyError(f"recommend: {name} must be known; got {error.args[0]!r}") from None
 
     def _item_labels(self, ids: NDArray[np.int32]) -> NDArray[Any]:
         labels = self._made_once("labels", self.items_, lambda: [*self.items_.tolist(), None])

@@ -208,6 +208,18 @@ class EventReader(Step):
         events = self._interactions(table, self.users_, self.items_)
         return self._weighted(events, table, self.now_)
 
+    @named("EventReader")
+    def transform_new_users(self, x: Any, *, report: Report | None = None) -> Interactions:
+        """Return the events of people whom the fit need not know; items are those of the fit.
+
+        `x`, `report`, result and errors are those of `transform`; users are those of the table, in
+        order of first appearance, and are strangers although the fit may have their names.
+        """
+        check_fitted(self, "users_")
+        self._check()
+        table = self._known(self._columns(x, report), report, None, self.items_)
+        return self._weighted(self._interactions(table, None, self.items_), table, self.now_)
+
     def _columns(self, x: Any, report: Report | None) -> dict[str, Any]:
         """Return the columns wanted, by parameter, without rows that say nothing."""
         frame = read_table(x) if isinstance(x, (str, os.PathLike)) else x

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
+from recfuse._named import named
+from recfuse._retrieval import Retrieval
 from recfuse.preprocess._step import Report, Step
 
 __all__ = ["Pipeline"]
@@ -23,10 +26,16 @@ class Pipeline(Step):
         Steps of `recfuse.preprocess`, others with `fit` and `transform` (`AttributeEncoder`), or
         pipelines; at the end also a model (`LabelledModel` speaks in the ids of an `EventReader`).
         They are copied: `fit` leaves them alone.
+    encoders : mapping of modality to estimator, optional
+        What makes the vectors of content for a model at the end that fuses it: a `TfidfEncoder` of
+        titles, say, or a pipeline that scales columns. The ``items=`` of `fit` then are what these
+        take, None where an item has nothing; modalities without an encoder are vectors already.
 
     Attributes
     ----------
     steps_ : list
+        The fitted copies.
+    encoders_ : dict of str to estimator
         The fitted copies.
 
     Notes
@@ -55,13 +64,19 @@ class Pipeline(Step):
     >>> pipeline = Pipeline([reader, Cleaner(duplicates="sum"), model]).fit(table)
     >>> pipeline.recommend(["bo"], k=1)[0].tolist()
     [['tea']]
+    >>> visitor = {"who": ["zoe", "zoe"], "what": ["rice", "茶"]}
+    >>> users, items, scores = pipeline.recommend_new_users(visitor, k=1)
+    >>> users.tolist(), items.tolist()
+    (['zoe'], [['tea']])
     """
 
     takes_times = True
     steps_: list[Any]
+    encoders_: dict[str, Any]
 
-    def __init__(self, steps: Sequence[Any]) -> None:
+    def __init__(self, steps: Sequence[Any], encoders: Mapping[str, Any] | None = None) -> None:
         self.steps = steps
+        self.encoders = encoders
 
     def fit(
         self, x: Any, y: Any = None, *, times: ArrayLike | None = None, **fit_params: Any
@@ -90,7 +105,7 @@ class Pipeline(Step):
             Every step writes its lines.
         **fit_params
             For `fit` of the model at the end: ``items=`` of a `MultimodalRecommender`, say, whose
-            rows are in the order of the reader's `item_labels`.
+            rows are in the order of the reader's `item_labels`. What has an encoder is encoded.
 
         Returns
         -------
@@ -99,9 +114,9 @@ class Pipeline(Step):
         Raises
         ------
         TypeError
-            If a step is none, or there are `fit_params` and no model.
+            If a step or an encoder is none, or there are `fit_params` or encoders and no model.
         ValueError
-            If there are no steps.
+            If there are no steps, or ``items=`` lacks a modality that has an encoder.
         Exception
             Those of the steps. The pipeline then stays as it was.
         """
@@ -111,6 +126,12 @@ class Pipeline(Step):
                 f"Pipeline: steps must end in a model that takes {list(fit_params)}; "
                 f"got {type(steps[-1]).__name__}"
             )
+        encoders = {name: copy.deepcopy(e) for name, e in self._checked_encoders(steps).items()}
+        if encoders:
+            items = _content(fit_params.get("items"), encoders)
+            for name, encoder in encoders.items():
+                items[name] = _encoded(encoder, items[name], fit=True)
+            fit_params["items"] = items
         for step in steps:
             if isinstance(step, Step):
                 x = step.fit_transform(x, report=report, **_times_of(step, times))
@@ -118,7 +139,7 @@ class Pipeline(Step):
                 x = step.fit(x).transform(x)
             else:
                 step.fit(x, **fit_params)
-        self.steps_ = steps
+        self.steps_, self.encoders_ = steps, encoders
         return x
 
     def transform(
@@ -138,11 +159,120 @@ class Pipeline(Step):
 
     def recommend(self, *args: Any, **options: Any) -> Any:
         """Call `recommend` of the model at the end; TypeError where there is none."""
+        return self._recommender().recommend(*args, **options)
+
+    def recommend_new_users(
+        self, x: Any, k: int = 10, *, report: Report | None = None, **options: Any
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+        """Recommend items to the people of a table, by its events alone.
+
+        Parameters
+        ----------
+        x : table or path
+            As in `EventReader.transform`; its users may be unknown, its items are those of the fit.
+        k : int, default=10
+        report : Report, optional
+        **options
+            For `recommend_new_users` of the model.
+
+        Returns
+        -------
+        users : ndarray of shape (n,)
+            Ids, in order of first appearance.
+        items, scores : ndarray of shape (n, k)
+            As `LabelledModel.recommend`; items are rows where the model knows no ids.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If the steps do not begin with an `EventReader` and end in a `LabelledModel` or
+            `MultimodalRecommender`.
+        Exception
+            Those of the steps and the model.
+        """
+        model: Any = self._recommender("recommend_new_users")
+        if not hasattr(self.steps_[0], "transform_new_users"):
+            raise TypeError(
+                "Pipeline: steps must begin with an EventReader; "
+                f"got {type(self.steps_[0]).__name__}"
+            )
+        events = self.steps_[0].transform_new_users(x, report=report)
+        for step in self.steps_[1:-1]:
+            events = step.transform(events, report=report)
+        items, scores = model.recommend_new_users(events, k, **options)[:2]
+        return events.users, items, scores
+
+    @named("encode")
+    def encode(self, items: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the vectors of content that the model at the end takes.
+
+        Parameters
+        ----------
+        items : mapping of modality to what its encoder takes
+            Some of the modalities; None is what an item has nothing of.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n, dim)
+            A row of zeros for None.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            If `items` are no mapping.
+        """
+        check_fitted(self, "encoders_")
+        return {
+            name: _encoded(self.encoders_[name], raw) if name in self.encoders_ else raw
+            for name, raw in _content(items, {}).items()
+        }
+
+    @named("recommend_new_items")
+    def recommend_new_items(
+        self, users: Any, items: Mapping[str, Any], k: int = 10
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rank items that the model does not have by their content, encoded as that of the fit.
+
+        Parameters
+        ----------
+        users : sequence of ids
+        items : mapping of modality to what its encoder takes
+            As in `encode`.
+        k : int, default=10
+
+        Returns
+        -------
+        ids : ndarray of shape (n, k), int32
+            Rows of `items`; -1 for padding.
+        scores : ndarray of shape (n, k), float32
+
+        Raises
+        ------
+        NotFittedError, KeyError, TypeError, ValueError
+            Before `fit`; if a user is unknown; if the steps end in no model that fuses content.
+        """
+        model: Any = self._recommender("recommend_new_items")
+        found: tuple[Any, Any] = model.recommend_new_items(users, self.encode(items), k)
+        return found
+
+    def _recommender(self, does: str = "recommend") -> Any:
         check_fitted(self, "steps_")
+        model = self.steps_[-1] if isinstance(self.steps_, list) and self.steps_ else None
+        if not isinstance(model, Estimator) or not hasattr(model, does):
+            wanted = "a model" if does == "recommend" else f"a model that has {does}"
+            raise TypeError(f"Pipeline: steps must end in {wanted}; got {type(model).__name__}")
+        return model._recommender()
+
+    def _retrieval(self) -> Retrieval:
+        return self._recommender()._retrieval()  # type: ignore[no-any-return]
+
+    def _holds_retrieval(self) -> bool:
         model = self.steps_[-1]
-        if not hasattr(model, "recommend"):
-            raise TypeError(f"Pipeline: steps must end in a model; got {type(model).__name__}")
-        return model.recommend(*args, **options)
+        return hasattr(model, "recommend") and bool(model._holds_retrieval())
 
     def inverse_transform(self, x: Any) -> Any:
         """Undo the steps, the last one first.
@@ -182,6 +312,47 @@ class Pipeline(Step):
                     f"got {step!r} as step {position}"
                 )
         return list(self.steps)
+
+    def _checked_encoders(self, steps: list[Any]) -> Mapping[str, Any]:
+        encoders = {} if self.encoders is None else self.encoders
+        if not isinstance(encoders, Mapping):
+            raise TypeError(
+                f"Pipeline: encoders must map modality to estimator; got {type(encoders).__name__}"
+            )
+        for name, encoder in encoders.items():
+            if not isinstance(encoder, Estimator) or not hasattr(encoder, "transform"):
+                raise TypeError(
+                    f"Pipeline: encoders[{name!r}] must be an estimator with transform; "
+                    f"got {encoder!r:.99}"
+                )
+        if encoders and hasattr(steps[-1], "transform"):
+            raise TypeError(
+                "Pipeline: steps must end in a model where there are encoders; "
+                f"got {type(steps[-1]).__name__}"
+            )
+        return encoders
+
+
+def _content(items: Any, encoders: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(items, Mapping):
+        raise TypeError(f"items must map modality to content; got {type(items).__name__}")
+    missing = [name for name in encoders if name not in items]
+    if missing:
+        raise ValueError(f"items must have what has an encoder; got no {missing}")
+    return dict(items)
+
+
+def _encoded(encoder: Any, raw: Any, *, fit: bool = False) -> Any:
+    """Return the vectors of content, zeros for what is None."""
+    there = [x is not None for x in raw] if isinstance(raw, (list, tuple)) else [True]
+    known = [x for x in raw if x is not None] if any(there) and not all(there) else raw
+    vectors_of_known = (encoder.fit(known) if fit else encoder).transform(known)
+    if known is raw:
+        return vectors_of_known
+    some = np.asarray(vectors_of_known)
+    vectors = np.zeros((len(raw), some.shape[1]), some.dtype)
+    vectors[there] = some
+    return vectors
 
 
 def _times_of(step: Step, times: ArrayLike | None) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from recfuse._base import Estimator
 from recfuse._id_table import IdTable
 from recfuse.persistence import load
 from recfuse.service.dense import DenseModel
 from recfuse.service.folding import FactorFolding, Folding, MeanFolding, RecommenderFolding
 from recfuse.service.lists import ListModel
+from recfuse.serving.pipeline import Pipeline
 from recfuse.serving.retriever import Retriever
 
 __all__ = ["Served", "open_model", "served"]
@@ -32,15 +34,19 @@ def open_model(path: str | os.PathLike[str], threads: int = 0) -> Served:
 
 def served(model: Any, threads: int = 0) -> Served:
     """Return a fitted model as what requests are answered from."""
+    if isinstance(model, Estimator):
+        model = model._recommender()
     labelled = hasattr(model, "users_") and hasattr(model, "interactions_")
     inner = model.model if labelled else model
     if hasattr(inner, "num_threads"):
         inner.set_params(num_threads=threads)
-    if not isinstance(model, Retriever) and not hasattr(inner, "recommend"):
+    if not isinstance(model, (Retriever, Pipeline)) and not hasattr(inner, "recommend"):
         raise TypeError(f"model must recommend items; got {type(inner).__name__}")
     try:
         retriever = model if isinstance(model, Retriever) else Retriever.from_model(model)
     except (TypeError, ValueError):  # of neighbours, whose scores are sparse
+        if isinstance(model, Pipeline):
+            raise
         return ListModel(inner, *_labels_of(model, labelled))
     retriever = retriever.with_options(num_threads=threads)
     folding: Folding = MeanFolding(retriever)

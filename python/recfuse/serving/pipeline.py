@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from recfuse import storage
 from recfuse._inputs import as_int
 from recfuse._modalities import weight_rows
 from recfuse._named import named
+from recfuse._retrieval import Retrieval
 from recfuse.backend import resolve_backend
+from recfuse.errors import FormatError
 from recfuse.index import FusedIndex
+from recfuse.persistence import NO_ESTIMATOR
 from recfuse.serving._requests import EncodedRequests, as_encoder, encode_requests
 from recfuse.serving._rules import known_ids, left_out, request_weights
-from recfuse.serving._saved import read, write
+from recfuse.serving._saved import KIND, read, write
 
 __all__ = ["Pipeline", "Timings"]
 
@@ -383,6 +387,27 @@ class Pipeline:
                 "encoders": self._encoders,
                 "options": {**self._defaults, "exclude": self._exclude},
             },
+            self._retrieval() if self._searches_plainly else None,
+        )
+
+    @property
+    def _searches_plainly(self) -> bool:
+        """Whether a `Retriever` can do this search, which is one sum without exceptions."""
+        plain = {"fusion": "sum", "normalise": None}
+        return self._exclude is None and all(self._defaults[x] == y for x, y in plain.items())
+
+    def _retrieval(self) -> Retrieval:
+        """Return the search behind the encoders; ValueError if it is none of a `Retriever`."""
+        if not self._searches_plainly:
+            raise ValueError(
+                "model must fuse by 'sum', without normalise and exclude; got "
+                f"{self._defaults['fusion']!r}, {self._defaults['normalise']!r}, {self._exclude}"
+            )
+        weights = self._defaults["weights"] or dict.fromkeys(self.modalities, 1.0)
+        return replace(
+            self._index._retrieval(),
+            weights=tuple(float(weights[name]) for name in self.modalities),
+            missing=self._defaults["missing"],
         )
 
     @classmethod
@@ -417,15 +442,33 @@ class Pipeline:
         ValueError
             If an encoder is neither in the file nor in `encoders`.
         """
-        parts = read(path, encoders, device, num_threads)
-        index = FusedIndex(
-            parts["items"],
-            metric=parts["metric"],
-            present=parts["present"],
-            device=device,
-            num_threads=num_threads,
-        )
-        return cls(index, parts["encoders"], **parts["options"])
+        file = storage.open_file(path, kind=KIND)
+        return cls._of_file(file, os.fspath(path), encoders, device, num_threads)
+
+    @classmethod
+    def _of_file(
+        cls,
+        file: storage.StoredFile,
+        path: str,
+        encoders: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        num_threads: int = 0,
+    ) -> Pipeline:
+        parts = read(file, path, encoders, device, num_threads)
+        _checked_encoders(encoders, list(parts["items"]))  # those of the caller: no FormatError
+        try:
+            index = FusedIndex(
+                parts["items"],
+                metric=parts["metric"],
+                present=parts["present"],
+                device=device,
+                num_threads=num_threads,
+            )
+            return cls(index, parts["encoders"], **parts["options"])
+        except NO_ESTIMATOR as error:
+            if isinstance(error, MemoryError):  # of the device, say
+                raise
+            raise FormatError(f"load: {path!r} must describe a pipeline; {error}") from error
 
 
 def _checked_k(k: Any) -> int:

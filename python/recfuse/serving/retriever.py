@@ -13,7 +13,6 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse import storage
-from recfuse._base import Estimator
 from recfuse._id_table import IdTable
 from recfuse._inputs import as_csr, as_ids, as_matrix, check_ids, is_sparse
 from recfuse._named import named
@@ -73,6 +72,7 @@ class Retriever:
         Parameters
         ----------
         model : AlternatingLeastSquares, MultimodalRecommender, LabelledModel of one, or FusedIndex
+            Or a pipeline that ends in one: of `recfuse.preprocess`, or `serving.Pipeline`.
             A `MultimodalRecommender` has the vectors of all of its users computed: the bytes of
             its `recommend` for all users. Neighbours must have no weight.
 
@@ -86,7 +86,7 @@ class Retriever:
         NotFittedError, TypeError, ValueError
             Before `fit`; if the model is none of these; if modalities with a weight are no vectors.
         """
-        if not isinstance(model, (Estimator, FusedIndex)):
+        if not hasattr(model, "_retrieval"):
             raise TypeError(f"model must be a model of recfuse; got {type(model).__name__}")
         return cls(model._retrieval())
 

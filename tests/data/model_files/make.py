@@ -1,7 +1,8 @@
 """Write the golden model files of the present format into a folder of their own, once.
 
 A release keeps the files of every format before it, and `test_golden_files.py` loads them all.
-Run it when `recfuse.storage.VERSION` has risen, never to replace what is there:
+Run it when `recfuse.storage.VERSION` has risen, or when a kind of model has been added; what is
+there stays as it is:
 
     python tests/data/model_files/make.py
 """
@@ -9,7 +10,6 @@ Run it when `recfuse.storage.VERSION` has risen, never to replace what is there:
 from __future__ import annotations
 
 import json
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 
 import recfuse
-from recfuse import storage
+from recfuse import preprocess, serving, storage
+from recfuse.features import AttributeEncoder, TfidfEncoder
 from recfuse.serving import Retriever
 
 HERE = Path(__file__).parent
@@ -86,8 +87,78 @@ def retrievers() -> dict[str, Any]:
     }
 
 
+LOG: dict[str, list[Any]] = {
+    "who": ["王", "王", "ann", "ann", "bo", "bo", "bo", None, "eve", "eve"],
+    "what": [7, 3, 3, 9, 7, 9, 3, 3, 11, 3],
+    "did": ["view", "buy", "view", "cart", "view", "view", "buy", "view", "view", "buy"],
+    "price": [None, 30.0, None, None, None, None, 9.5, None, None, 2.0],
+}
+VISITS: dict[str, list[Any]] = {
+    "who": ["zoe", "zoe", "ann"],
+    "what": [9, 7, 11],
+    "did": ["cart", "view", "buy"],
+    "price": [None, None, 4.0],
+}
+TITLES = ["green tea", "red tea pot", "a cup of tea", None]
+PRICES = [[3.0], [40.0], [np.nan], [8.0]]
+GENRES = {"genre": ["tea", "pot", "tea", None], "price": [3.0, 40.0, 5.0, 8.0]}
+
+
+def pipelines() -> dict[str, Any]:
+    """What makes data into vectors, and the model that takes them, in one file."""
+    als = {"factors": 2, "iterations": 2, "random_state": 1, "num_threads": 1}
+    reader = preprocess.EventReader(
+        user="who",
+        item="what",
+        event="did",
+        weights={"view": 1, "cart": 3, "buy": 10},
+        amount="price",
+        missing="drop",
+        item_labels=[7, 3, 9, 11],
+    )
+    cleaner = preprocess.Cleaner(above=0, duplicates="sum")
+    fused = recfuse.MultimodalRecommender(
+        {"als": recfuse.AlternatingLeastSquares(**als)},
+        weights={"als": 0.4, "text": 0.3, "price": 0.2, "popularity": 0.1},
+    )
+    scales = preprocess.Pipeline([preprocess.MissingValues("mean"), preprocess.MinMax(0.1, 1.0)])
+    encoders = {"text": TfidfEncoder(dim=2), "price": scales}
+    genres = AttributeEncoder({"genre": "categorical", "price": "numeric"}).fit(GENRES)
+    return {
+        "events": preprocess.Pipeline(
+            [reader, cleaner, recfuse.LabelledModel(recfuse.AlternatingLeastSquares(**als))]
+        ).fit(LOG),
+        "shop": preprocess.Pipeline(
+            [reader, cleaner, recfuse.LabelledModel(fused)], encoders=encoders
+        ).fit(LOG, items={"text": TITLES, "price": PRICES}),
+        "requests": serving.Pipeline(
+            {"about": genres.transform(GENRES), "place": np.eye(4, 3, dtype=np.float32)},
+            {"about": genres},
+            weights={"about": 0.75, "place": 0.25},
+            present={"place": [True, True, True, False]},
+        ),
+    }
+
+
+def asked_raw(pipeline: Any) -> tuple[Any, Any]:
+    """Return the answers of a pipeline to data as it comes: ids as text, and scores."""
+    if isinstance(pipeline, serving.Pipeline):
+        first = {name: column[:2] for name, column in GENRES.items()}
+        lists = [pipeline.topk({"about": first, "place": [[1, 0, 0.5], None]}, 3)]
+    else:
+        lists = [pipeline.recommend(["ann", "eve"], 3)]
+        lists.append(pipeline.recommend_new_users(VISITS, 3)[1:])
+        if pipeline.encoders_:
+            new = {"text": ["tea for two", None], "price": [[30.0], [1.0]]}
+            lists.append(pipeline.recommend_new_items(["eve"], new, 3))
+    ids = [[str(i) for i in row] for found, _ in lists for row in found]
+    return ids, [row.tolist() for _, scores in lists for row in scores]
+
+
 def asked(model: Any) -> tuple[Any, Any]:
     """Return what a golden model must answer for ever: ids as text, and scores."""
+    if isinstance(model, (preprocess.Pipeline, serving.Pipeline)):
+        return asked_raw(model)
     if isinstance(model, Retriever) and model.n_users is None:
         ids, scores = model.search({name: np.eye(dim)[:2] for name, dim in model.dims.items()}, 4)
         return [[str(i) for i in row] for row in ids], scores.tolist()
@@ -104,20 +175,20 @@ def asked_rows(retriever: Retriever) -> tuple[Any, Any]:
     return [[str(i) for i in row] for row in ids], scores.tolist()
 
 
-def main() -> int:
+def main() -> None:
     folder = HERE / f"v{storage.VERSION}"
-    if folder.exists():
-        print(f"{folder} is there already: golden files are never made again", file=sys.stderr)
-        return 1
-    folder.mkdir()
-    storage.write(folder / "arrays.recfuse", arrays(), {"name": "金", "list": [1, 2.5, None, True]})
+    folder.mkdir(exist_ok=True)
+    if not (path := folder / "arrays.recfuse").exists():
+        storage.write(path, arrays(), {"name": "金", "list": [1, 2.5, None, True]})
     answers = {}
-    for name, model in {**models(), **retrievers()}.items():
-        model.save(folder / f"{name}.recfuse")
-        answers[name] = asked(model)
-    (folder / "answers.json").write_text(json.dumps(answers, indent=1), encoding="utf-8")
-    return 0
+    if (text := folder / "answers.json").exists():
+        answers = json.loads(text.read_text(encoding="utf-8"))
+    for name, model in {**models(), **retrievers(), **pipelines()}.items():
+        if not (path := folder / f"{name}.recfuse").exists():
+            model.save(path)
+            answers[name] = asked(model)
+    text.write_text(json.dumps(answers, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

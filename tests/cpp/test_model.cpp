@@ -79,7 +79,7 @@ Json answers() {
 
 TEST(golden_models_answer_as_in_python) {
   const Json expected = answers();
-  for (const std::string name : {"als", "biases", "labelled", "retriever"}) {
+  for (const std::string name : {"als", "biases", "labelled", "retriever", "toplist"}) {
     const Model model(kFolder + "/v2/" + name + ".recfuse");
     std::vector<std::int64_t> users;
     for (std::int64_t row = 0; row < *model.n_users(); ++row) users.push_back(row);

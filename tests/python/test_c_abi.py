@@ -236,6 +236,37 @@ def test_similar_items_are_the_bytes_of_python(pair, rng):
     )
 
 
+def test_popularity_is_the_same_in_c(rng, tmp_path):
+    fitted = recfuse.Popularity().fit(likes_of(rng))
+    fitted.save(tmp_path / "model")
+    model, users = CModel(tmp_path / "model"), np.arange(N_USERS)
+    for got, expected in zip(model.recommend(users), fitted.recommend(users, K), strict=True):
+        assert got.tobytes() == expected.tobytes()
+    message = "similar: model must have a modality by which items are alike; got none"
+    assert model.similar([0]) == (INVALID, message)
+
+
+def test_files_of_pipelines_are_those_of_their_models():
+    """The golden ones; what is no search is not looked at, and a file without one says so."""
+    folder = ROOT / "tests/data/model_files/v2"
+    events = CModel(folder / "events.recfuse")
+    assert events.status == OK, events.message
+    users = ["ann", "eve"]
+    expected = recfuse.load(folder / "events.recfuse").recommend(users, 3)
+    ids, scores = events.recommend([events.row("user", user) for user in users], k=3)
+    labels = [[None if i < 0 else int(events.text("item", i)) for i in row] for row in ids]
+    assert labels == expected[0].tolist()
+    assert scores.tolist() == expected[1].tolist()
+    requests = CModel(folder / "requests.recfuse")
+    vectors = recfuse.load(folder / "requests.recfuse").index._items
+    first = {name: np.asarray(matrix)[:1] for name, matrix in vectors.items()}
+    got = requests.search(list(first.values()), 1, k=3)
+    expected = Retriever.load(folder / "requests.recfuse").search(first, 3)
+    for one, other in zip(got, expected, strict=True):
+        assert one.tobytes() == other.tobytes()
+    assert CModel(folder / "shop.recfuse").status == BAD_FORMAT
+
+
 def test_ids_go_both_ways(rng, tmp_path):
     fitted = labelled(rng)
     fitted.save(tmp_path / "model")

@@ -71,6 +71,11 @@ def test_golden_models_as_retrievers(version, name):
     assert make.asked_rows(Retriever.load(FOLDER / version / f"{name}.recfuse")) == tuple(answers)
 
 
+def test_a_golden_toplist_as_a_retriever():
+    answers = answers_of("v2")["toplist"]
+    assert make.asked_rows(Retriever.load(FOLDER / "v2" / "toplist.recfuse")) == tuple(answers)
+
+
 def test_golden_pipelines_as_retrievers():
     """The search is in the file of a pipeline, too: for C++, C and a `Retriever`."""
     folder = FOLDER / "v2"

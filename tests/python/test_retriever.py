@@ -227,6 +227,28 @@ def test_models_without_dense_search_say_so(likes, tmp_path):
         Retriever.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize("by", ["users", "values"])
+def test_popularity_is_a_search_too(rng, likes, tmp_path, by):
+    """Also of numbers below 0; what nobody has is in no list."""
+    strengths = likes.copy()
+    strengths.data = rng.integers(-3, 4, len(likes.data)).astype(np.float32)
+    model = recfuse.Popularity(by).fit(strengths)
+    model.save(tmp_path / "model")
+    assert "retrieval" in storage.open_file(tmp_path / "model").metadata
+    users = np.arange(N_USERS)
+    for retriever in (Retriever.from_model(model), Retriever.load(tmp_path / "model")):
+        assert_same_bytes(retriever.recommend(users, N_ITEMS), model.recommend(users, N_ITEMS))
+        assert (retriever.recommend([0], N_ITEMS)[0][0, 60:] == -1).all()
+        with pytest.raises(ValueError, match="similar: model must have a modality by which items"):
+            retriever.similar([0])
+    ids = labelled(likes, recfuse.Popularity(by), "integer")
+    ids.save(tmp_path / "model")
+    got = Retriever.load(tmp_path / "model").recommend(ids.users_.tolist(), 9)
+    expected = ids.recommend(ids.users_, 9)
+    assert got[0].tolist() == expected[0].tolist()
+    assert got[1].tolist() == expected[1].tolist()
+
+
 def test_rows_of_seen_items_are_checked_where_they_are_used(likes, tmp_path):
     model = labelled(likes, als(), "integer")
     model.save(tmp_path / "model")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._base import check_fitted
 from recfuse._inputs import as_csr, as_ids, csr_parts
 from recfuse._named import named
+from recfuse._retrieval import Modality, Retrieval, Vectors
 from recfuse.index import FusedIndex
 from recfuse.models._made import MadeOnce
 from recfuse.models._requests import left_out, rows_of_users
@@ -64,6 +65,23 @@ class Popularity(MadeOnce):
         self.item_scores_ = scores.astype(np.float32)
         self.n_users_ = csr.shape[0]
         return self
+
+    def _retrieval(self) -> Retrieval:
+        check_fitted(self, "item_scores_")
+        popular = Modality(
+            "popularity",
+            Vectors.of(self.item_scores_),
+            Vectors.of(np.ones(self.n_users_, np.float32)),  # everyone asks alike
+        )
+        return Retrieval(
+            (popular,),
+            similar_weights=(0.0,),  # a number makes no items alike
+            present=(self.item_counts_ > 0).astype(np.uint8)[:, None],
+            options={"device": self.device, "num_threads": self.num_threads},
+        )
+
+    def _holds_retrieval(self) -> bool:
+        return True
 
     @named("recommend")
     def recommend(

@@ -7,6 +7,7 @@ from typing import Any
 
 from recfuse._base import Estimator
 from recfuse._id_table import IdTable
+from recfuse.models import Popularity
 from recfuse.persistence import load
 from recfuse.service.dense import DenseModel
 from recfuse.service.folding import FactorFolding, Folding, MeanFolding, RecommenderFolding
@@ -42,6 +43,8 @@ def served(model: Any, threads: int = 0) -> Served:
         inner.set_params(num_threads=threads)
     if not isinstance(model, (Retriever, Pipeline)) and not hasattr(inner, "recommend"):
         raise TypeError(f"model must recommend items; got {type(inner).__name__}")
+    if isinstance(inner, Popularity):  # feedback changes nobody's list, but for what is left out
+        return ListModel(inner, *_labels_of(model, labelled))
     try:
         retriever = model if isinstance(model, Retriever) else Retriever.from_model(model)
     except (TypeError, ValueError):  # of neighbours, whose scores are sparse

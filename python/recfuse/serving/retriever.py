@@ -71,8 +71,9 @@ class Retriever:
 
         Parameters
         ----------
-        model : AlternatingLeastSquares, MultimodalRecommender, LabelledModel of one, or FusedIndex
-            Or a pipeline that ends in one: of `recfuse.preprocess`, or `serving.Pipeline`.
+        model : AlternatingLeastSquares, Popularity, MultimodalRecommender, or FusedIndex
+            A `LabelledModel` of one, or a pipeline: `preprocess.Pipeline` that ends in one, or
+            `serving.Pipeline`.
             A `MultimodalRecommender` has the vectors of all of its users computed: the bytes of
             its `recommend` for all users. Neighbours must have no weight.
 
@@ -335,6 +336,8 @@ class Retriever:
             As `recommend`; if a modality is not compared by the model.
         """
         rows = self.item_rows(item_ids)
+        if not any(self._similar_weights):
+            raise ValueError("model must have a modality by which items are alike; got none")
         index = self._similar_index
         chosen = dict(zip(self.modalities, self._similar_weights, strict=True))
         chosen = {name: chosen[name] for name in index.modalities}

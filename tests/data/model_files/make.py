@@ -80,10 +80,15 @@ def retrievers() -> dict[str, Any]:
     fused = recfuse.MultimodalRecommender(
         {"als": als}, weights={"als": 0.4, "text": 0.3, "image": 0.2, "popularity": 0.1}
     ).fit(likes, {"text": text, "image": image})
+    rows, columns = likes.nonzero()
+    events = recfuse.Interactions.from_arrays(
+        [f"用户{row}" for row in rows], columns, item_labels=range(N_ITEMS, -1, -1)
+    )
     index = recfuse.FusedIndex({"text": text, "image": image}, present={"image": image.any(axis=1)})
     return {
         "retriever": Retriever.from_model(fused),
         "index": Retriever.from_model(index),
+        "toplist": recfuse.LabelledModel(recfuse.Popularity()).fit(events),
     }
 
 

@@ -21,6 +21,10 @@ Self = TypeVar("Self", bound="Estimator")  # typing.Self needs Python 3.11
 class Estimator:
     """Base of the estimators: what ``__init__`` is given is stored untouched, by name."""
 
+    # To scikit-learn: what `fit` takes (a sparse matrix), and whether it needs targets.
+    _input_tags: tuple[str, ...] = ("sparse",)
+    _is_regressor = False
+
     @classmethod
     @functools.cache  # a signature takes longer than a small search
     def _parameter_names(cls) -> tuple[str, ...]:
@@ -31,7 +35,7 @@ class Estimator:
         params: dict[str, Any] = {name: getattr(self, name) for name in self._parameter_names()}
         if deep:
             for name, value in list(params.items()):
-                if isinstance(value, Estimator):
+                if hasattr(value, "get_params") and not isinstance(value, type):
                     params.update({f"{name}__{k}": v for k, v in value.get_params().items()})
         return params
 
@@ -53,20 +57,16 @@ class Estimator:
 
     def __sklearn_tags__(self) -> Any:
         """Say to scikit-learn, where it is used, what this estimator takes."""
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags, TransformerTags
 
         return Tags(
-            estimator_type=None,
-            target_tags=TargetTags(required=False),
+            estimator_type="regressor" if self._is_regressor else None,
+            target_tags=TargetTags(required=self._is_regressor),
+            regressor_tags=RegressorTags() if self._is_regressor else None,
             transformer_tags=TransformerTags() if hasattr(self, "transform") else None,
-            input_tags=self._sklearn_inputs(InputTags),
+            input_tags=InputTags(**{"two_d_array": False, **dict.fromkeys(self._input_tags, True)}),
             requires_fit=not getattr(self, "_transforms_unfitted", False),
         )
-
-    def _sklearn_inputs(self, make: Any) -> Any:
-        """Return scikit-learn's tags of what `fit` takes: features, or a sparse matrix."""
-        transforms = hasattr(self, "transform")
-        return make(two_d_array=transforms, sparse=not transforms, allow_nan=transforms)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted estimator to one file; `recfuse.load` reads it."""

@@ -269,7 +269,7 @@ def test_drop_keeps_whole_rows(holes):
         (
             lambda: L2Normalizer().transform(np.ma.masked_array([[1.0]])),
             TypeError,
-            "dense array without a mask",
+            "dense array, not sparse and without a mask",
         ),
         (
             lambda: L2Normalizer().transform(sp.csr_array([[np.inf]])),

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._base import Estimator, check_fitted
+from recfuse._named_columns import SetOutput, prefixed
 from recfuse.features._lsa import components
 from recfuse.features._table import columns, is_missing, items_of
 
@@ -20,7 +21,7 @@ Category = str | int
 Kind = Literal["categorical", "numeric"]
 
 
-class AttributeEncoder(Estimator):
+class AttributeEncoder(SetOutput, Estimator):
     r"""Vectors of attributes such as genre, director, cast, price and year.
 
     A categorical field of an item becomes the vector of its categories, each weighted by its
@@ -86,6 +87,8 @@ class AttributeEncoder(Estimator):
     {'genre': 1, 'director': 0}
     """
 
+    _input_tags = ("dict", "categorical", "allow_nan")
+
     categories_: dict[str, list[Category]]
     idf_: dict[str, NDArray[np.float64]]
     means_: dict[str, float]
@@ -138,7 +141,7 @@ class AttributeEncoder(Estimator):
         vars(self).update(vars(learned))  # all or nothing: an error leaves the old fit in place
         return self
 
-    def transform(self, items: Any) -> NDArray[np.float32]:
+    def transform(self, items: Any) -> Any:
         """Return the vectors of items, which need not be those of `fit`.
 
         Parameters
@@ -149,7 +152,8 @@ class AttributeEncoder(Estimator):
         -------
         ndarray of shape (n_items, dim) or (n_items, n_columns), float32
             An item without any known attribute is a zero row; see `present`. Categories that `fit`
-            has not seen are left out; see `unknown`. A missing number is the mean.
+            has not seen are left out; see `unknown`. A missing number is the mean. Or what
+            `set_output` asked for.
 
         Raises
         ------
@@ -160,12 +164,28 @@ class AttributeEncoder(Estimator):
         """
         matrix, _ = self._encode(self._columns(items))
         if self.components_ is None:
-            return np.asarray(matrix.toarray(), np.float32)
-        return np.asarray(matrix @ self.components_, np.float32)
+            return self._as_output(items, np.asarray(matrix.toarray(), np.float32))
+        return self._as_output(items, np.asarray(matrix @ self.components_, np.float32))
 
-    def fit_transform(self, items: Any, y: Any = None) -> NDArray[np.float32]:
+    def fit_transform(self, items: Any, y: Any = None) -> Any:
         """Fit, and return the vectors of the same items."""
         return self.fit(items, y).transform(items)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return the names of the columns.
+
+        Returns
+        -------
+        ndarray of str
+            ``genre_Comedy`` for a category, ``price`` and ``price_missing`` for a number; with
+            `dim`, attributeencoder0, attributeencoder1, ...
+        """
+        check_fitted(self, "categories_")
+        if self.components_ is not None:
+            return prefixed(self, self.components_.shape[1])
+        names = [f"{field}_{name}" for field, known in self.categories_.items() for name in known]
+        names += [name for field in self.means_ for name in (field, f"{field}_missing")]
+        return np.array(names, dtype=object)
 
     def present(self, items: Any) -> NDArray[np.bool_]:
         """Tell which items have any known category or any number, for `present` of the ops.

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_csr, as_int, as_matrix
 from recfuse._named import named
+from recfuse._named_columns import SetOutput, prefixed
 from recfuse.errors import FormatError
 from recfuse.features._extras import load_extra
 from recfuse.features._lsa import components
@@ -21,7 +22,7 @@ from recfuse.features._lsa import components
 __all__ = ["TfidfEncoder", "embedding_bag", "read_word_vectors"]
 
 
-class TfidfEncoder(Estimator):
+class TfidfEncoder(SetOutput, Estimator):
     r"""Vectors of texts by TF-IDF, as scikit-learn's ``TfidfVectorizer`` makes them.
 
     The weight of term t in text d is :math:`tf(d, t) \cdot idf(t)` with
@@ -77,6 +78,8 @@ class TfidfEncoder(Estimator):
     array([[0.  , 0.55, 0.84, 0.  ],
            [0.  , 0.  , 0.  , 0.  ]], dtype=float32)
     """
+
+    _input_tags = ("one_d_array", "string")
 
     terms_: list[str]
     idf_: NDArray[np.float64]
@@ -164,7 +167,7 @@ class TfidfEncoder(Estimator):
         Returns
         -------
         csr_array of shape (n_texts, n_terms), or ndarray of shape (n_texts, dim), float32
-            A text without a known term is a zero row.
+            A text without a known term is a zero row. Or what `set_output` asked for, with `dim`.
 
         Raises
         ------
@@ -173,6 +176,9 @@ class TfidfEncoder(Estimator):
         TypeError
             If a text is none.
         """
+        return self._as_output(texts, self._vectors(texts))
+
+    def _vectors(self, texts: Iterable[str]) -> Any:
         check_fitted(self, "terms_")
         vectorizer = self._vectorizer(self.terms_, use_idf=True)
         vectorizer.idf_ = np.asarray(self.idf_)  # ones for counts
@@ -183,12 +189,21 @@ class TfidfEncoder(Estimator):
 
     def fit_transform(self, texts: Iterable[str], y: Any = None) -> Any:
         """Fit, and return the vectors of the same texts."""
-        rows = _texts(texts)
-        return self.fit(rows).transform(rows)
+        if not isinstance(texts, (str, bytes)) and iter(texts) is texts:  # it is read twice
+            texts = list(texts)
+        return self.fit(texts).transform(texts)
 
+    @named("TfidfEncoder")
     def encode(self, texts: Iterable[str]) -> Any:
-        """Return what `transform` does, under the name that encoders share."""
-        return self.transform(texts)
+        """Return the vectors as arrays: what encoders have in common, whatever `set_output`."""
+        return self._vectors(texts)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return the terms, or tfidfencoder0, tfidfencoder1, ... with `dim`."""
+        check_fitted(self, "terms_")
+        if self.components_ is None:
+            return np.array(self.terms_, dtype=object)
+        return prefixed(self, self.components_.shape[1])
 
     def _vectorizer(self, vocabulary: Sequence[str] | None, *, use_idf: bool) -> Any:
         library = load_extra("sklearn.feature_extraction.text", "features", "TfidfEncoder")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -21,7 +22,25 @@ __all__ = [
     "list_length",
     "new_item_vectors",
     "segment_labels",
+    "takes_y",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes_y(fit: F) -> F:
+    """Decorate a `fit` whose second argument is `items`, for scikit-learn's pipelines.
+
+    They call ``fit(x, None, items=...)``: the None stands for a `y`, which there is none of here.
+    """
+
+    @functools.wraps(fit)
+    def call(self: Any, user_items: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and args[0] is None and "items" in kwargs:
+            args = ()
+        return fit(self, user_items, *args, **kwargs)
+
+    return cast(F, call)
 
 
 def behaviour_models(behaviour: Any) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class FactorMap(Estimator):
     True
     """
 
+    _input_tags = ("dict",)
+
     def __init__(self, regularizations: Sequence[float] = _PENALTIES) -> None:
         self.regularizations = regularizations
 

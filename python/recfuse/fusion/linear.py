@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from recfuse._base import Estimator, check_fitted
@@ -112,6 +113,15 @@ class LinearFusion(Estimator):
         self.patience = patience
         self.random_state = random_state
 
+    _is_regressor = True
+    _input_tags = ("two_d_array", "dict")
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns of the fit, as scikit-learn asks for it."""
+        check_fitted(self, "weights_")
+        return len(self.modalities_)
+
     @named("fit")
     def fit(
         self,
@@ -125,7 +135,7 @@ class LinearFusion(Estimator):
         Parameters
         ----------
         predictions : array-like of shape (n, M), or mapping modality -> array-like of shape (n,)
-            Finite.
+            Finite. The columns of a data frame are modalities by their names.
         targets : array-like of shape (n,)
         validation : tuple of predictions and targets, optional
             For early stopping of 'gd' and 'sgd'.
@@ -248,8 +258,36 @@ class LinearFusion(Estimator):
         if sorted(names) != sorted(self.modalities_):
             raise ValueError(f"predictions must have the columns {self.modalities_}; got {names}")
         columns = [names.index(name) for name in self.modalities_]
-        fused: Float64 = x[:, columns] @ self.coef_ + self.intercept_
+        # In one layout: BLAS rounds differently for rows and for columns.
+        fused: Float64 = np.ascontiguousarray(x[:, columns]) @ self.coef_ + self.intercept_
         return fused
+
+    @named("score")
+    def score(self, predictions: ArrayLike | Mapping[str, ArrayLike], targets: ArrayLike) -> float:
+        r"""Return the coefficient of determination.
+
+        .. math:: R^2 = 1 - \frac{\sum_i (y_i - \hat y_i)^2}{\sum_i (y_i - \bar y)^2}
+
+        Parameters
+        ----------
+        predictions : array-like of shape (n, M), or mapping modality -> array-like of shape (n,)
+        targets : array-like of shape (n,)
+
+        Returns
+        -------
+        float
+            1 for a perfect fit. Of equal targets 1 if they are all met, else 0, as in
+            scikit-learn.
+        """
+        fused = self.predict(predictions)
+        return determination(_targets(targets, len(fused), "targets"), fused)
+
+
+def determination(targets: Float64, fused: Float64) -> float:
+    """Return the share of the variance of `targets` that `fused` explains."""
+    rest = float(((targets - fused) ** 2).sum())
+    spread = float(((targets - targets.mean()) ** 2).sum())
+    return 1 - rest / spread if spread > 0 else float(rest == 0)
 
 
 class _Problem:
@@ -306,9 +344,9 @@ class _Problem:
 
 def _table(predictions: Any, name: str) -> tuple[list[str], Float64]:
     """Return names of columns and the columns, finite and in float64."""
-    if isinstance(predictions, Mapping):
+    if isinstance(predictions, Mapping) and not sp.issparse(predictions):  # dok_matrix is a dict
         names = [str(key) for key in predictions]
-        columns = [np.asarray(column, np.float64) for column in predictions.values()]
+        columns = [_float64(column, f"{name}[{key!r}]") for key, column in predictions.items()]
         for key, column in zip(names, columns, strict=True):
             if column.ndim != 1 or len(column) != len(columns[0]):
                 raise ValueError(
@@ -317,19 +355,35 @@ def _table(predictions: Any, name: str) -> tuple[list[str], Float64]:
                 )
         x = np.stack(columns, axis=1) if columns else np.zeros((0, 0))
     else:
-        x = np.asarray(predictions, np.float64)
-        names = [str(column) for column in range(x.shape[1])] if x.ndim == 2 else []
+        x = _float64(predictions, name)
+        of_frame = list(getattr(predictions, "columns", ()))
+        names = [str(column) for column in of_frame or range(x.shape[1])] if x.ndim == 2 else []
     if x.ndim != 2 or x.size == 0:
-        raise ValueError(f"{name} must have rows and columns; got shape {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{name} must be finite; got {x[~np.isfinite(x)][0]}")
-    return names, x
+        hint = ". Reshape your data: x[:, None] is one column" if x.ndim == 1 else ""
+        raise ValueError(f"{name} must have rows and columns; got shape {x.shape}{hint}")
+    return names, _finite(x, name)
 
 
 def _targets(targets: ArrayLike, n: int, name: str) -> Float64:
-    y = np.asarray(targets, np.float64)
+    y = _float64(targets, name)
     if y.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},); got {y.shape}")
-    if not np.isfinite(y).all():
-        raise ValueError(f"{name} must be finite; got {y[~np.isfinite(y)][0]}")
-    return y
+    return _finite(y, name)
+
+
+def _float64(x: Any, name: str) -> Float64:
+    """Return real numbers in float64: NumPy itself drops imaginary parts with a warning."""
+    if sp.issparse(x):
+        raise TypeError(f"{name} must be dense; got a sparse {type(x).__name__}")
+    array = np.asarray(x)
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
+    return np.asarray(array, np.float64)
+
+
+def _finite(x: Float64, name: str) -> Float64:
+    wrong = np.argwhere(~np.isfinite(x))
+    if len(wrong):
+        row = tuple(wrong[0])
+        raise ValueError(f"{name} must be finite; got {x[row]} (NaN or infinity) in row {row[0]}")
+    return x

@@ -20,6 +20,7 @@ from recfuse.fusion._arguments import (
     later_events,
     list_length,
     segment_labels,
+    takes_y,
 )
 from recfuse.fusion._held_out import cached_scores, hold_out
 from recfuse.fusion._retrieval import retrieval_of
@@ -139,6 +140,7 @@ class MultimodalRecommender(NewUsers, NewItems, Catalogue, Explains):
         self.device = device
         self.num_threads = num_threads
 
+    @takes_y
     @named("fit")
     def fit(
         self,

@@ -68,19 +68,22 @@ class CommonSpace(Estimator):
     (50, 2)
     """
 
+    _input_tags = ("dict",)
+
     def __init__(self, dim: int = 64, method: str = "cca", *, tol: float = 1e-6) -> None:
         self.dim = dim
         self.method = method
         self.tol = tol
 
     @named("fit")
-    def fit(self, blocks: Mapping[str, ArrayLike]) -> CommonSpace:
+    def fit(self, blocks: Mapping[str, ArrayLike], y: Any = None) -> CommonSpace:
         """Learn a projection per modality.
 
         Parameters
         ----------
         blocks : mapping modality -> array-like of shape (n, dim_m)
             Row by row the same items; a row that a modality lacks (zeros or a NaN) is left out.
+        y : ignored
 
         Raises
         ------

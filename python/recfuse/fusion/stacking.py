@@ -14,7 +14,7 @@ from recfuse._base import Estimator, check_fitted
 from recfuse._inputs import as_int, as_rng
 from recfuse._named import named
 from recfuse._progress import progress
-from recfuse.fusion.linear import LinearFusion
+from recfuse.fusion.linear import LinearFusion, determination
 
 __all__ = ["StackingFusion"]
 
@@ -90,6 +90,9 @@ class StackingFusion(Estimator):
         self.folds = folds
         self.random_state = random_state
 
+    _is_regressor = True
+    _input_tags = ("dict",)
+
     @named("fit")
     def fit(
         self,
@@ -162,6 +165,15 @@ class StackingFusion(Estimator):
         """
         predictions = self.base_predictions(blocks)
         return _predicted(self.meta_model_, predictions, "meta")
+
+    @named("score")
+    def score(self, blocks: Mapping[str, Any], targets: ArrayLike) -> float:
+        """Return the coefficient of determination of `predict`; as `LinearFusion.score`."""
+        fused = self.predict(blocks)
+        y = np.asarray(targets, np.float64)
+        if y.shape != fused.shape:
+            raise ValueError(f"targets must have shape {fused.shape}; got {y.shape}")
+        return determination(y, fused)
 
     @named("base_predictions")
     def base_predictions(self, blocks: Mapping[str, Any]) -> Float64:

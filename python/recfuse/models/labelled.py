@@ -46,12 +46,17 @@ class LabelledModel(MadeOnce):
     [['tea']]
     """
 
+    _input_tags = ()
+
     def __init__(self, model: Any) -> None:
         self.model = model
 
     @named("fit")
-    def fit(self, interactions: Interactions, **fit_params: Any) -> LabelledModel:
-        """Fit the model on the matrix of `interactions`; further arguments go to its `fit`."""
+    def fit(self, interactions: Interactions, y: Any = None, **fit_params: Any) -> LabelledModel:
+        """Fit the model on the matrix of `interactions`; further arguments go to its `fit`.
+
+        `y` is ignored.
+        """
         if not isinstance(interactions, Interactions):
             raise TypeError(f"interactions must be Interactions; got {type(interactions).__name__}")
         matrix = interactions.to_csr()

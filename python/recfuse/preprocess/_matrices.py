@@ -20,7 +20,9 @@ _BLOCK_ELEMENTS = 1 << 20  # in float64 at a time, beside a matrix of float32
 def as_features(x: Any, name: str, *, finite: bool = True) -> Matrix:
     """Return a matrix of float32 or float64; NaN may be in it, infinity only if not `finite`."""
     if sp.issparse(x) or np.ma.isMaskedArray(x):
-        raise TypeError(f"{name} must be a dense array without a mask; got {type(x).__name__}")
+        raise TypeError(
+            f"{name} must be a dense array, not sparse and without a mask; got {type(x).__name__}"
+        )
     try:
         matrix = np.asarray(x)
     except ValueError as error:  # lists of several lengths
@@ -28,7 +30,8 @@ def as_features(x: Any, name: str, *, finite: bool = True) -> Matrix:
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers; got dtype {matrix.dtype}")
     if matrix.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions; got shape {matrix.shape}")
+        hint = ". Reshape your data: x[:, None] is one column" if matrix.ndim == 1 else ""
+        raise ValueError(f"{name} must have 2 dimensions; got shape {matrix.shape}{hint}")
     if matrix.dtype not in (np.float32, np.float64):
         small = matrix.dtype.kind == "f" and matrix.dtype.itemsize < 4
         matrix = matrix.astype(np.float32 if small else np.float64)

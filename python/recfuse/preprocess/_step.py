@@ -86,6 +86,7 @@ class Step(Estimator):
     A step without anything to learn transforms without `fit`.
     """
 
+    _input_tags: tuple[str, ...] = ("two_d_array", "allow_nan")
     takes_times = False  # whether `fit_transform` and `transform` have the argument `times`
 
     def __init__(self) -> None:

@@ -42,6 +42,9 @@ class Cleaner(Step):
     array([7.], dtype=float32)
     """
 
+    _input_tags = ()
+    _transforms_unfitted = True
+
     def __init__(
         self,
         *,

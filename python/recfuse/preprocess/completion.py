@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recfuse._base import check_fitted
 from recfuse._named import named
+from recfuse._named_columns import NamedColumns
 from recfuse.models import AlternatingLeastSquares
 from recfuse.preprocess._matrices import as_features
 from recfuse.preprocess._step import Report, Step
@@ -20,7 +21,7 @@ __all__ = ["MatrixCompletion"]
 Matrix = NDArray[Any]
 
 
-class MatrixCompletion(Step):
+class MatrixCompletion(NamedColumns, Step):
     r"""Replace NaN by what the other values of row and column say: matrix completion [1]_.
 
     Columns are standardised over their known values; `AlternatingLeastSquares` with
@@ -112,10 +113,11 @@ class MatrixCompletion(Step):
             num_threads=self.num_threads,
         ).fit(_known(scaler.transform(matrix)))
         self.scaler_, self.model_ = scaler, model
+        self._note_columns(x, matrix.shape[1])
         return self
 
     @named("MatrixCompletion")
-    def transform(self, x: Any, *, report: Report | None = None) -> Matrix:
+    def transform(self, x: Any, *, report: Report | None = None) -> Any:
         """Return `x` without NaN.
 
         Parameters
@@ -126,7 +128,8 @@ class MatrixCompletion(Step):
         Returns
         -------
         ndarray of shape (n, n_features)
-            float32 for float32, else float64; known values as they are.
+            float32 for float32, else float64; known values as they are. Or what `set_output` asked
+            for.
 
         Raises
         ------
@@ -147,7 +150,7 @@ class MatrixCompletion(Step):
             matrix[rows] = np.where(np.isnan(part), predicted, part)
         if report is not None:
             report.add("MatrixCompletion", len(matrix), len(matrix), len(rows))
-        return matrix
+        return self._as_output(x, matrix)
 
     def _predicted(self, scaled: Matrix) -> Matrix:
         """Return the predictions for all cells of rows, folded in, on the scale of `fit`."""

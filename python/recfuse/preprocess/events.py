@@ -109,6 +109,8 @@ class EventReader(Step):
            [0.  , 1.  ]], dtype=float32)
     """
 
+    _input_tags = ("dict",)
+
     users_: NDArray[Any]
     items_: NDArray[Any]
     now_: int | None

@@ -11,6 +11,7 @@ from recfuse._base import check_fitted
 from recfuse._columns import as_timestamps
 from recfuse._inputs import as_float
 from recfuse._named import named
+from recfuse._named_columns import NamedColumns
 from recfuse.preprocess._matrices import as_features
 from recfuse.preprocess._step import Report, Step
 
@@ -20,7 +21,7 @@ Matrix = NDArray[Any]
 _STRATEGIES = ("drop", "mean", "median", "constant", "interpolate")
 
 
-class MissingValues(Step):
+class MissingValues(NamedColumns, Step):
     """Replace NaN in a feature matrix, or leave out the rows that have one.
 
     Parameters
@@ -97,12 +98,13 @@ class MissingValues(Step):
             center = np.nanmean if self.strategy == "mean" else np.nanmedian
             fill = center(matrix, axis=0, **_float64(self.strategy))
         self.fill_ = np.asarray(fill, np.float64)
+        self._note_columns(x, matrix.shape[1])
         return self
 
     @named("MissingValues")
     def transform(
         self, x: Any, *, times: ArrayLike | None = None, report: Report | None = None
-    ) -> Matrix:
+    ) -> Any:
         """Return `x` without NaN.
 
         Parameters
@@ -116,7 +118,7 @@ class MissingValues(Step):
         Returns
         -------
         ndarray of shape (n, n_features), or fewer rows for 'drop'
-            float32 for float32, else float64; a new array.
+            float32 for float32, else float64; a new array. Or what `set_output` asked for.
 
         Raises
         ------
@@ -140,16 +142,16 @@ class MissingValues(Step):
             kept = len(matrix) - int(dropped)
             report.add(f"MissingValues: {self.strategy}", len(matrix), kept, int(filled))
         if self.strategy == "drop":
-            return np.ascontiguousarray(matrix[~rows])
+            return self._as_output(x, np.ascontiguousarray(matrix[~rows]), np.asarray(~rows))
         if self.strategy == "interpolate":
             _interpolate(matrix, gaps, _as_times(times, len(matrix)))
         else:
             matrix[gaps] = np.broadcast_to(self.fill_, matrix.shape)[gaps]
-        return matrix
+        return self._as_output(x, matrix)
 
     def fit_transform(
         self, x: Any, y: Any = None, *, times: ArrayLike | None = None, report: Report | None = None
-    ) -> Matrix:
+    ) -> Any:
         """Learn from `x` and transform it."""
         return self.fit(x).transform(x, times=times, report=report)
 

@@ -78,6 +78,18 @@ class Pipeline(Step):
         self.steps = steps
         self.encoders = encoders
 
+    @property
+    def _input_tags(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the first step takes."""
+        tags: tuple[str, ...] = self._checked()[0]._input_tags
+        return tags
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns that the first step has seen, where it counts them."""
+        check_fitted(self, "steps_")
+        return int(self.steps_[0].n_features_in_)
+
     def fit(
         self, x: Any, y: Any = None, *, times: ArrayLike | None = None, **fit_params: Any
     ) -> Pipeline:

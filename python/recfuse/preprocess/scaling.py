@@ -14,9 +14,9 @@ from recfuse._base import check_fitted
 from recfuse._columns import as_values
 from recfuse._inputs import as_csr
 from recfuse._named import named
+from recfuse._named_columns import NamedColumns
 from recfuse.interactions import Interactions
 from recfuse.preprocess._matrices import as_features, by_blocks, real_blocks
-from recfuse.preprocess._named_columns import NamedColumns
 from recfuse.preprocess._step import Report, Step
 
 __all__ = ["L2Normalizer", "MinMax", "Standardizer"]
@@ -219,6 +219,7 @@ class L2Normalizer(NamedColumns, Step):
            [0. , 0. ]])
     """
 
+    _input_tags = ("two_d_array", "sparse", "allow_nan")
     _transforms_unfitted = True
 
     def fit(self, x: Any, y: Any = None) -> L2Normalizer:
@@ -256,7 +257,8 @@ class L2Normalizer(NamedColumns, Step):
             rows = np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))
             squares = np.bincount(rows, csr.data.astype(np.float64) ** 2, csr.shape[0])
             data = csr.data / np.where(squares > 0, np.sqrt(squares), 1.0)[rows]
-            return sp.csr_array((data.astype(np.float32), csr.indices, csr.indptr), shape=csr.shape)
+            parts = (data.astype(np.float32), csr.indices, csr.indptr)
+            return self._as_output(x, sp.csr_array(parts, shape=csr.shape))
         matrix = as_features(x, "x")
         if not hasattr(self, "n_features_in_"):  # it transforms without `fit`
             self._note_columns(x, matrix.shape[1])

@@ -12,6 +12,7 @@ from recfuse.ops import cosine_knn, fuse_topk, topk
 
 if TYPE_CHECKING:
     from recfuse import (
+        adapters,
         compat,
         datasets,
         evaluation,
@@ -53,6 +54,7 @@ _LAZY = {
     "load": "recfuse.persistence",
 }
 _FOLDERS = (
+    "adapters",
     "compat",
     "datasets",
     "evaluation",
@@ -80,6 +82,7 @@ __all__ = [
     "Popularity",
     "UserNeighbours",
     "__version__",
+    "adapters",
     "compat",
     "cosine_knn",
     "datasets",

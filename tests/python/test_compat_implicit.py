@@ -387,6 +387,9 @@ def test_a_gpu_that_is_not_there_is_told_and_the_cpu_is_a_copy(model, plays):
 def test_what_is_not_there_says_so(name):
     with pytest.raises(NotImplementedError, match=f"{name.__name__} must come from implicit"):
         name(factors=3)
+    with pytest.raises(NotImplementedError, match=f"{name.__name__} must come from implicit"):
+        name.load("model.npz")
+    assert isinstance(name, type)  # programs ask `isinstance(model, name)`
 
 
 def test_helpers(rng, plays):

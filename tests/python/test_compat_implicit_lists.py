@@ -224,6 +224,17 @@ def test_topk_with_norms_and_filters(rng, dtype):
     assert ids[0, 2:].tolist() == [-1, -1] and scores[0, 2:].max() == -np.finfo(dtype).max
 
 
+def test_topk_takes_sparse_queries(rng, monkeypatch):
+    import recfuse.compat.implicit.cpu.topk as module
+
+    items = rng.standard_normal((25, 30)).astype(np.float32)
+    queries, seen = random_plays(rng, (40, 30)), random_plays(rng, (40, 25))
+    expected = topk(items, queries.toarray(), 6, None, seen, [3])
+    monkeypatch.setattr(module, "_DENSE", 30 * 7)  # blocks of seven rows
+    for ours, dense in zip(topk(items, queries, 6, None, seen, [3]), expected, strict=True):
+        np.testing.assert_array_equal(ours, dense)
+
+
 def test_filter_by_chosen_items_goes_by_the_pattern():
     seen = sp.csr_matrix(([0.0, 2.0, 1.0], ([0, 0, 1], [2, 5, 7])), shape=(2, 9))
     among = _filter_items_from_sparse_matrix(np.array([2, 5, 8]), seen)

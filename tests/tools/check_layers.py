@@ -105,6 +105,7 @@ FOLDERS: dict[str, set[str]] = {
     "plots": set(),
     "datasets": set(),
     "compat": {"models"},
+    "adapters": {"models", "fusion", "compat"},
     "bench": {"datasets"},
     "commands": {"models", "fusion", "evaluation", "preprocess"},
     "service": {"models", "fusion", "serving"},
@@ -114,8 +115,13 @@ FOLDERS: dict[str, set[str]] = {
 ABOVE_ALL = {"__init__.py", "cli.py"}
 # At import time a module may need these only; an extra is imported by the function that uses it.
 RUN_TIME = {"numpy", "scipy", "recfuse", *sys.stdlib_module_names}
-# A folder that is nothing without its extra, and that is imported where it is used, by cli.py.
-OF_EXTRAS = {"service": {"fastapi", "orjson", "prometheus_client", "pydantic", "uvicorn"}}
+# What is nothing without its extra: a folder that cli.py imports where it is used, and modules that
+# are named after the library whose classes theirs inherit from.
+OF_EXTRAS = {
+    "service": {"fastapi", "orjson", "prometheus_client", "pydantic", "uvicorn"},
+    "adapters/cornac.py": {"cornac"},
+    "adapters/lenskit.py": {"lenskit", "pydantic"},
+}
 COMPILED = {"recfuse._core", "recfuse._cuda"}
 
 
@@ -196,7 +202,9 @@ def import_problems(parts: tuple[str, ...], module: str, at_import: bool) -> Ite
         yield f"imports are absolute; got {module!r}"
         return
     top, *rest = module.split(".")
-    extra = OF_EXTRAS.get(parts[0], set()) if len(parts) > 1 else set()
+    extra = OF_EXTRAS.get("/".join(parts), set())
+    if len(parts) > 1:
+        extra = extra | OF_EXTRAS.get(parts[0], set())
     if at_import and top not in RUN_TIME | extra:
         yield f"{top} is no run-time dependency: import it in the function that uses it"
     if any(module == name or module.startswith(f"{name}.") for name in COMPILED):

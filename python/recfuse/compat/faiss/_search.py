@@ -67,8 +67,18 @@ class ByDistance:
         columns = _as_float32_columns(self._centre - halves)
         self._index = FusedIndex({"": np.hstack([items, columns])}, metric="dot")
 
-    def search(self, queries: Float32, k: int) -> tuple[Float32, Ids]:
-        """Return the k smallest squared distances and their items, padded with inf and -1."""
+    def search(
+        self,
+        queries: Float32,
+        k: int,
+        *,
+        exclude: sp.csr_array | None = None,
+        allow: NDArray[Any] | None = None,
+    ) -> tuple[Float32, Ids]:
+        """Return the k smallest squared distances and their items, padded with inf and -1.
+
+        `exclude` has one row per query, `allow` ids for all queries, as in `recfuse.topk`.
+        """
         distances = np.full((len(queries), k), np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         open_rows = np.arange(len(queries))
@@ -79,7 +89,11 @@ class ByDistance:
             left = []
             for first in range(0, len(open_rows), step):
                 rows = open_rows[first : first + step]
-                near, far, proven = self._nearest(queries[rows], k, wide)
+                filters = {
+                    "exclude": None if exclude is None else exclude[rows],
+                    "allow": allow,
+                }
+                near, far, proven = self._nearest(queries[rows], k, wide, filters)
                 distances[rows, : near.shape[1]], ids[rows, : far.shape[1]] = near, far
                 left.append(rows[~proven])
             open_rows = np.concatenate(left)
@@ -87,11 +101,11 @@ class ByDistance:
         return distances, ids
 
     def _nearest(
-        self, queries: Float32, k: int, wide: int
+        self, queries: Float32, k: int, wide: int, filters: dict[str, Any]
     ) -> tuple[Float32, Ids, NDArray[np.bool_]]:
         """Return the best of `wide` candidates, and for which queries no other item comes close."""
         ones = np.ones((len(queries), 3), np.float32)
-        found, sums = self._index.topk({"": np.hstack([queries, ones])}, wide)
+        found, sums = self._index.topk({"": np.hstack([queries, ones])}, wide, **filters)
         distances = np.empty(found.shape, np.float32)
         step = max(1, _IN_CACHE // (wide * max(1, queries.shape[1])))
         for first in range(0, len(queries), step):

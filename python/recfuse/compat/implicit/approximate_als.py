@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recfuse.compat.implicit._unavailable import Unavailable
+from recfuse.compat.implicit._unavailable import UnavailableModel
 
 __all__ = [
     "AnnoyAlternatingLeastSquares",
@@ -10,8 +10,18 @@ __all__ = [
     "NMSLibAlternatingLeastSquares",
 ]
 
-_HINT = "The searches of AlternatingLeastSquares are exact and fast here: use that."
 
-AnnoyAlternatingLeastSquares = Unavailable("AnnoyAlternatingLeastSquares", _HINT)
-FaissAlternatingLeastSquares = Unavailable("FaissAlternatingLeastSquares", _HINT)
-NMSLibAlternatingLeastSquares = Unavailable("NMSLibAlternatingLeastSquares", _HINT)
+class _Approximate(UnavailableModel):
+    _hint = "The searches of AlternatingLeastSquares are exact and fast here: use that."
+
+
+class AnnoyAlternatingLeastSquares(_Approximate):
+    """Raises NotImplementedError."""
+
+
+class FaissAlternatingLeastSquares(_Approximate):
+    """Raises NotImplementedError."""
+
+
+class NMSLibAlternatingLeastSquares(_Approximate):
+    """Raises NotImplementedError."""

@@ -1,11 +1,7 @@
-"""Bayesian personalised ranking is not among recfuse's models."""
+"""implicit.bpr: see `cpu.bpr`."""
 
 from __future__ import annotations
 
-from recfuse.compat.implicit._unavailable import Unavailable
+from recfuse.compat.implicit.cpu.bpr import BayesianPersonalizedRanking
 
 __all__ = ["BayesianPersonalizedRanking"]
-
-BayesianPersonalizedRanking = Unavailable(
-    "BayesianPersonalizedRanking", "Its nearest relative here is AlternatingLeastSquares."
-)

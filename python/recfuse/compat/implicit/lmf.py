@@ -1,11 +1,7 @@
-"""Logistic matrix factorisation is not among recfuse's models."""
+"""implicit.lmf: see `cpu.lmf`."""
 
 from __future__ import annotations
 
-from recfuse.compat.implicit._unavailable import Unavailable
+from recfuse.compat.implicit.cpu.lmf import LogisticMatrixFactorization
 
 __all__ = ["LogisticMatrixFactorization"]
-
-LogisticMatrixFactorization = Unavailable(
-    "LogisticMatrixFactorization", "Its nearest relative here is AlternatingLeastSquares."
-)

@@ -1,0 +1,13 @@
+"""Bayesian personalised ranking is not among recfuse's models."""
+
+from __future__ import annotations
+
+from recfuse.compat.implicit._unavailable import UnavailableModel
+
+__all__ = ["BayesianPersonalizedRanking"]
+
+
+class BayesianPersonalizedRanking(UnavailableModel):
+    """Raises NotImplementedError."""
+
+    _hint = "Its nearest relative here is AlternatingLeastSquares."

@@ -34,31 +34,13 @@ class Plan {
 
   /// `source`: bytes that only making the lists needs. `when` tells the phases from those of another search.
   void search(const Search& of, std::int64_t source, const std::string& when = "") {
-    const std::int64_t strips = strips_of(of), lists = of.n_lists * strips;
+    if (of.n_ids >= kLeastTableIds) {
+      phases(of, {1, 4, of.n_rows, 0}, source, " for tables" + when);
+    }
+    const std::int64_t strips = strips_of(of);
     const std::int64_t heavy =
         strips > 1 && of.k <= kMostSharedK ? std::min(of.n_rows, kShares * device_.multiprocessors) : 0;
-    const std::int64_t tasks = of.n_rows + heavy * (strips - 1), parts = heavy * strips;
-    const std::string lists_phase = "lists" + when, work = "work" + when, search = "search" + when;
-    const std::string merge = "merge" + when;
-    for (const auto& phase : {lists_phase, work, search, merge}) {
-      add("lists, in strips", 8 * (lists + 1) + (2 + of.value_bytes) * of.n_entries, phase);
-    }
-    // Runs of lists are gone when there is something in the lists.
-    const std::int64_t runs = 8 * ceil_of(lists, kListRun) - (2 + of.value_bytes) * of.n_entries;
-    add("sizes of the lists", 4 * lists + std::max<std::int64_t>(runs, 0), lists_phase);
-    add("matrix of the lists", source, lists_phase);
-    add("additions per row", 8 * of.n_rows, work);
-    const std::int64_t room = capacity(of.k);
-    for (const auto& phase : {search, merge}) {
-      add("lists of rows that blocks share", 8 * parts * of.k, phase);
-      add("rows with too many candidates", 4 + (of.screens ? 4 * tasks : 0), phase);
-    }
-    add("order of the work", kTaskBytes * tasks, search);
-    if (room > kSharedKeys) {
-      add("candidates",
-          8 * room * std::clamp<std::int64_t>(kKeysBytes / (8 * room), 1, std::max<std::int64_t>(tasks, 1)), search);
-    }
-    add("lists, being merged", heavy * (kSharedRowBytes + 8 * power_of_two(strips * of.k)), merge);
+    phases(of, {strips, 2, of.n_rows + heavy * (strips - 1), heavy}, source, when);
   }
 
   std::vector<DeviceBuffer> buffers() {
@@ -67,13 +49,49 @@ class Plan {
   }
 
  private:
+  /// Of lists, and of the blocks that search them.
+  struct Cut {
+    std::int64_t strips, id_bytes, tasks;
+    std::int64_t heavy;  // rows that blocks share
+  };
+
+  void phases(const Search& of, const Cut& cut, std::int64_t source, const std::string& when) {
+    const std::int64_t lists = of.n_lists * cut.strips, list_bytes = (cut.id_bytes + of.value_bytes) * of.n_entries;
+    const std::int64_t parts = cut.heavy * cut.strips;
+    const std::string lists_phase = "lists" + when, work = "work" + when, search = "search" + when;
+    const std::string merge = "merge" + when;
+    for (const auto& phase : {lists_phase, work, search, merge}) {
+      add(cut.strips > 1 ? "lists, in strips" : "lists", 8 * (lists + 1) + list_bytes, phase);
+    }
+    // Runs of lists are gone when there is something in the lists.
+    const std::int64_t runs = 8 * ceil_of(lists, kListRun) - list_bytes;
+    add("sizes of the lists", 4 * lists + std::max<std::int64_t>(runs, 0), lists_phase);
+    add("matrix of the lists", source, lists_phase);
+    add("additions per row", 8 * of.n_rows, work);
+    const std::int64_t room = capacity(of.k);
+    for (const auto& phase : {search, merge}) {
+      add("lists of rows that blocks share", 8 * parts * of.k, phase);
+      add("rows with too many candidates", 4 + (of.screens ? 4 * cut.tasks : 0), phase);
+    }
+    add("order of the work", kTaskBytes * cut.tasks, search);
+    if (room > kSharedKeys) {
+      add("candidates",
+          8 * room * std::clamp<std::int64_t>(kKeysBytes / (8 * room), 1, std::max<std::int64_t>(cut.tasks, 1)),
+          search);
+    }
+    add("lists, being merged", cut.heavy * (kSharedRowBytes + 8 * power_of_two(cut.strips * of.k)), merge);
+  }
+
   static std::int64_t capacity(std::int64_t k) { return power_of_two(k + k / 4 + kRound); }
 
+  /// How many places of so many bytes a block has room for, beside its candidates.
+  std::int64_t fitting(std::int64_t k, std::int64_t bytes) const {
+    const std::int64_t room = capacity(k), keys = room <= kSharedKeys ? 8 * room : 0;
+    return (device_.shared_bytes - kHeadBytes - keys) / bytes;
+  }
   std::int64_t strips_of(const Search& of) const {
-    const std::int64_t room = capacity(of.k), keys = room <= kSharedKeys ? 8 * room : 0;
-    const std::int64_t fitting = (device_.shared_bytes - kHeadBytes - keys) / of.kind.sum_bytes;
-    const std::int64_t width =
-        std::clamp<std::int64_t>(fitting, 1, std::min(std::max<std::int64_t>(of.n_ids, 1), of.kind.most_ids));
+    const std::int64_t width = std::clamp<std::int64_t>(
+        fitting(of.k, of.kind.sum_bytes), 1, std::min(std::max<std::int64_t>(of.n_ids, 1), of.kind.most_ids));
     return std::max<std::int64_t>(ceil_of(of.n_ids, width), 1);
   }
   void add(const char* name, std::int64_t n_bytes, const std::string& phase) {

@@ -155,6 +155,13 @@ class DeviceBlock {
   }
 
   RECFUSE_DEVICE int add_atomically(int* to, int value) const { return atomicAdd(to, value); }
+  /// Writes `value` where `empty` is; whether it is there now, by whomever.
+  RECFUSE_DEVICE bool claim(int* to, int empty, int value) const {
+    const int seen = *static_cast<volatile int*>(to);  // most often it is there already, and reading is cheaper
+    if (seen != empty) return seen == value;
+    const int before = atomicCAS(to, empty, value);
+    return before == empty || before == value;
+  }
   RECFUSE_DEVICE void raise_atomically(std::uint32_t* to, std::uint32_t value) const { atomicMax(to, value); }
 };
 
@@ -272,6 +279,10 @@ class HostBlock {
     const int before = *to;
     *to += value;
     return before;
+  }
+  bool claim(int* to, int empty, int value) const {
+    if (*to == empty) *to = value;
+    return *to == value;
   }
   void raise_atomically(std::uint32_t* to, std::uint32_t value) const { *to = *to < value ? value : *to; }
 

@@ -43,12 +43,12 @@ class FixedSums {
     sums_[i] = 0;
     if constexpr (kSupport) support_[i] = 0;
   }
-  template <class Block>
-  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const StripLists<Value>& lists, std::int64_t row,
-                              int strip, const Similarity& how) const {
+  template <class Block, class Lists, class Places>
+  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const Lists& lists, const Places& places,
+                              std::int64_t row, int strip, const Similarity& how) const {
     const double scale = ShareOf::scale(how.squared[row]);
     add_in_any_order(
-        block, rows, lists, row, strip, [&](float u) { return static_cast<float>(u * scale); },
+        block, rows, lists, places, row, strip, [&](float u) { return static_cast<float>(u * scale); },
         [&](int i, float u, float v) {
           const int product = static_cast<int>(u * v);
           block.add_atomically(sums_ + i, kSupport ? product : product + 1);

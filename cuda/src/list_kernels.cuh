@@ -34,14 +34,14 @@ struct SparseRows {
   }
 };
 
-/// Lists of ids, strip by strip.
-template <class Value>
+/// Lists of ids, strip by strip. In strips of at most 65,536 ids, 16 bits tell them apart: half the bytes.
+template <class Value, class Id = std::uint16_t>
 struct StripLists {
   std::int64_t n_ids;
-  int width;  // ids of a strip, at most 65,536
+  int width;  // ids of a strip
   int n_strips;
   const std::int64_t* starts;  // (lists * n_strips + 1)
-  const std::uint16_t* ids;    // within their strip: half the bytes
+  const Id* ids;               // within their strip
   const Value* values;
 
   RECFUSE_DEVICE std::int64_t begin(std::int32_t list, int strip) const {
@@ -65,8 +65,8 @@ struct Cut {
   RECFUSE_DEVICE std::int64_t list(std::int64_t row, std::int32_t column) const {
     return by_columns ? std::int64_t{column} * n_strips + row / width : row * n_strips + column / width;
   }
-  RECFUSE_DEVICE std::uint16_t id(std::int64_t row, std::int32_t column) const {
-    return static_cast<std::uint16_t>((by_columns ? row : column) % width);
+  RECFUSE_DEVICE std::int64_t id(std::int64_t row, std::int32_t column) const {
+    return (by_columns ? row : column) % width;
   }
 };
 
@@ -119,7 +119,7 @@ struct CountEntries {
 };
 
 /// Every list from its end down: where in it an id comes is left to chance, and does not matter.
-template <class Encode>
+template <class Encode, class Id>
 struct FillLists {
   static constexpr int kThreads = EachEntry::kThreads;
   using Value = typename Encode::Value;
@@ -127,7 +127,7 @@ struct FillLists {
   Cut cut;
   const std::int64_t* starts;
   std::int32_t* left;  // sizes of the lists before, 0 afterwards
-  std::uint16_t* ids;
+  Id* ids;
   Value* values;  // null: not wanted
   Encode encode;
 
@@ -137,7 +137,7 @@ struct FillLists {
       const std::int32_t column = each_entry.rows.columns[e];
       const std::int64_t list = cut.list(row, column);
       const std::int64_t at = starts[list] + block.add_atomically(left + list, -1) - 1;
-      ids[at] = cut.id(row, column);
+      ids[at] = static_cast<Id>(cut.id(row, column));
       if (values != nullptr) values[at] = encode(each_entry.rows.values[e], row);
     });
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "batch.cuh"
 #include "recfuse/cosine_knn.hpp"
@@ -34,13 +35,16 @@ class NeighbourLists {
   void run_with(const TopkOut& out) {
     FoundLists<Device> found(device_, out);
     const DeviceRows<Device> queries(device_, args_.queries);
-    const std::int64_t width = search_.template strip_width<Sums>(args_.neighbours.cols, k_);
-    const DeviceLists<Device, float> lists(device_, DeviceRows<Device>(device_, args_.neighbours), false, width,
-                                           Unchanged{});
+    const auto make_lists = [&]<class Id>(std::int64_t width) {
+      return DeviceLists<Device, float, Id>(device_, DeviceRows<Device>(device_, args_.neighbours), false, width,
+                                            Unchanged{});
+    };
     const auto allowed = allowed_bits(device_, args_, args_.neighbours.cols);
     const BatchFilters<Device> filters(device_, args_, 0, args_.queries.rows, allowed);
     const Similarity how{nullptr, nullptr, 0, 1, 1, false, false};
-    search_.template run<Sums>({queries.view(), how, filters.view(), k_}, lists, {}, found.view());
+    const std::vector<char> all(static_cast<std::size_t>(args_.queries.rows), 1);
+    search_.template run<Sums>({queries.view(), how, filters.view(), k_}, args_.neighbours.cols, make_lists, all,
+                               found.view());
     found.read(out);
   }
 

@@ -58,10 +58,11 @@ class SimilarRows {
 
   void search(const Problem& problem, const Lists& found) {
     const CosineFacts& facts = problem.facts;
+    const std::vector<char> all(static_cast<std::size_t>(args_.matrix.rows), 1);
     if (facts.counting) {
-      run_with<CountSums>(problem, CountOf{facts.scale}, {}, found);
+      run_with<CountSums>(problem, CountOf{facts.scale}, all, found);
     } else if (args_.norm == Norm::kCorated) {
-      run_with<OrderedSums<CoratedTerms>>(problem, Unchanged{}, {}, found);
+      run_with<OrderedSums<CoratedTerms>>(problem, Unchanged{}, all, found);
     } else {
       const std::vector<char> left = screened(problem, found);
       if (std::find(left.begin(), left.end(), 1) == left.end()) return;
@@ -71,15 +72,15 @@ class SimilarRows {
 
   /// A mark for each row whose list is not there yet.
   std::vector<char> screened(const Problem& problem, const Lists& found) {
-    const auto n_rows = static_cast<std::size_t>(args_.matrix.rows);
+    const std::vector<char> all(static_cast<std::size_t>(args_.matrix.rows), 1);
     for (std::int64_t row = 0; row < args_.matrix.rows; ++row) {
-      if (args_.matrix.row_size(row) > limits_.screened_entries) return std::vector<char>(n_rows, 1);
+      if (args_.matrix.row_size(row) > limits_.screened_entries) return all;
     }
     const ShareOf share{problem.squared};
     const bool tells = problem.facts.positive && args_.min_support == 1;  // a sum, whether there was a term
-    std::vector<char> left(n_rows);
-    for (const std::int32_t row : tells ? run_with<FixedSums<false>>(problem, share, {}, found)
-                                        : run_with<FixedSums<true>>(problem, share, {}, found)) {
+    std::vector<char> left(all.size());
+    for (const std::int32_t row : tells ? run_with<FixedSums<false>>(problem, share, all, found)
+                                        : run_with<FixedSums<true>>(problem, share, all, found)) {
       left[static_cast<std::size_t>(row)] = 1;
     }
     return left;
@@ -88,8 +89,9 @@ class SimilarRows {
   template <class Sums, class Encode>
   std::vector<std::int32_t> run_with(const Problem& problem, const Encode& encode, const std::vector<char>& only,
                                      const Lists& found) {
-    const std::int64_t width = search_.template strip_width<Sums>(problem.matrix.n_rows(), k_);
-    const DeviceLists<Device, typename Sums::Value> lists(device_, problem.matrix, true, width, encode);
+    const auto make_lists = [&]<class Id>(std::int64_t width) {
+      return DeviceLists<Device, typename Sums::Value, Id>(device_, problem.matrix, true, width, encode);
+    };
     const Similarity how{problem.squared,
                          problem.norms,
                          args_.shrinkage,
@@ -97,7 +99,8 @@ class SimilarRows {
                          static_cast<int>(std::min<std::int64_t>(args_.min_support, std::numeric_limits<int>::max())),
                          args_.norm == Norm::kCorated,
                          true};
-    return search_.template run<Sums>({problem.matrix.view(), how, {}, k_}, lists, only, found);
+    return search_.template run<Sums>({problem.matrix.view(), how, {}, k_}, problem.matrix.n_rows(), make_lists, only,
+                                      found);
   }
 
   Device& device_;

@@ -13,14 +13,15 @@
 #include <vector>
 
 #include "best_keys.cuh"
-#include "block.cuh"
 #include "fixed_sums.cuh"
 #include "rank.cuh"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
+#include "recfuse/sparse_memory.hpp"
 #include "recfuse/views.hpp"
-#include "sparse_sums.cuh"
+#include "search_rows.cuh"
 #include "strip_lists.cuh"
+#include "sum_places.cuh"
 #include "vectors.cuh"
 
 namespace recfuse::cuda {
@@ -33,165 +34,9 @@ struct SparseLimits {
   std::int64_t heavy_work = 1 << 20;  // additions from which a row may be shared by blocks,
   std::int64_t shares = 4;            // if it has more than one of so many shares per multiprocessor
   std::int64_t screened_entries = FixedSums<true>::kMostEntries;  // longer rows are added up in float64, all of them
-};
-
-/// A row, or some strips of one, is what a block does.
-struct RowTask {
-  std::int32_t row;
-  std::int32_t first_strip, end_strip;
-  std::int32_t part;  // where its keys go; -1: it has all strips, and writes the list
-};
-
-template <class Sums>
-constexpr bool screens = requires { Sums::kScreens; };
-
-/// Rows that have more candidates than there is room for.
-struct CrowdedRows {
-  std::int32_t* count;
-  std::int32_t* rows;
-};
-
-/// Per task: sums of strip after strip, and the k best keys of them.
-template <class Sums>
-struct SearchRows {
-  static constexpr int kThreads = Sums::kThreads;
-
-  SparseRows rows;
-  StripLists<typename Sums::Value> lists;
-  Similarity how;
-  Filters filters;
-  const RowTask* tasks;
-  std::int64_t k;        // that a list can have
-  std::uint64_t* keys;   // (blocks, capacity); null: candidates are in shared memory
-  std::uint64_t* parts;  // (parts, k): of tasks that do not write a list
-  CrowdedRows crowded;   // of sums that screen
-  Lists out;
-
-  struct Shared {
-    BestKeys::Shared best;
-  };
-  static constexpr std::size_t kHead = (sizeof(Shared) + 15) / 16 * 16;
-
-  /// But those of sums.
-  static std::size_t fixed_bytes(std::int64_t shared_keys) {
-    return kHead + static_cast<std::size_t>(shared_keys) * sizeof(std::uint64_t);
-  }
-  static std::size_t shared_bytes(std::int64_t width, std::int64_t shared_keys) {
-    return fixed_bytes(shared_keys) + std::max(static_cast<std::size_t>(width * Sums::kStrip.sum_bytes), kScratch);
-  }
-
-  template <class Block>
-  RECFUSE_DEVICE void operator()(Block& block) const {
-    const RowTask task = tasks[block.x()];
-    const std::int64_t capacity = BestKeys::capacity(k);
-    auto* const here = reinterpret_cast<std::uint64_t*>(block.shared() + kHead);
-    std::uint64_t* const of_block = keys == nullptr ? here : keys + block.x() * capacity;
-    auto* const memory = reinterpret_cast<char*>(keys == nullptr ? here + capacity : here);
-    const Sums sums(memory, lists.width);
-    BestKeys best(reinterpret_cast<Shared*>(block.shared())->best, of_block, k, slack(task.row));
-    best.clear(block);
-    for (int strip = task.first_strip; strip < task.end_strip; ++strip) {
-      search_strip(block, task.row, strip, sums, best);
-    }
-    std::int64_t n = best.sort(block);
-    if constexpr (kScreens) n = rescored(block, task.row, best.gave_up(block), of_block, n, memory);
-    if (task.part < 0) return write_list(block, of_block, n, out, task.row);
-    std::uint64_t* const part = parts + task.part * k;
-    block.each_thread([&](int thread) {
-      for (std::int64_t i = thread; i < k; i += kThreads) part[i] = i < n ? of_block[i] : 0;
-    });
-  }
-
- private:
-  static constexpr bool kScreens = screens<Sums>;
-  static constexpr bool kLimits = requires { &Sums::limit; };
-  using Rescore = RescoreRows<CosineTerms>;
-  static constexpr std::size_t kScratch = kScreens ? kThreads / kWarp * sizeof(Rescore::Scratch) : 0;
-
-  RECFUSE_DEVICE double slack(std::int64_t row) const {
-    if constexpr (kScreens) return 2 * Sums::bound(rows.size(row));
-    return 0;
-  }
-
-  /// From candidates to keys of their canonical scores; returns how many make a list.
-  template <class Block>
-  RECFUSE_DEVICE std::int64_t rescored(Block& block, std::int32_t row, bool gave_up, std::uint64_t* of_block,
-                                       std::int64_t n, char* memory) const {
-    if (gave_up) {
-      block.each_thread([&](int thread) {
-        if (thread == 0) crowded.rows[block.add_atomically(crowded.count, 1)] = row;
-      });
-      return 0;
-    }
-    auto* const scratch = reinterpret_cast<typename Rescore::Scratch*>(memory);
-    const std::int64_t size = power_of_two(n);
-    block.each_warp([&](int warp) {
-      for (std::int64_t i = warp; i < n; i += kThreads / kWarp) {
-        Rescore{rows, how}.key_of(block, warp, scratch[warp], row, key_id(of_block[i]), of_block + i);
-      }
-    });
-    block.each_thread([&](int thread) {
-      for (std::int64_t i = n + thread; i < size; i += kThreads) of_block[i] = 0;
-    });
-    sort_keys(block, of_block, size);
-    return n < k ? n : k;
-  }
-
-  template <class Block>
-  RECFUSE_DEVICE void search_strip(Block& block, std::int64_t row, int strip, const Sums& sums, BestKeys& best) const {
-    const int size = lists.size(strip);
-    const std::int64_t first = lists.first_id(strip);
-    block.each_thread([&](int thread) {
-      for (int i = thread; i < size; i += kThreads) sums.clear(i);
-    });
-    sums.add_row(block, rows, lists, row, strip, how);
-    for (int begin = 0; begin < size; begin += BestKeys::kRound) {
-      best.settle(block);
-      const int end = size - begin < BestKeys::kRound ? size : begin + BestKeys::kRound;
-      SumLimit limit{0, 0};
-      if constexpr (kLimits) limit = sums.limit(best.threshold(), row, how);
-      block.each_thread([&](int thread) {
-        for (int i = begin + thread; i < end; i += kThreads) {
-          const std::int64_t id = first + i;
-          if ((how.others_only && id == row) || !sums.counts(i, how)) continue;
-          if constexpr (kLimits) {
-            if (!sums.reaches(i, id, how, limit)) continue;
-          }
-          const std::uint64_t key = ranking_key(sums.score(i, row, id, how), static_cast<std::int32_t>(id));
-          // Filters are asked last: they take longer than the rest.
-          if (best.wants(key) && filters.admit(row, static_cast<std::int32_t>(id))) best.push(block, key);
-        }
-      });
-    }
-  }
-};
-
-/// A row whose strips several blocks have searched.
-struct SharedRow {
-  std::int32_t row;
-  std::int32_t first_part, n_parts;
-};
-
-struct MergeParts {
-  static constexpr int kThreads = 256;
-  const SharedRow* shared_rows;
-  const std::uint64_t* parts;  // (parts, k)
-  std::int64_t k;
-  std::int64_t most_keys;  // a power of two, of any row's parts
-  std::uint64_t* keys;     // (rows, most_keys)
-  Lists out;
-
-  template <class Block>
-  RECFUSE_DEVICE void operator()(Block& block) const {
-    const SharedRow shared = shared_rows[block.x()];
-    const std::int64_t n = shared.n_parts * k, size = power_of_two(n);
-    std::uint64_t* const of_row = keys + block.x() * most_keys;
-    block.each_thread([&](int thread) {
-      for (std::int64_t i = thread; i < size; i += kThreads) of_row[i] = i < n ? parts[shared.first_part * k + i] : 0;
-    });
-    sort_keys(block, of_row, size);
-    write_list(block, of_row, n, out, shared.row);
-  }
+  std::int64_t table_ids = kLeastTableIds;                        // from so many on, rows may have tables
+  std::int64_t table_places = std::numeric_limits<std::int64_t>::max();  // of so many places, at most
+  std::int64_t ids_per_addition = kIdsPerAddition;                       // as has_table() wants them
 };
 
 /// The rows of a device's matrix, what they are multiplied with, and what a list is.
@@ -243,59 +88,92 @@ class SparseSearch {
  public:
   SparseSearch(Device& device, const SparseLimits& limits) : device_(device), limits_(limits) {}
 
-  /// Ids of a strip: as many as there are, as fit a block beside its candidates, or as their numbers can tell apart.
-  template <class Sums>
-  std::int64_t strip_width(std::int64_t n_ids, std::int64_t k) const {
-    const std::size_t rest = device_.most_shared_bytes() - SearchRows<Sums>::fixed_bytes(shared_keys(k));
-    return std::clamp<std::int64_t>(
-        static_cast<std::int64_t>(rest) / Sums::kStrip.sum_bytes, 1,
-        std::min({limits_.strip_ids, std::max<std::int64_t>(n_ids, 1), Sums::kStrip.most_ids}));
-  }
-
-  /// Returns the rows that must be added up in another way. `only`: a mark for each row to search, or empty.
-  template <class Sums>
-  std::vector<std::int32_t> run(const SearchArgs& args, const DeviceLists<Device, typename Sums::Value>& device_lists,
-                                const std::vector<char>& only, const Lists& found) {
-    const std::int64_t capacity = BestKeys::capacity(args.k), in_shared = shared_keys(args.k);
-    const StripLists lists = device_lists.view();
-    const Schedule schedule = scheduled(device_lists.work(device_, args.rows), only, lists.n_strips, args.k);
-    Array<std::uint64_t> parts(device_, static_cast<std::size_t>(schedule.n_parts * args.k));
-    Array<std::int32_t> failed(device_, screens<Sums> ? schedule.tasks.size() : 0), n_failed(device_, 1);
-    n_failed.clear();
-    const auto bytes = SearchRows<Sums>::shared_bytes(lists.width, in_shared);
-    each_batch(schedule.tasks, in_shared > 0 ? 0 : capacity,
-               [&](const RowTask* tasks, std::int64_t n, std::uint64_t* keys) {
-                 device_.launch(SearchRows<Sums>{args.rows,
-                                                 lists,
-                                                 args.how,
-                                                 args.filters,
-                                                 tasks,
-                                                 args.k,
-                                                 keys,
-                                                 parts.data(),
-                                                 {n_failed.data(), failed.data()},
-                                                 found},
-                                n, 1, bytes);
-               });
-    merge(schedule.shared, lists.n_strips, args.k, parts, found);
-    std::vector<std::int32_t> rows = failed.all();
-    rows.resize(static_cast<std::size_t>(n_failed.all()[0]));
-    return rows;
+  /// Returns the rows that must be added up in another way. make_lists.operator()<Id>(width) makes the lists, of
+  /// `n_ids` ids; `left` has a mark for each row to search.
+  template <class Sums, class MakeLists>
+  std::vector<std::int32_t> run(const SearchArgs& args, std::int64_t n_ids, const MakeLists& make_lists,
+                                std::vector<char> left, const Lists& found) {
+    std::vector<std::int32_t> failed;
+    if (n_ids >= limits_.table_ids) {
+      const auto lists = make_lists.template operator()<TablePlaces::Id>(n_ids);
+      const auto work = lists.work(device_, args.rows);
+      search<Sums, TablePlaces>(args, lists.view(), in_tables(work, n_ids, most_places<Sums>(args.k), left), found,
+                                failed);
+    }
+    if (std::find(left.begin(), left.end(), 1) == left.end()) return failed;
+    const auto lists = make_lists.template operator()<StripPlaces::Id>(strip_width<Sums>(n_ids, args.k));
+    const auto work = lists.work(device_, args.rows);
+    search<Sums, StripPlaces>(args, lists.view(), in_strips(work, left, lists.n_strips(), args.k), found, failed);
+    return failed;
   }
 
  private:
-  /// Rows with much to do come first: when the last blocks begin, what is left is short.
-  struct Schedule {
+  /// Tasks whose tables have the same number of places.
+  struct Group {
+    std::int64_t n_places;
     std::vector<RowTask> tasks;
+  };
+  struct Schedule {
+    std::vector<Group> groups;
     std::vector<SharedRow> shared;
     std::int32_t n_parts = 0;
 
-    void add(std::int32_t row, int n_strips, bool heavy) {
-      if (!heavy) return tasks.push_back({row, 0, n_strips, -1});
-      shared.push_back({row, n_parts, n_strips});
-      for (int strip = 0; strip < n_strips; ++strip) tasks.push_back({row, strip, strip + 1, n_parts++});
+    std::size_t n_tasks() const {
+      return std::accumulate(groups.begin(), groups.end(), std::size_t{0},
+                             [](std::size_t n, const Group& group) { return n + group.tasks.size(); });
     }
   };
+
+  template <class Sums, class Places, class DeviceListsView>
+  void search(const SearchArgs& args, const DeviceListsView& lists, const Schedule& schedule, const Lists& found,
+              std::vector<std::int32_t>& failed) {
+    const auto n_tasks = static_cast<std::int64_t>(schedule.n_tasks());
+    if (n_tasks == 0) return;
+    const std::int64_t in_shared = shared_keys(args.k), capacity = in_shared > 0 ? 0 : BestKeys::capacity(args.k);
+    Array<std::uint64_t> parts(device_, static_cast<std::size_t>(schedule.n_parts * args.k));
+    Array<std::int32_t> crowded(device_, screens<Sums> ? static_cast<std::size_t>(n_tasks) : 0), n_crowded(device_, 1);
+    n_crowded.clear();
+    search_groups(schedule.groups, n_tasks, capacity,
+                  [&](std::int64_t n_places, const RowTask* tasks, std::int64_t n, std::uint64_t* keys) {
+                    const std::int64_t places = n_places > 0 ? n_places : lists.width;
+                    device_.launch(SearchRows<Sums, Places>{args.rows,
+                                                            lists,
+                                                            static_cast<int>(places),
+                                                            args.how,
+                                                            args.filters,
+                                                            tasks,
+                                                            args.k,
+                                                            keys,
+                                                            parts.data(),
+                                                            {n_crowded.data(), crowded.data()},
+                                                            found},
+                                   n, 1, SearchRows<Sums, Places>::shared_bytes(places, in_shared));
+                  });
+    merge(schedule.shared, lists.n_strips, args.k, parts, found);
+    const std::vector<std::int32_t> rows = crowded.all();
+    failed.insert(failed.end(), rows.begin(), rows.begin() + n_crowded.all()[0]);
+  }
+
+  /// `capacity`: of a block's candidates in the memory of the device, 0 if they are not there.
+  template <class Launch>
+  void search_groups(const std::vector<Group>& groups, std::int64_t n_tasks, std::int64_t capacity,
+                     const Launch& launch) {
+    std::vector<RowTask> tasks;
+    for (const Group& group : groups) tasks.insert(tasks.end(), group.tasks.begin(), group.tasks.end());
+    const Array<RowTask> on_device(device_, std::span<const RowTask>(tasks));
+    const auto bytes = static_cast<std::int64_t>(sizeof(std::uint64_t)) * capacity;
+    const std::int64_t batch =
+        capacity == 0 ? n_tasks : std::clamp<std::int64_t>(limits_.keys_bytes / bytes, 1, n_tasks);
+    Array<std::uint64_t> keys(device_, static_cast<std::size_t>(batch * capacity));
+    const RowTask* of_group = on_device.data();
+    for (const Group& group : groups) {
+      const auto n = static_cast<std::int64_t>(group.tasks.size());
+      for (std::int64_t begin = 0; begin < n; begin += batch) {
+        launch(group.n_places, of_group + begin, std::min(batch, n - begin), capacity == 0 ? nullptr : keys.data());
+      }
+      of_group += n;
+    }
+  }
 
   /// Candidates of a row in shared memory; 0: they are elsewhere.
   std::int64_t shared_keys(std::int64_t k) const {
@@ -303,23 +181,72 @@ class SparseSearch {
     return capacity <= limits_.shared_keys ? capacity : 0;
   }
 
-  Schedule scheduled(const std::vector<std::int64_t>& work, const std::vector<char>& only, int n_strips,
+  template <class Sums, class Places>
+  std::int64_t fitting(std::int64_t k) const {
+    using Search = SearchRows<Sums, Places>;
+    const std::size_t rest = device_.most_shared_bytes() - Search::fixed_bytes(shared_keys(k));
+    return static_cast<std::int64_t>(rest) / Search::kPlaceBytes;
+  }
+  /// Ids of a strip: as many as there are, as fit a block beside its candidates, or as their numbers can tell apart.
+  template <class Sums>
+  std::int64_t strip_width(std::int64_t n_ids, std::int64_t k) const {
+    return std::clamp<std::int64_t>(
+        fitting<Sums, StripPlaces>(k), 1,
+        std::min({limits_.strip_ids, std::max<std::int64_t>(n_ids, 1), Sums::kStrip.most_ids}));
+  }
+  /// Of a table; 0: a block has no room for one.
+  template <class Sums>
+  std::int64_t most_places(std::int64_t k) const {
+    const std::int64_t most = std::min({fitting<Sums, TablePlaces>(k), limits_.table_places, Sums::kStrip.most_places});
+    return static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(most)));
+  }
+
+  /// Rows with few additions, by the size of their tables; takes their marks.
+  Schedule in_tables(const std::vector<std::int64_t>& work, std::int64_t n_ids, std::int64_t most_places,
+                     std::vector<char>& left) const {
+    constexpr std::int64_t kLeastPlaces = 1'024, kFewer = 4;  // a table is cleared and looked through in full
+    Schedule schedule;
+    for (std::int64_t places = most_places; places >= std::min(kLeastPlaces, most_places); places /= kFewer) {
+      schedule.groups.push_back({places, {}});
+    }
+    for (const std::int32_t row : falling(work)) {
+      const std::int64_t additions = work[static_cast<std::size_t>(row)];
+      char& mark = left[static_cast<std::size_t>(row)];
+      if (mark == 0 || !has_table(additions, n_ids, most_places, limits_.ids_per_addition)) continue;
+      std::size_t group = schedule.groups.size() - 1;
+      while (additions > table_room(schedule.groups[group].n_places)) --group;
+      schedule.groups[group].tasks.push_back({row, 0, 1, -1});
+      mark = 0;
+    }
+    return schedule;
+  }
+
+  Schedule in_strips(const std::vector<std::int64_t>& work, const std::vector<char>& left, int n_strips,
                      std::int64_t k) const {
     // A row is heavy if others are done long before it; so there are not many.
     const std::int64_t all = std::accumulate(work.begin(), work.end(), std::int64_t{0});
     const std::int64_t heavy = std::max(limits_.heavy_work, all / (limits_.shares * device_.multiprocessors()));
     constexpr std::int64_t kMostShared = 1'024;  // longer lists would make merging the longer part
     Schedule schedule;
-    schedule.tasks.reserve(work.size());
+    schedule.groups.push_back({0, {}});
+    std::vector<RowTask>& tasks = schedule.groups[0].tasks;
+    tasks.reserve(work.size());
     for (const std::int32_t row : falling(work)) {
-      if (!only.empty() && only[static_cast<std::size_t>(row)] == 0) continue;
-      const bool is_heavy = n_strips > 1 && k <= kMostShared && work[static_cast<std::size_t>(row)] >= heavy;
-      schedule.add(row, n_strips, is_heavy);
+      if (left[static_cast<std::size_t>(row)] == 0) continue;
+      if (n_strips == 1 || k > kMostShared || work[static_cast<std::size_t>(row)] < heavy) {
+        tasks.push_back({row, 0, n_strips, -1});
+        continue;
+      }
+      schedule.shared.push_back({row, schedule.n_parts, n_strips});
+      for (int strip = 0; strip < n_strips; ++strip) {
+        tasks.push_back({row, strip, strip + 1, schedule.n_parts++});
+      }
     }
     return schedule;
   }
 
-  /// Rows from the most work down, within an eighth: a sort would take as long as the search.
+  /// Rows from the most work down, within an eighth: a sort would take as long as the search. Those with much to do
+  /// come first: when the last blocks begin, what is left is short.
   static std::vector<std::int32_t> falling(const std::vector<std::int64_t>& work) {
     constexpr int kSteps = 8, kBuckets = 64 * kSteps;
     const auto bucket_of = [](std::int64_t w) {
@@ -335,19 +262,6 @@ class SparseSearch {
       rows[static_cast<std::size_t>(next[bucket_of(work[row])]++)] = static_cast<std::int32_t>(row);
     }
     return rows;
-  }
-
-  /// `capacity`: of a block's candidates in the memory of the device, 0 if they are not there.
-  template <class Launch>
-  void each_batch(const std::vector<RowTask>& tasks, std::int64_t capacity, const Launch& launch) {
-    const Array<RowTask> on_device(device_, std::span<const RowTask>(tasks));
-    const auto n = static_cast<std::int64_t>(tasks.size());
-    const auto bytes = static_cast<std::int64_t>(sizeof(std::uint64_t)) * capacity;
-    const std::int64_t batch = capacity == 0 ? n : std::clamp<std::int64_t>(limits_.keys_bytes / bytes, 1, n);
-    Array<std::uint64_t> keys(device_, static_cast<std::size_t>(batch * capacity));
-    for (std::int64_t begin = 0; begin < n; begin += batch) {
-      launch(on_device.data() + begin, std::min(batch, n - begin), capacity == 0 ? nullptr : keys.data());
-    }
   }
 
   void merge(const std::vector<SharedRow>& rows, int n_strips, std::int64_t k, const Array<std::uint64_t>& parts,

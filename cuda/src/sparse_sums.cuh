@@ -1,4 +1,4 @@
-// One sum per id of a strip, in shared memory, of a sparse row times lists.
+// One sum per id, in shared memory, of a sparse row times lists.
 #pragma once
 
 #include <cmath>
@@ -28,9 +28,9 @@ struct SumLimit {
   float slope, offset;
 };
 
-/// Adds by warps, a list each, in any order: for whole numbers. `term_of(u, at)` is what entry `at` of a list adds.
-template <class Block, class Value, class Prepare, class Add>
-RECFUSE_DEVICE void add_in_any_order(Block& block, const SparseRows& rows, const StripLists<Value>& lists,
+/// Adds by warps, a list each, in any order: for whole numbers. `places` says where the sum of an id is.
+template <class Block, class Lists, class Places, class Prepare, class Add>
+RECFUSE_DEVICE void add_in_any_order(Block& block, const SparseRows& rows, const Lists& lists, const Places& places,
                                      std::int64_t row, int strip, const Prepare& prepare, const Add& add) {
   const std::int64_t end = rows.end(row);
   block.each_warp([&](int warp) {
@@ -39,7 +39,9 @@ RECFUSE_DEVICE void add_in_any_order(Block& block, const SparseRows& rows, const
       const auto u = prepare(rows.value(e));
       const std::int64_t list_begin = lists.begin(column, strip), list_end = lists.end(column, strip);
       block.each_lane(warp, [&](int, int lane) {
-        for (std::int64_t at = list_begin + lane; at < list_end; at += kWarp) add(lists.ids[at], u, lists.value(at));
+        for (std::int64_t at = list_begin + lane; at < list_end; at += kWarp) {
+          add(places.of(block, lists.ids[at]), u, lists.value(at));
+        }
       });
     }
   });
@@ -48,9 +50,9 @@ RECFUSE_DEVICE void add_in_any_order(Block& block, const SparseRows& rows, const
 
 /// Adds the lists of a row one after the other, for sums in float64 depend on the order: within one, every id is met
 /// once, and between two there is a barrier.
-template <class Block, class Add>
-RECFUSE_DEVICE void add_in_order(Block& block, const SparseRows& rows, const StripLists<float>& lists, std::int64_t row,
-                                 int strip, const Add& add) {
+template <class Block, class Lists, class Places, class Add>
+RECFUSE_DEVICE void add_in_order(Block& block, const SparseRows& rows, const Lists& lists, const Places& places,
+                                 std::int64_t row, int strip, const Add& add) {
   const std::int64_t end = rows.end(row);
   for (std::int64_t e = rows.begin(row); e < end; ++e) {
     const std::int32_t column = rows.columns[e];
@@ -59,7 +61,7 @@ RECFUSE_DEVICE void add_in_order(Block& block, const SparseRows& rows, const Str
     const double u = rows.value(e);
     block.each_thread([&](int thread) {
       for (std::int64_t at = list_begin + thread; at < list_end; at += block.n_threads()) {
-        add(lists.ids[at], u, static_cast<double>(lists.value(at)));
+        add(places.of(block, lists.ids[at]), u, static_cast<double>(lists.value(at)));
       }
     });
   }
@@ -75,11 +77,11 @@ class CountSums {
   RECFUSE_DEVICE CountSums(char* memory, int) : sums_(reinterpret_cast<int*>(memory)) {}
 
   RECFUSE_DEVICE void clear(int i) const { sums_[i] = 0; }
-  template <class Block>
-  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const StripLists<Value>& lists, std::int64_t row,
-                              int strip, const Similarity& how) const {
+  template <class Block, class Lists, class Places>
+  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const Lists& lists, const Places& places,
+                              std::int64_t row, int strip, const Similarity& how) const {
     add_in_any_order(
-        block, rows, lists, row, strip,
+        block, rows, lists, places, row, strip,
         [&](float u) { return rows.values == nullptr ? 1 : static_cast<int>(u * static_cast<float>(how.scale)); },
         [&](int i, int u, int v) { block.add_atomically(sums_ + i, u * v); });
   }
@@ -124,10 +126,10 @@ class OrderedSums {
     for (int j = 0; j < Terms::kSums; ++j) of(i)(j) = 0;
     support_[i] = 0;
   }
-  template <class Block>
-  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const StripLists<Value>& lists, std::int64_t row,
-                              int strip, const Similarity&) const {
-    add_in_order(block, rows, lists, row, strip, [&](int i, double u, double v) {
+  template <class Block, class Lists, class Places>
+  RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const Lists& lists, const Places& places,
+                              std::int64_t row, int strip, const Similarity&) const {
+    add_in_order(block, rows, lists, places, row, strip, [&](int i, double u, double v) {
       Terms::add(of(i), u, v);
       ++support_[i];
     });

@@ -43,10 +43,11 @@ class DeviceRows {
 };
 
 /// StripLists of a matrix on the device, made there. Within a list the ids come in any order: each is there once.
-template <class Device, class Value>
+template <class Device, class Value, class Id = std::uint16_t>
 class DeviceLists {
  public:
-  /// Lists of the columns, of the rows that have them; or else of the rows, of the columns that they have.
+  /// Lists of the columns, of the rows that have them; or else of the rows, of the columns that they have. A strip has
+  /// `width` ids, which Id can number.
   /// `encode` makes what is kept of a value.
   template <class Encode>
   DeviceLists(Device& device, const DeviceRows<Device>& matrix, bool by_columns, std::int64_t width,
@@ -63,13 +64,13 @@ class DeviceLists {
     device.launch(CountEntries{{rows}, cut, sizes.data()}, blocks, 1, 0);
     starts_ = {device, static_cast<std::size_t>(n_lists) + 1};
     place(device, sizes.data(), n_lists);
-    ids_ = Array<std::uint16_t>(device, nnz);
+    ids_ = Array<Id>(device, nnz);
     if (rows.values != nullptr) values_ = Array<Value>(device, nnz);
-    device.launch(FillLists<Encode>{{rows}, cut, starts_.data(), sizes.data(), ids_.data(), values(), encode}, blocks,
-                  1, 0);
+    device.launch(FillLists<Encode, Id>{{rows}, cut, starts_.data(), sizes.data(), ids_.data(), values(), encode},
+                  blocks, 1, 0);
   }
 
-  StripLists<Value> view() const { return {n_ids_, width_, n_strips_, starts_.data(), ids_.data(), values()}; }
+  StripLists<Value, Id> view() const { return {n_ids_, width_, n_strips_, starts_.data(), ids_.data(), values()}; }
   int n_strips() const { return n_strips_; }
 
   /// Per row: how many additions it takes to multiply it with these lists.
@@ -98,7 +99,7 @@ class DeviceLists {
   std::int64_t n_ids_;
   int width_, n_strips_ = 1;
   Array<std::int64_t> starts_;
-  Array<std::uint16_t> ids_;
+  Array<Id> ids_;
   Array<Value> values_;
 };
 

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "check.hpp"
@@ -96,6 +98,79 @@ TEST(neither_strips_nor_shared_rows_nor_where_candidates_are_change_the_answer) 
       CHECK(agree(args, {.screened_entries = 0}));
       CHECK(agree({.matrix = csr.view(), .k = k, .shrinkage = 1e41}));  // scores of few bits
     }
+  }
+}
+
+TEST(tables_of_any_size_answer_as_the_cpu) {
+  for (const auto& choices : kValues) {
+    const Csr csr = power_law(150, 60, choices);
+    for (const Norm norm : {Norm::kFull, Norm::kCorated}) {
+      for (const std::int64_t places : {1, 4, 256, 1 << 20}) {  // for no row, for those of few additions, ..., for all
+        for (const std::int64_t k : {3, 400}) {
+          const CosineKnnArgs args{.matrix = csr.view(), .k = k, .norm = norm, .shrinkage = 1.5};
+          CHECK(agree(args, {.table_ids = 0, .table_places = places, .ids_per_addition = 0}));
+        }
+      }
+      const CosineKnnArgs args{.matrix = csr.view(), .k = 20, .norm = norm, .min_support = 2};
+      CHECK(agree(args, {.table_ids = 0, .ids_per_addition = 1}));
+      CHECK(agree(args, {.shared_keys = 0, .keys_bytes = 100'000, .table_ids = 0, .ids_per_addition = 0}));
+      CHECK(agree(args, {.table_ids = 0, .ids_per_addition = 0}, 24 << 10));  // room for small tables alone
+      CHECK(agree({.matrix = csr.view(), .k = 20, .norm = norm},
+                  {.screened_entries = 0, .table_ids = 0, .ids_per_addition = 0}));
+    }
+  }
+}
+
+TEST(ids_that_all_want_one_place_get_their_own) {
+  constexpr int kPlaces = 64;
+  std::vector<std::int32_t> ids;
+  for (std::uint32_t id = 0; ids.size() < kPlaces; ++id) {
+    if (id * 0x9E3779B1U >> 26 == kPlaces - 1) ids.push_back(static_cast<std::int32_t>(id));  // the last one
+  }
+  std::vector<char> memory(kPlaces * sizeof(int));
+  cuda::HostBlock block(0, 0, 32, nullptr);
+  cuda::TablePlaces table(memory.data(), kPlaces);
+  for (int place = 0; place < table.size(); ++place) table.clear(place);
+  std::set<int> places;
+  for (const int id : ids) places.insert(table.of(block, id));
+  CHECK(places.size() == kPlaces);
+  for (const int id : ids) CHECK(table.id_at(table.of(block, id)) == id);
+
+  // Rows of such ids, with empty ones between them, that all share a column.
+  Csr csr;
+  csr.cols = 2;
+  for (std::int32_t row = 0; row <= ids.back(); ++row) {
+    if (std::binary_search(ids.begin(), ids.end(), row)) csr.add(0, 1 + static_cast<float>(row % 7));
+    if (row % 1'000 == 0) csr.add(1, 2);
+    csr.end_row();
+  }
+  const cuda::SparseLimits full{.table_ids = 0, .table_places = 128, .ids_per_addition = 0};  // room for 96
+  CHECK(agree({.matrix = csr.view(), .k = 30}, full));
+  for (float& value : csr.values) value += 0.3F;
+  CHECK(agree({.matrix = csr.view(), .k = 30}, full));
+}
+
+TEST(rows_of_a_long_tail_have_tables_and_the_others_strips) {
+  CHECK(recfuse::has_table(12'288, 1 << 20, 16'384) && !recfuse::has_table(12'289, 1 << 20, 16'384));
+  CHECK(recfuse::has_table(8'192, 65'536, 16'384) && !recfuse::has_table(8'193, 65'536, 16'384));
+  for (const auto& [n_rows, n_popular, table_ids] :
+       {std::tuple{66'000, 400, recfuse::kLeastTableIds}, {2'000, 300, 0}}) {
+    // Few additions to many ids; in the second case those who have the popular column have too many for a table.
+    Csr csr;
+    csr.cols = 20'000;
+    std::mt19937 random(5);
+    for (int row = 0; row < n_rows; ++row) {
+      std::int32_t column = 0;
+      for (int i = 0; i < 3; ++i) {
+        csr.add(column += 1 + static_cast<std::int32_t>(random() % 6'000), static_cast<float>(1 + row % 5));
+      }
+      if (row % 5 == 0 && row / 5 < n_popular) csr.add(19'999, 1);
+      csr.end_row();
+    }
+    const cuda::SparseLimits limits{.table_ids = table_ids};
+    CHECK(agree({.matrix = csr.view(), .k = 10}, limits));
+    for (float& value : csr.values) value += 0.1F;
+    CHECK(agree({.matrix = csr.view(), .k = 10}, limits));
   }
 }
 

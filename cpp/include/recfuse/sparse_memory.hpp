@@ -10,19 +10,34 @@
 
 namespace recfuse {
 
-/// How the sums of a strip are kept on a device.
+/// How sums are kept on a device.
 struct StripKind {
   std::int64_t most_ids;     // of a strip
   std::int64_t sum_bytes;    // of an id, in shared memory
   std::int64_t value_bytes;  // of an entry of a list
+  std::int64_t most_places;  // of a table, each with four bytes more: 128 KiB with its sums, at most
 };
 
-constexpr StripKind kCounted{16'384, 4, 2};     // 64 KiB: two blocks, with their candidates, share a multiprocessor
-constexpr StripKind kFixedPoint{16'384, 4, 4};  // real weights, screened
-constexpr StripKind kFixedWithSupport{8'192, 8, 4};  // the same, and how many terms there are
-constexpr StripKind kFloat64{8'192, 12, 4};
-constexpr StripKind kTwoFloat64{4'096, 20, 4};
-constexpr StripKind kThreeFloat64{4'096, 28, 4};
+// 64 KiB of sums: two blocks, with their candidates, share a multiprocessor.
+constexpr StripKind kCounted{16'384, 4, 2, 16'384};
+constexpr StripKind kFixedPoint{16'384, 4, 4, 16'384};      // real weights, screened
+constexpr StripKind kFixedWithSupport{8'192, 8, 4, 8'192};  // the same, and how many terms there are
+constexpr StripKind kFloat64{8'192, 12, 4, 8'192};
+constexpr StripKind kTwoFloat64{4'096, 20, 4, 4'096};
+constexpr StripKind kThreeFloat64{4'096, 28, 4, 4'096};
+
+/// Sums in strips are cleared and looked at, all of them, for every row: ids of which a row meets few have theirs in a
+/// table. That costs more per addition, and 1/8 of the ids is where the two meet (docs/performance.md); and where there
+/// are fewer ids than these, looking at all takes no time that would pay for lists of another kind.
+constexpr std::int64_t kLeastTableIds = 1 << 16, kIdsPerAddition = 8;
+
+/// Additions that a table has room for: a fourth of its places stays free, so that ids are found soon.
+constexpr std::int64_t table_room(std::int64_t n_places) { return n_places - n_places / 4; }
+/// By the row's work alone, so the same on every device that has room for such tables; the lists are the same anyway.
+constexpr bool has_table(std::int64_t additions, std::int64_t n_ids, std::int64_t most_places,
+                         std::int64_t ids_per_addition = kIdsPerAddition) {
+  return additions <= table_room(most_places) && additions * ids_per_addition <= n_ids;
+}
 
 enum class SparseValues { kOnes, kWhole, kPositive, kAny };
 

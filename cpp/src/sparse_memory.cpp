@@ -35,12 +35,30 @@ class Plan {
   /// `source`: bytes that only making the lists needs. `when` tells the phases from those of another search.
   void search(const Search& of, std::int64_t source, const std::string& when = "") {
     if (of.n_ids >= kLeastTableIds) {
-      phases(of, {1, 4, of.n_rows, 0}, source, " for tables" + when);
+      phases(of, {1, 4, of.n_rows, 0, of.n_rows}, source, " for tables" + when);
     }
     const std::int64_t strips = strips_of(of);
     const std::int64_t heavy =
         strips > 1 && of.k <= kMostSharedK ? std::min(of.n_rows, kShares * device_.multiprocessors) : 0;
-    phases(of, {strips, 2, of.n_rows + heavy * (strips - 1), heavy}, source, when);
+    const std::int64_t tasks = of.n_rows + heavy * (strips - 1);
+    phases(of, {strips, 2, tasks, heavy, tasks}, source, when);
+  }
+
+  /// Rows of counts that have products of dense columns: as many columns as there can be, and none of them left out of
+  /// the other rows.
+  void dense(const Search& of, bool ones) {
+    const DenseCosts costs;
+    if (!costs.may_pay(of.n_rows, of.n_entries)) return;
+    add("entries and largest values of columns", 8 * of.n_lists, "columns");
+    const std::int64_t most = costs.most_columns(of.n_rows, of.n_lists, of.n_entries);
+    if (most == 0) return;
+    const std::int64_t stride = dense_tiles(of.n_rows) * kDenseTile,
+                       at_once = std::min(of.n_rows, dense_rows(of.n_rows));
+    keep("places of columns", 4 * of.n_lists);
+    keep("rows without dense columns", 8 * (of.n_rows + 1) + (ones ? 4 : 8) * of.n_entries);
+    phases(of, {strips_of(of), 2, of.n_rows, 0, at_once}, 0, " of dense columns");
+    add("dense columns", stride * dense_depth(most), "search of dense columns");
+    add("sums of dense columns", 4 * stride * at_once, "search of dense columns");
   }
 
   std::vector<DeviceBuffer> buffers() {
@@ -52,7 +70,8 @@ class Plan {
   /// Of lists, and of the blocks that search them.
   struct Cut {
     std::int64_t strips, id_bytes, tasks;
-    std::int64_t heavy;  // rows that blocks share
+    std::int64_t heavy;    // rows that blocks share
+    std::int64_t at_once;  // tasks of a launch
   };
 
   void phases(const Search& of, const Cut& cut, std::int64_t source, const std::string& when) {
@@ -76,7 +95,7 @@ class Plan {
     add("order of the work", kTaskBytes * cut.tasks, search);
     if (room > kSharedKeys) {
       add("candidates",
-          8 * room * std::clamp<std::int64_t>(kKeysBytes / (8 * room), 1, std::max<std::int64_t>(cut.tasks, 1)),
+          8 * room * std::clamp<std::int64_t>(kKeysBytes / (8 * room), 1, std::max<std::int64_t>(cut.at_once, 1)),
           search);
     }
     add("lists, being merged", cut.heavy * (kSharedRowBytes + 8 * power_of_two(cut.strips * of.k)), merge);
@@ -108,6 +127,40 @@ std::int64_t csr_bytes(std::int64_t rows, std::int64_t entries, bool values) {
 
 }  // namespace
 
+std::int64_t DenseCosts::most_columns(std::int64_t n_rows, std::int64_t n_columns, std::int64_t n_entries) const {
+  const std::int64_t by_bytes = most_bytes / (dense_tiles(n_rows) * kDenseTile) / kDenseTile * kDenseTile;
+  return std::min({n_columns, by_bytes, n_entries / ceil_of(n_rows, ids_per_entry)});
+}
+
+std::int64_t DenseCosts::of_row(std::int64_t n_rows, std::int64_t n_dense) const {
+  return n_rows * (dense_depth(n_dense) + products_per_sum) / products_per_addition;
+}
+
+std::vector<std::int32_t> DenseCosts::columns(std::int64_t n_rows, const std::vector<std::int32_t>& sizes,
+                                              const std::vector<std::uint32_t>& largest) const {
+  std::vector<std::int32_t> dense;
+  std::int64_t n_entries = 0;
+  for (std::size_t column = 0; column < sizes.size(); ++column) {
+    n_entries += sizes[column];
+    if (largest[column] > 127 || sizes[column] < ceil_of(n_rows, ids_per_entry)) continue;
+    dense.push_back(static_cast<std::int32_t>(column));
+  }
+  std::stable_sort(dense.begin(), dense.end(), [&](std::int32_t a, std::int32_t b) {
+    return sizes[static_cast<std::size_t>(a)] > sizes[static_cast<std::size_t>(b)];
+  });
+  const auto most = static_cast<std::size_t>(most_columns(n_rows, static_cast<std::int64_t>(sizes.size()), n_entries));
+  if (dense.size() > most) dense.resize(most);
+  // A row with all of them saves the most.
+  std::int64_t of_one = 0, of_all = 0;
+  for (const std::int32_t column : dense) {
+    const std::int64_t size = sizes[static_cast<std::size_t>(column)];
+    of_one += size;
+    of_all += size * size;
+  }
+  if (of_one <= of_row(n_rows, static_cast<std::int64_t>(dense.size())) || of_all < least_gain) dense.clear();
+  return dense;
+}
+
 std::vector<DeviceBuffer> plan_cosine_knn(const CosineKnnSizes& sizes, const DeviceShape& device) {
   const bool ones = sizes.values == SparseValues::kOnes, corated = sizes.norm == Norm::kCorated;
   const bool counting = ones || (sizes.values == SparseValues::kWhole && !corated && sizes.min_support == 1);
@@ -123,6 +176,7 @@ std::vector<DeviceBuffer> plan_cosine_knn(const CosineKnnSizes& sizes, const Dev
   search.kind = counting ? kCounted : corated ? kThreeFloat64 : tells ? kFixedPoint : kFixedWithSupport;
   search.value_bytes = ones ? 0 : search.kind.value_bytes;
   plan.search(search, 0);
+  if (counting) plan.dense(search, ones);
   if (search.screens) {
     search.kind = kFloat64;
     search.screens = false;

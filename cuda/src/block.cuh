@@ -39,6 +39,11 @@ struct FragmentC {
   float value[4];  // rows L/4, L/4, L/4 + 8, L/4 + 8; columns 2 (L % 4) + 0, 1, 0, 1
 };
 
+/// The same of whole numbers, which mma.m16n8k32 makes of bytes: four instead of two float16 in each word of A and B.
+struct FragmentSums {
+  std::int32_t value[4];
+};
+
 /// Where value i of a FragmentC of lane L lies in its 16 x 8 block.
 RECFUSE_DEVICE int fragment_row(int lane, int i) { return lane / 4 + (i / 2) * 8; }
 RECFUSE_DEVICE int fragment_column(int lane, int i) { return 2 * (lane % 4) + i % 2; }
@@ -144,6 +149,20 @@ class DeviceBlock {
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c.value[0]), "+f"(c.value[1]), "+f"(c.value[2]), "+f"(c.value[3])
+        : "r"(a.pair[0]), "r"(a.pair[1]), "r"(a.pair[2]), "r"(a.pair[3]), "r"(b.pair[0]), "r"(b.pair[1]));
+  }
+
+  /// The same of bytes with a sign: 16 x 32 times 32 x 8, exactly.
+  template <class A, class B, class C>
+  RECFUSE_DEVICE void multiply_bytes(int, A&& a_of, B&& b_of, C&& c_of) const {
+    const int thread = static_cast<int>(threadIdx.x);
+    const FragmentA& a = a_of(thread);
+    const FragmentB& b = b_of(thread);
+    FragmentSums& c = c_of(thread);
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+r"(c.value[0]), "+r"(c.value[1]), "+r"(c.value[2]), "+r"(c.value[3])
         : "r"(a.pair[0]), "r"(a.pair[1]), "r"(a.pair[2]), "r"(a.pair[3]), "r"(b.pair[0]), "r"(b.pair[1]));
   }
 
@@ -261,6 +280,30 @@ class HostBlock {
         float sum = c.value[i];
         for (int k = 0; k < 16; ++k) sum += a[fragment_row(lane, i)][k] * b[k][fragment_column(lane, i)];
         c.value[i] = sum;
+      }
+    }
+  }
+
+  template <class A, class B, class C>
+  void multiply_bytes(int warp, A&& a_of, B&& b_of, C&& c_of) const {
+    const auto element = [](const std::uint32_t* words, int word, int which) {
+      return static_cast<std::int32_t>(static_cast<std::int8_t>(words[word] >> (8 * which)));
+    };
+    std::int32_t a[16][32], b[32][8];
+    for (int lane = 0; lane < kWarp; ++lane) {
+      const std::uint32_t *const pa = a_of(warp * kWarp + lane).pair, *const pb = b_of(warp * kWarp + lane).pair;
+      const int group = lane / 4, within = 4 * (lane % 4);
+      for (int which = 0; which < 4; ++which) {
+        for (int word = 0; word < 4; ++word) {
+          a[group + (word % 2) * 8][within + which + (word / 2) * 16] = element(pa, word, which);
+        }
+        for (int word = 0; word < 2; ++word) b[within + which + word * 16][group] = element(pb, word, which);
+      }
+    }
+    for (int lane = 0; lane < kWarp; ++lane) {
+      FragmentSums& c = c_of(warp * kWarp + lane);
+      for (int i = 0; i < 4; ++i) {
+        for (int k = 0; k < 32; ++k) c.value[i] += a[fragment_row(lane, i)][k] * b[k][fragment_column(lane, i)];
       }
     }
   }

@@ -49,6 +49,8 @@ struct SearchRows {
   std::uint64_t* parts;  // (parts, k): of tasks that do not write a list
   CrowdedRows crowded;   // of sums that screen
   Lists out;
+  const std::int32_t* begun = nullptr;  // (blocks, begun_stride): what sums of counts begin with; null: 0
+  std::int64_t begun_stride = 0;
 
   struct Shared {
     BestKeys::Shared best;
@@ -90,6 +92,7 @@ struct SearchRows {
  private:
   static constexpr bool kScreens = screens<Sums>;
   static constexpr bool kLimits = requires { &Sums::limit; };
+  static constexpr bool kBegins = requires { &Sums::begin; } && Places::kBytes == 0;
   using Rescore = RescoreRows<CosineTerms>;
   static constexpr std::size_t kScratch = kScreens ? kThreads / kWarp * sizeof(Rescore::Scratch) : 0;
 
@@ -130,6 +133,9 @@ struct SearchRows {
       for (int i = thread; i < size; i += kThreads) {
         sums.clear(i);
         places.clear(i);
+        if constexpr (kBegins) {
+          if (begun != nullptr) sums.begin(i, begun[block.x() * begun_stride + places.id_at(i)]);
+        }
       }
     });
     sums.add_row(block, rows, lists, places, row, strip, how);

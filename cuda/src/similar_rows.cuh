@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "dense_columns.cuh"
 #include "recfuse/cosine_knn.hpp"
 #include "sparse_search.cuh"
 
@@ -60,7 +62,11 @@ class SimilarRows {
     const CosineFacts& facts = problem.facts;
     const std::vector<char> all(static_cast<std::size_t>(args_.matrix.rows), 1);
     if (facts.counting) {
-      run_with<CountSums>(problem, CountOf{facts.scale}, all, found);
+      std::optional<DenseColumns<Device>> dense;
+      if (limits_.dense.may_pay(problem.matrix.n_rows(), args_.matrix.nnz())) {
+        dense.emplace(device_, problem.matrix, facts.scale, limits_.dense);
+      }
+      run_with<CountSums>(problem, CountOf{facts.scale}, all, found, dense ? &*dense : nullptr);
     } else if (args_.norm == Norm::kCorated) {
       run_with<OrderedSums<CoratedTerms>>(problem, Unchanged{}, all, found);
     } else {
@@ -88,7 +94,7 @@ class SimilarRows {
 
   template <class Sums, class Encode>
   std::vector<std::int32_t> run_with(const Problem& problem, const Encode& encode, const std::vector<char>& only,
-                                     const Lists& found) {
+                                     const Lists& found, const DenseColumns<Device>* dense = nullptr) {
     const auto make_lists = [&]<class Id>(std::int64_t width) {
       return DeviceLists<Device, typename Sums::Value, Id>(device_, problem.matrix, true, width, encode);
     };
@@ -100,7 +106,7 @@ class SimilarRows {
                          args_.norm == Norm::kCorated,
                          true};
     return search_.template run<Sums>({problem.matrix.view(), how, {}, k_}, problem.matrix.n_rows(), make_lists, only,
-                                      found);
+                                      found, dense);
   }
 
   Device& device_;

@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "best_keys.cuh"
+#include "dense_columns.cuh"
 #include "fixed_sums.cuh"
 #include "rank.cuh"
 #include "recfuse/cuda/memory.hpp"
@@ -37,6 +39,8 @@ struct SparseLimits {
   std::int64_t table_ids = kLeastTableIds;                        // from so many on, rows may have tables
   std::int64_t table_places = std::numeric_limits<std::int64_t>::max();  // of so many places, at most
   std::int64_t ids_per_addition = kIdsPerAddition;                       // as has_table() wants them
+  DenseCosts dense = {};
+  std::int64_t dense_sums_bytes = kDenseSumsBytes;
 };
 
 /// The rows of a device's matrix, what they are multiplied with, and what a list is.
@@ -89,10 +93,11 @@ class SparseSearch {
   SparseSearch(Device& device, const SparseLimits& limits) : device_(device), limits_(limits) {}
 
   /// Returns the rows that must be added up in another way. make_lists.operator()<Id>(width) makes the lists, of
-  /// `n_ids` ids; `left` has a mark for each row to search.
+  /// `n_ids` ids; `left` has a mark for each row to search; `dense`: columns of counts, or null.
   template <class Sums, class MakeLists>
   std::vector<std::int32_t> run(const SearchArgs& args, std::int64_t n_ids, const MakeLists& make_lists,
-                                std::vector<char> left, const Lists& found) {
+                                std::vector<char> left, const Lists& found,
+                                const DenseColumns<Device>* dense = nullptr) {
     std::vector<std::int32_t> failed;
     if (n_ids >= limits_.table_ids) {
       const auto lists = make_lists.template operator()<TablePlaces::Id>(n_ids);
@@ -103,6 +108,13 @@ class SparseSearch {
     if (std::find(left.begin(), left.end(), 1) == left.end()) return failed;
     const auto lists = make_lists.template operator()<StripPlaces::Id>(strip_width<Sums>(n_ids, args.k));
     const auto work = lists.work(device_, args.rows);
+    if (dense != nullptr && dense->any()) {
+      SearchArgs others = args;
+      others.rows = dense->others();
+      const Schedule schedule =
+          with_products(work, lists.work(device_, others.rows), dense->cost(), lists.n_strips(), left);
+      search<Sums, StripPlaces>(others, lists.view(), schedule, found, failed, dense);
+    }
     search<Sums, StripPlaces>(args, lists.view(), in_strips(work, left, lists.n_strips(), args.k), found, failed);
     return failed;
   }
@@ -126,16 +138,23 @@ class SparseSearch {
 
   template <class Sums, class Places, class DeviceListsView>
   void search(const SearchArgs& args, const DeviceListsView& lists, const Schedule& schedule, const Lists& found,
-              std::vector<std::int32_t>& failed) {
+              std::vector<std::int32_t>& failed, const DenseColumns<Device>* dense = nullptr) {
     const auto n_tasks = static_cast<std::int64_t>(schedule.n_tasks());
     if (n_tasks == 0) return;
+    std::int64_t at_once = n_tasks;
+    std::optional<typename DenseColumns<Device>::Products> products;
+    if (dense != nullptr) {
+      at_once = std::min(n_tasks, dense_rows(args.rows.n_rows, limits_.dense_sums_bytes));
+      products.emplace(*dense, at_once);
+    }
     const std::int64_t in_shared = shared_keys(args.k), capacity = in_shared > 0 ? 0 : BestKeys::capacity(args.k);
     Array<std::uint64_t> parts(device_, static_cast<std::size_t>(schedule.n_parts * args.k));
     Array<std::int32_t> crowded(device_, screens<Sums> ? static_cast<std::size_t>(n_tasks) : 0), n_crowded(device_, 1);
     n_crowded.clear();
-    search_groups(schedule.groups, n_tasks, capacity,
+    search_groups(schedule.groups, at_once, capacity,
                   [&](std::int64_t n_places, const RowTask* tasks, std::int64_t n, std::uint64_t* keys) {
                     const std::int64_t places = n_places > 0 ? n_places : lists.width;
+                    const std::int32_t* const begun = products ? products->of(tasks, n) : nullptr;
                     device_.launch(SearchRows<Sums, Places>{args.rows,
                                                             lists,
                                                             static_cast<int>(places),
@@ -146,7 +165,9 @@ class SparseSearch {
                                                             keys,
                                                             parts.data(),
                                                             {n_crowded.data(), crowded.data()},
-                                                            found},
+                                                            found,
+                                                            begun,
+                                                            products ? products->stride() : 0},
                                    n, 1, SearchRows<Sums, Places>::shared_bytes(places, in_shared));
                   });
     merge(schedule.shared, lists.n_strips, args.k, parts, found);
@@ -154,16 +175,17 @@ class SparseSearch {
     failed.insert(failed.end(), rows.begin(), rows.begin() + n_crowded.all()[0]);
   }
 
-  /// `capacity`: of a block's candidates in the memory of the device, 0 if they are not there.
+  /// `at_once`: tasks of a launch, at most. `capacity`: of a block's candidates in the memory of the device, 0 if they
+  /// are not there.
   template <class Launch>
-  void search_groups(const std::vector<Group>& groups, std::int64_t n_tasks, std::int64_t capacity,
+  void search_groups(const std::vector<Group>& groups, std::int64_t at_once, std::int64_t capacity,
                      const Launch& launch) {
     std::vector<RowTask> tasks;
     for (const Group& group : groups) tasks.insert(tasks.end(), group.tasks.begin(), group.tasks.end());
     const Array<RowTask> on_device(device_, std::span<const RowTask>(tasks));
     const auto bytes = static_cast<std::int64_t>(sizeof(std::uint64_t)) * capacity;
     const std::int64_t batch =
-        capacity == 0 ? n_tasks : std::clamp<std::int64_t>(limits_.keys_bytes / bytes, 1, n_tasks);
+        capacity == 0 ? at_once : std::clamp<std::int64_t>(limits_.keys_bytes / bytes, 1, at_once);
     Array<std::uint64_t> keys(device_, static_cast<std::size_t>(batch * capacity));
     const RowTask* of_group = on_device.data();
     for (const Group& group : groups) {
@@ -218,6 +240,26 @@ class SparseSearch {
       schedule.groups[group].tasks.push_back({row, 0, 1, -1});
       mark = 0;
     }
+    return schedule;
+  }
+
+  /// Rows that gain by having their dense columns multiplied, if all of them gain enough; takes their marks. `work` and
+  /// `others`: additions with and without these columns.
+  Schedule with_products(const std::vector<std::int64_t>& work, const std::vector<std::int64_t>& others,
+                         std::int64_t cost, int n_strips, std::vector<char>& left) const {
+    const auto gain_of = [&](std::size_t row) {
+      return left[row] == 0 ? 0 : std::max<std::int64_t>(work[row] - others[row] - cost, 0);
+    };
+    std::int64_t gain = 0;
+    for (std::size_t row = 0; row < work.size(); ++row) gain += gain_of(row);
+    Schedule schedule;
+    if (gain < limits_.dense.least_gain) return schedule;
+    schedule.groups.push_back({0, {}});
+    for (const std::int32_t row : falling(others)) {
+      if (gain_of(static_cast<std::size_t>(row)) == 0) continue;
+      schedule.groups[0].tasks.push_back({row, 0, n_strips, -1});
+    }
+    for (const RowTask& task : schedule.groups[0].tasks) left[static_cast<std::size_t>(task.row)] = 0;
     return schedule;
   }
 

@@ -77,6 +77,7 @@ class CountSums {
   RECFUSE_DEVICE CountSums(char* memory, int) : sums_(reinterpret_cast<int*>(memory)) {}
 
   RECFUSE_DEVICE void clear(int i) const { sums_[i] = 0; }
+  RECFUSE_DEVICE void begin(int i, std::int32_t sum) const { sums_[i] = sum; }
   template <class Block, class Lists, class Places>
   RECFUSE_DEVICE void add_row(Block& block, const SparseRows& rows, const Lists& lists, const Places& places,
                               std::int64_t row, int strip, const Similarity& how) const {

@@ -42,6 +42,16 @@ class DeviceRows {
   Array<float> values_;
 };
 
+/// From the sizes of lists to where they begin, and the last one ends.
+template <class Device>
+void place_lists(Device& device, const std::int32_t* sizes, std::int64_t n_lists, std::int64_t* starts) {
+  const std::int64_t n_runs = (n_lists + PlaceLists::kRun - 1) / PlaceLists::kRun;
+  typename Device::template Array<std::int64_t> runs(device, static_cast<std::size_t>(n_runs));
+  device.launch(AddRuns{sizes, n_lists, runs.data()}, n_runs, 1, RunningSums::kSharedBytes);
+  device.launch(PlaceRuns{n_runs, runs.data(), starts + n_lists}, 1, 1, RunningSums::kSharedBytes);
+  device.launch(PlaceLists{sizes, n_lists, runs.data(), starts}, n_runs, 1, RunningSums::kSharedBytes);
+}
+
 /// StripLists of a matrix on the device, made there. Within a list the ids come in any order: each is there once.
 template <class Device, class Value, class Id = std::uint16_t>
 class DeviceLists {
@@ -63,7 +73,7 @@ class DeviceLists {
     sizes.clear();
     device.launch(CountEntries{{rows}, cut, sizes.data()}, blocks, 1, 0);
     starts_ = {device, static_cast<std::size_t>(n_lists) + 1};
-    place(device, sizes.data(), n_lists);
+    place_lists(device, sizes.data(), n_lists, starts_.data());
     ids_ = Array<Id>(device, nnz);
     if (rows.values != nullptr) values_ = Array<Value>(device, nnz);
     device.launch(FillLists<Encode, Id>{{rows}, cut, starts_.data(), sizes.data(), ids_.data(), values(), encode},
@@ -87,14 +97,6 @@ class DeviceLists {
   static std::int64_t blocks_for(std::int64_t n, std::int64_t each) { return (n + each - 1) / each; }
   Value* values() { return values_.size() > 0 ? values_.data() : nullptr; }
   const Value* values() const { return values_.size() > 0 ? values_.data() : nullptr; }
-
-  void place(Device& device, const std::int32_t* sizes, std::int64_t n_lists) {
-    const std::int64_t n_runs = blocks_for(n_lists, PlaceLists::kRun);
-    Array<std::int64_t> runs(device, static_cast<std::size_t>(n_runs));
-    device.launch(AddRuns{sizes, n_lists, runs.data()}, n_runs, 1, RunningSums::kSharedBytes);
-    device.launch(PlaceRuns{n_runs, runs.data(), starts_.data() + n_lists}, 1, 1, RunningSums::kSharedBytes);
-    device.launch(PlaceLists{sizes, n_lists, runs.data(), starts_.data()}, n_runs, 1, RunningSums::kSharedBytes);
-  }
 
   std::int64_t n_ids_;
   int width_, n_strips_ = 1;

@@ -87,9 +87,13 @@ def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 SPARSE_LIMITS = {
-    "strips": {"strip_ids": 7, "shared_keys": 1024, "keys_bytes": 50_000, "heavy_work": 40, "shares": 1000},
+    "strips": {
+        "strip_ids": 7, "shared_keys": 1024, "keys_bytes": 50_000, "heavy_work": 40, "shares": 1000
+    },
     # Rows with more than 192 additions, of which some tests have many, are left to strips.
     "tables": {"table_ids": 0, "table_places": 256, "ids_per_addition": 0},
+    # Counts, not above 127, of all columns are multiplied.
+    "products": {"ids_per_entry": 1 << 30, "products_per_addition": 1 << 40, "least_gain": 0},
 }  # fmt: skip
 
 
@@ -98,7 +102,8 @@ def sparse_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """Let 'auto' stand for the CPU, a GPU, and the emulator of one: for sparse similarity.
 
     In strips, rows are cut as those of many thousands are, and blocks share them. In tables, the
-    sums of rows are kept as those of few additions to many ids are.
+    sums of rows are kept as those of few additions to many ids are. With products, columns are
+    added up as dense ones are.
     """
     name, _, limits = request.param.partition("-")
     if name == "cpu":

@@ -63,13 +63,30 @@ EXPECTED = {
             ["HMMA"],
         ),
     ),
+    "MultiplyDense": (
+        {"80", "90a"},
+        [
+            "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32",
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
+            "cp.async.cg.shared.global",
+        ],
+        ["IMMA"],
+    ),
     # Natively, not by comparing and swapping.
-    "SearchRows<CountSums>": ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
-    "SearchRows<FixedSums>": ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
+    **dict.fromkeys(
+        (
+            f"SearchRows<{sums}, {places}{support}>"
+            for places in ("StripPlaces", "TablePlaces")
+            for sums, support in (("CountSums", ""), ("FixedSums", ", 0"), ("FixedSums", ", 1"))
+        ),
+        ({"80", "90a"}, ["atom.shared.add.u32"], ["ATOMS"]),
+    ),
 }
-# What adds up by atomics does it natively, wherever the sums are: none of these.
+# What adds up by atomics does it natively, wherever the sums are: none of these. In a table an id
+# takes its place by one, once.
 COMPARE_AND_SWAP = re.compile(r"\batom\S*\.cas\b|\bATOM\w*\.(?:CAS|CAST)\b")
-ADDS_BY_ATOMICS = ("SearchRows", "CountEntries", "FillLists")
+ADDS_BY_ATOMICS = ("SearchRows", "CountEntries", "FillLists", "MeasureColumns", "CopyOthers")
+SWAPS = re.compile(r"\bTablePlaces\b")
 
 
 @dataclass
@@ -129,10 +146,10 @@ def short_name(mangled: str) -> str:
     if body is None:
         sys.exit(f"no kernel of ours by its name: {mangled}")
     name, rest = body[2][: int(body[1])], body[2][int(body[1]) :]
-    types = re.match(r"INS\w?_(\d+)(\w+)", rest)
+    types = [rest[at.end() :][: int(at[1])] for at in re.finditer(r"NS\w?_(\d+)", rest)]
     values = re.findall(r"L[ib](\d+)E", rest)
     real = {"f": ["float"], "d": ["double"]}.get(rest[1:2], [])
-    arguments = [types[2][: int(types[1])]] if types else [*(real if values else []), *values]
+    arguments = [*types, *(real if values and not types else []), *values]
     return f"{name}<{', '.join(arguments)}>" if arguments else name
 
 
@@ -203,7 +220,7 @@ def ptx_problems(path: Path, architecture: str) -> Iterator[str]:
 
 def swap_problems(path: Path, name: str, code: str) -> Iterator[str]:
     """Yield the kernels of sums that would try again and again where threads meet."""
-    if name.startswith(ADDS_BY_ATOMICS):
+    if name.startswith(ADDS_BY_ATOMICS) and not SWAPS.search(name):
         for instruction in sorted(set(COMPARE_AND_SWAP.findall(code))):
             yield f"{path.name}: {name} has {instruction}: not a native addition"
 
@@ -247,7 +264,7 @@ def main(architectures: list[str]) -> int:
                 problems += ptx_problems(of_source.ptx, architecture)
             print(f"sm_{architecture}")
             for kernel in sorted(all_kernels, key=lambda k: k.name):
-                print(f"  {kernel.name:<28} {kernel.registers:>4} registers")
+                print(f"  {kernel.name:<48} {kernel.registers:>4} registers")
             problems += missing_kernels(architecture, all_kernels)
     if not shutil.which("cuobjdump"):
         print("no cuobjdump here: the machine code was not looked at")

@@ -39,6 +39,39 @@ constexpr bool has_table(std::int64_t additions, std::int64_t n_ids, std::int64_
   return additions <= table_room(most_places) && additions * ids_per_addition <= n_ids;
 }
 
+/// When a row's additions of counts are left to the matrix units. All is counted in additions, so the choice goes by
+/// the matrix alone (docs/performance.md has the reckoning).
+struct DenseCosts {
+  std::int64_t ids_per_entry = 14;           // a column is dense if at least one of so many rows has it
+  std::int64_t products_per_addition = 200;  // that take as long
+  std::int64_t products_per_sum = 440;       // as long as writing and reading a sum of products
+  std::int64_t least_gain = 200'000'000;     // additions, in all: less would not pay for the launches
+  std::int64_t most_bytes = 1 << 30;         // of the dense matrix
+
+  /// Whether to look: no matrix has more additions than this.
+  constexpr bool may_pay(std::int64_t n_rows, std::int64_t n_entries) const {
+    return n_rows > 0 && n_entries > 0 && n_entries >= least_gain / n_rows;
+  }
+  /// The columns that so many entries and bytes allow.
+  std::int64_t most_columns(std::int64_t n_rows, std::int64_t n_columns, std::int64_t n_entries) const;
+  /// Dense columns, longest first, whose values fit a byte; none if no row can gain by them.
+  std::vector<std::int32_t> columns(std::int64_t n_rows, const std::vector<std::int32_t>& sizes,
+                                    const std::vector<std::uint32_t>& largest) const;
+  /// In additions, of a row's products with all rows.
+  std::int64_t of_row(std::int64_t n_rows, std::int64_t n_dense) const;
+};
+
+constexpr std::int64_t kDenseTile = 128;  // rows, and bytes of each: multiplied at a time
+constexpr std::int64_t dense_tiles(std::int64_t n) { return (n + kDenseTile - 1) / kDenseTile; }
+constexpr std::int64_t dense_depth(std::int64_t n_dense) { return dense_tiles(n_dense) * kDenseTile; }
+constexpr std::int64_t kDenseSumsBytes = 32 << 20;  // of rows at a time: they stay in the second cache
+
+/// Rows whose sums are there at a time.
+constexpr std::int64_t dense_rows(std::int64_t n_rows, std::int64_t sums_bytes = kDenseSumsBytes) {
+  const std::int64_t most = sums_bytes / (4 * dense_tiles(n_rows) * kDenseTile) / kDenseTile * kDenseTile;
+  return most < kDenseTile ? kDenseTile : most;
+}
+
 enum class SparseValues { kOnes, kWhole, kPositive, kAny };
 
 struct CosineKnnSizes {
@@ -61,8 +94,9 @@ struct DeviceShape {
   std::int64_t multiprocessors = 132, shared_bytes = 227 << 10;  // of a block
 };
 
-/// To the byte, but for rows that blocks share and candidates that are too many: no size tells these, so they are
-/// counted as if there were as many as there can be. What is in a phase "kept" is there in all others.
+/// To the byte, but for rows that blocks share, that have tables or products of dense columns, and candidates that are
+/// too many: no size tells these, so they are counted as if there were as many as there can be. What is in a phase
+/// "kept" is there in all others.
 std::vector<DeviceBuffer> plan_cosine_knn(const CosineKnnSizes& sizes, const DeviceShape& device = {});
 std::vector<DeviceBuffer> plan_neighbour_topk(const NeighbourTopkSizes& sizes, const DeviceShape& device = {});
 

@@ -77,15 +77,17 @@ void recfuse::bindings::bind_emulated_search(pybind11::module_& m) {
   m.def(
       "set_limits",
       [](std::int64_t capacity, std::int64_t first_items, std::int64_t growth, std::int64_t batch_bytes,
-         std::int64_t keys_bytes, std::int64_t launch_bytes, std::int64_t least_block) {
+         std::int64_t keys_bytes, std::int64_t launch_bytes, std::int64_t least_block, std::int64_t pairs_bytes) {
         limits = {.capacity = capacity,
                   .first_items = first_items,
                   .growth = growth,
                   .batch_bytes = batch_bytes,
                   .keys_bytes = keys_bytes,
                   .launch_bytes = launch_bytes,
-                  .least_block = least_block};
+                  .least_block = least_block,
+                  .pairs_bytes = pairs_bytes};
       },
       "capacity"_a = 4096, "first_items"_a = 2048, "growth"_a = 4, "batch_bytes"_a = 256 << 20,
-      "keys_bytes"_a = 256 << 20, "launch_bytes"_a = 20 << 20, "least_block"_a = 8192);
+      "keys_bytes"_a = 256 << 20, "launch_bytes"_a = 20 << 20, "least_block"_a = 8192,
+      "pairs_bytes"_a = recfuse::SearchLimits{}.pairs_bytes);
 }

@@ -21,17 +21,18 @@ inline pybind11::list listed(const std::vector<DeviceBuffer>& buffers) {
   return list;
 }
 
-inline pybind11::tuple planned_on_device(std::int64_t n_queries, std::int64_t n_items,
-                                         const std::vector<std::int64_t>& dims, std::int64_t k,
-                                         std::optional<std::int64_t> free_bytes) {
-  using namespace pybind11::literals;
+inline ItemSizes sizes_of(std::int64_t n_items, const std::vector<std::int64_t>& dims) {
   const std::int64_t dim = std::accumulate(dims.begin(), dims.end(), std::int64_t{0});
   ItemSizes sizes{n_items, dim, static_cast<std::int64_t>(dims.size()), 0, dim};
   for (const std::int64_t width : dims) sizes.image_dim += image_columns(width);
-  const DevicePlan plan = plan_device_memory(sizes, {}, free_bytes.value_or(kUnlimitedBytes), {n_queries, k});
+  return sizes;
+}
+
+inline pybind11::tuple listed(const DevicePlan& plan, const char* scored) {
+  using namespace pybind11::literals;
   const pybind11::list buffers = listed(plan.buffers);
   pybind11::dict blocks("queries"_a = plan.queries);
-  blocks["queries whose every item is scored"] = plan.scored;
+  blocks[scored] = plan.scored;
   if (plan.items.streamed) {
     blocks["blocks of items, streamed"] = plan.items.n_blocks;
     blocks["items per block"] = plan.items.block_items;
@@ -41,7 +42,24 @@ inline pybind11::tuple planned_on_device(std::int64_t n_queries, std::int64_t n_
 
 inline void bind_device_memory(pybind11::module_& m) {
   using namespace pybind11::literals;
-  m.def("plan_device_memory", &planned_on_device, "n_queries"_a, "n_items"_a, "dims"_a, "k"_a, "free_bytes"_a);
+  m.def(
+      "plan_device_memory",
+      [](std::int64_t n_queries, std::int64_t n_items, const std::vector<std::int64_t>& dims, std::int64_t k,
+         std::optional<std::int64_t> free_bytes) {
+        const std::int64_t free = free_bytes.value_or(kUnlimitedBytes);
+        return listed(plan_device_memory(sizes_of(n_items, dims), {}, free, {n_queries, k}),
+                      "queries whose every item is scored");
+      },
+      "n_queries"_a, "n_items"_a, "dims"_a, "k"_a, "free_bytes"_a);
+  m.def(
+      "plan_rank_pairs",
+      [](std::int64_t n_queries, std::int64_t n_items, const std::vector<std::int64_t>& dims, std::int64_t n_pairs,
+         std::int64_t n_excluded, std::optional<std::int64_t> free_bytes) {
+        const std::int64_t free = free_bytes.value_or(kUnlimitedBytes);
+        return listed(plan_rank_pairs(sizes_of(n_items, dims), {}, free, {n_queries, n_pairs, n_excluded}),
+                      "queries whose pairs are scored");
+      },
+      "n_queries"_a, "n_items"_a, "dims"_a, "n_pairs"_a, "n_excluded"_a, "free_bytes"_a);
   // `values`: 0 ones, 1 whole, 2 positive, 3 any.
   m.def(
       "plan_cosine_knn",

@@ -106,42 +106,23 @@ class FusedSearch {
   /// The same for valid arguments, and pairs with items of the range.
   void score_valid(const FuseTopkArgs& args, const CsrView& pairs, std::span<float> out,
                    const MatrixView<double>& parts, const std::vector<char>& places) const {
-    if (pairs.nnz() == 0) return;
-    std::vector<std::int64_t> rows;
-    for (std::int64_t q = 0; q < pairs.rows; ++q)
-      rows.insert(rows.end(), static_cast<std::size_t>(pairs.row_size(q)), q);
-    const std::size_t n = rows.size();
-    const std::span ids(pairs.row_indices(0), n);
-    const Array<std::int64_t> rows_there(device_, std::span<const std::int64_t>(rows));
-    const Array<std::int32_t> ids_there(device_, ids);
-    Array<float> scores(device_, n);
-    Array<double> terms(device_, n * catalogue_.views.size());
-    Batch<Device> batch(device_, catalogue_, args, 0, pairs.rows, places);
-    const auto score = [&](const BlockSearch<Device>& search) {
-      search.prepare(batch);
-      search.score(batch, rows_there.data(), 1, ids_there.data(), static_cast<std::int64_t>(n), scores.data(),
-                   terms.data());
-    };
-    with_items(ids, score);
-    scores.read(out);
-    if (parts.data != nullptr) terms.read(std::span(parts.data, terms.size()));
+    const std::int64_t term_bytes = parts.data == nullptr ? 0 : n_modalities() * std::int64_t{sizeof(double)};
+    for (const PairRun& run : runs_of_pairs(catalogue_.sizes, plan_, limits_, pairs, term_bytes)) {
+      score_run(args, pairs, run, out, parts, places);
+    }
   }
 
   /// What rank_pairs() counts of the items of the range, for valid arguments and the scores of all pairs: of those that
   /// score the same the ones with smaller ids, those that score more, all that score the same. Adds up over ranges.
   void count_pairs(const FuseTopkArgs& args, const CsrView& pairs, std::span<const float> scores, const PairRanks& out,
                    const std::vector<char>& places) const {
-    const std::int64_t n = pairs.rows;
-    const auto bytes = [&](const CsrView& csr, std::int64_t of_entry) {
-      return csr.given() ? csr.nnz() / n * of_entry + 16 : 0;
-    };
-    const QuerySizes sizes{n, 1, bytes(args.exclude, sizeof(std::int32_t)) + bytes(pairs, kCountedPairBytes)};
+    const QuerySizes sizes{pairs.rows};
     std::unique_lock<std::mutex> alone(streaming_, std::defer_lock);
     if (plan_.streamed) alone.lock();
     const ItemPlan plan = plan_.streamed ? plan_now(sizes, false) : plan_;
-    const std::int64_t batch = queries_at_once(catalogue_.sizes, plan, limits_, sizes);
-    for (std::int64_t first = 0; first < n; first += batch) {
-      count_batch(args, pairs, scores, first, std::min(n, first + batch), plan, places, out);
+    const std::int64_t most = queries_at_once(catalogue_.sizes, plan, limits_, sizes);
+    for (const PairRun& run : runs_of_queries(plan, limits_, pairs, args.exclude, most)) {
+      count_batch(args, pairs, scores, run.first_query, run.last_query, plan, places, out);
     }
   }
 
@@ -159,6 +140,30 @@ class FusedSearch {
           catalogue_.args.op + ": items must be in host memory, or on cuda:" + std::to_string(device_.index()) +
           ", which has no room for " + std::to_string(n_items()) + " of them; got an array on another GPU");
     }
+  }
+
+  void score_run(const FuseTopkArgs& args, const CsrView& pairs, const PairRun& run, std::span<float> out,
+                 const MatrixView<double>& parts, const std::vector<char>& places) const {
+    const auto n = static_cast<std::size_t>(run.last - run.first);
+    std::vector<std::int64_t> rows;
+    for (std::int64_t q = run.first_query; q < run.last_query; ++q) {
+      const std::int64_t begin = pairs.indptr[q] - pairs.indptr[0], end = begin + pairs.row_size(q);
+      const std::int64_t size = std::min(end, run.last) - std::max(begin, run.first);
+      rows.insert(rows.end(), static_cast<std::size_t>(size), q - run.first_query);
+    }
+    const std::span ids(pairs.row_indices(0) + run.first, n);
+    const Array<std::int64_t> rows_there(device_, std::span<const std::int64_t>(rows));
+    const Array<std::int32_t> ids_there(device_, ids);
+    Array<float> scores(device_, n);
+    Array<double> terms(device_, parts.data == nullptr ? 0 : n * catalogue_.views.size());
+    Batch<Device> batch(device_, catalogue_, args, run.first_query, run.last_query, places);
+    with_items(ids, [&](const BlockSearch<Device>& search) {
+      search.prepare(batch);
+      search.score(batch, rows_there.data(), 1, ids_there.data(), static_cast<std::int64_t>(n), scores.data(),
+                   parts.data == nullptr ? nullptr : terms.data());
+    });
+    scores.read(out.subspan(static_cast<std::size_t>(run.first), n));
+    if (parts.data != nullptr) terms.read(std::span(parts.row(run.first), terms.size()));
   }
 
   /// Streamed items pass once for every batch of queries.
@@ -185,9 +190,6 @@ class FusedSearch {
     }
     counted.read(out, first, pairs.indptr[first] - pairs.indptr[0]);
   }
-
-  /// On the device: the id, the score and four counts.
-  static constexpr std::int64_t kCountedPairBytes = 6 * 4;
 
   struct Resident {
     Resident(Device& device, const Catalogue<Device>& catalogue)

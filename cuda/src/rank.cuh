@@ -219,7 +219,7 @@ struct ScorePairs {
   const std::int32_t* ids;  // (pairs); -1: none
   std::int64_t n;
   float* scores;  // (pairs); null: not wanted
-  double* terms;  // (pairs, modalities)
+  double* terms;  // (pairs, modalities); null: not wanted
 
   template <class Block>
   RECFUSE_DEVICE void operator()(Block& block) const {
@@ -227,8 +227,8 @@ struct ScorePairs {
       const std::int64_t pair = std::int64_t{block.x()} * kThreads + thread;
       if (pair >= n) return;
       const std::int32_t id = ids[pair];
-      double* const of_pair = terms + pair * items.matrices.n_modalities;
-      for (int m = 0; id < 0 && m < items.matrices.n_modalities; ++m) of_pair[m] = 0;
+      double* const of_pair = terms == nullptr ? nullptr : terms + pair * items.matrices.n_modalities;
+      for (int m = 0; terms != nullptr && id < 0 && m < items.matrices.n_modalities; ++m) of_pair[m] = 0;
       const std::int64_t row = id < 0 ? -1 : items.row_of(id);
       if (row < 0) return;
       const float value = score(items, queries, rows == nullptr ? pair / per_query : rows[pair], row, of_pair);

@@ -152,6 +152,14 @@ def set_default_num_threads(num_threads: int) -> None: ...  # 0 restores
 def plan_device_memory(
     n_queries: int, n_items: int, dims: list[int], k: int, free_bytes: int | None
 ) -> tuple[list[tuple[str, int, str]], dict[str, int]]: ...
+def plan_rank_pairs(
+    n_queries: int,
+    n_items: int,
+    dims: list[int],
+    n_pairs: int,
+    n_excluded: int,
+    free_bytes: int | None,
+) -> tuple[list[tuple[str, int, str]], dict[str, int]]: ...
 def plan_cosine_knn(
     n_rows: int, n_columns: int, n_entries: int, k: int, values: int, norm: str, min_support: int
 ) -> list[tuple[str, int, str]]: ...

@@ -6,7 +6,7 @@ from recfuse._buffers import Buffer, Plan
 from recfuse.backend import resolve_backend
 from recfuse.errors import DeviceError
 
-__all__ = ["als_on_gpu", "cosine_on_gpu", "search_on_gpu"]
+__all__ = ["als_on_gpu", "cosine_on_gpu", "ranks_on_gpu", "search_on_gpu"]
 
 _MULTIPROCESSORS = 148  # of the largest device that there is: blocks have systems of their own
 # Of sparse_memory; real weights may be negative, which takes more.
@@ -20,6 +20,21 @@ def search_on_gpu(
     free = _free_bytes() if free_bytes is None else free_bytes
     plan = resolve_backend("cpu").ops.plan_device_memory
     buffers, blocks = plan(n_queries, n_items, dims, k, free)
+    return [Buffer(*buffer) for buffer in buffers], blocks
+
+
+def ranks_on_gpu(
+    n_queries: int,
+    n_items: int,
+    dims: list[int],
+    n_pairs: int,
+    n_excluded: int,
+    free_bytes: int | None,
+) -> Plan:
+    """Return the buffers of `FusedIndex.rank_pairs`, and how queries and items are cut."""
+    free = _free_bytes() if free_bytes is None else free_bytes
+    plan = resolve_backend("cpu").ops.plan_rank_pairs
+    buffers, blocks = plan(n_queries, n_items, dims, n_pairs, n_excluded, free)
     return [Buffer(*buffer) for buffer in buffers], blocks
 
 

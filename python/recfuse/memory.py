@@ -8,7 +8,8 @@ from typing import Any
 
 from recfuse._available import available_bytes
 from recfuse._buffers import Buffer
-from recfuse._memory_plans import PLANS, planned_device
+from recfuse._memory_plans import PLANS
+from recfuse._plan_sizes import planned_device
 from recfuse.backend import resolve_backend
 
 __all__ = ["Buffer", "MemoryPlan", "plan_memory"]
@@ -84,8 +85,9 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
 
     Parameters
     ----------
-    op : {'topk', 'fuse_topk', 'FusedIndex', 'cosine_knn', 'als'}
-        'FusedIndex' is an index that is searched again and again, 'als' a fit.
+    op : {'topk', 'fuse_topk', 'FusedIndex', 'rank_pairs', 'cosine_knn', 'als'}
+        'FusedIndex' is an index that is searched again and again, 'rank_pairs' one that ranks given
+        pairs, 'als' a fit.
     **sizes
         'topk', 'fuse_topk', 'FusedIndex'
             ``n_queries``, ``n_items``, ``dims`` (an int, a sequence, or a mapping modality -> int),
@@ -94,6 +96,10 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             blocks. A plan of the GPU is for matrices that come from the host; those that are on it
             already are used in place. ``device_bytes``: what is free
             there, by default on the GPU at hand; items that are more go through it in blocks.
+        'rank_pairs'
+            ``n_queries``, ``n_items``, ``dims``, ``n_pairs`` of all queries; ``n_excluded`` of all
+            queries, 0 by default; ``device_bytes`` as above. Queries with very many pairs, or
+            excluded items, take up to twice the plan of a GPU.
         'cosine_knn'
             ``n_rows``, ``n_cols``, ``nnz``, ``k``; ``values``: 'ones', 'whole' (multiples of 1 / 16
             below 16) or 'real' (default); ``norm`` as in `cosine_knn`.

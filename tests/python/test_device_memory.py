@@ -65,6 +65,49 @@ def test_a_plan_is_what_is_taken(rng, emulated, alike, n_queries, n_items, dims,
     assert used(emulated) == before
 
 
+@pytest.mark.parametrize("n_excluded", [0, 7], ids=["all items", "some excluded"])
+@pytest.mark.parametrize(
+    ("n_queries", "n_items", "dims", "per_query"),
+    [(1, 3000, (16,), 10), (70, 2000, (5, 8), 300), (300, 500, (64, 20), 7), (90, 400, (8,), 400)],
+)
+def test_a_plan_of_ranks_is_what_is_taken(
+    rng, emulated, n_queries, n_items, dims, per_query, n_excluded
+):
+    queries, items, _ = random_modalities(rng, dims, n_queries, n_items)
+
+    def pattern(n):
+        columns = np.sort(rng.permuted(np.tile(np.arange(n_items), (n_queries, 1)), axis=1)[:, :n])
+        parts = np.ones(columns.size, np.float32), columns.ravel(), np.arange(n_queries + 1) * n
+        return sp.csr_array(parts, shape=(n_queries, n_items))
+
+    sizes = {"n_queries": n_queries, "n_items": n_items, "dims": dims}
+    plan = recfuse.plan_memory(
+        "rank_pairs", **sizes, n_pairs=n_queries * per_query, n_excluded=n_queries * n_excluded,
+        device="cuda",
+    )  # fmt: skip
+    before = used(emulated)
+    index = FusedIndex(items, device="cuda")
+    emulated.set_memory()
+    exclude = pattern(n_excluded) if n_excluded else None
+    index.rank_pairs(queries, pattern(per_query), exclude=exclude)
+    taken = emulated.set_memory() - before
+    small = 4096  # pointers, units, presence
+    weights = 8 * len(dims) * n_queries  # one row of them stands for all
+    assert plan.peak_bytes - small - weights <= taken <= plan.peak_bytes + small
+
+
+def test_pairs_are_cut(emulated):
+    sizes = {"n_queries": 138_000, "n_items": 27_000, "dims": 128, "device": "cuda"}
+    some = recfuse.plan_memory("rank_pairs", **sizes, n_pairs=29 * 138_000)
+    many = recfuse.plan_memory("rank_pairs", **sizes, n_pairs=2_900 * 138_000)
+    assert some.blocks["queries"] == (256 << 20) // (4096 * 12)
+    assert some.blocks["queries whose pairs are scored"] == 138_000
+    assert many.blocks["queries"] == (256 << 20) // (2_900 * 24)
+    for plan in (some, many):
+        assert plan.bytes_of("scores of the pairs") <= 256 << 20
+        assert plan.bytes_of("counts") < 768 << 20
+
+
 def test_many_queries_are_cut(rng, emulated):
     plan = recfuse.plan_memory(
         "topk", n_queries=10**6, n_items=10**6, dims=128, k=100, device="cuda"

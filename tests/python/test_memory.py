@@ -58,6 +58,25 @@ def sparse(rows, cols, per_row, values):
     return sp.csr_array(parts, shape=(rows, cols))
 """
 
+RANKS = (
+    SPARSE
+    + """
+rng = np.random.default_rng(0)
+items = {{str(i): rng.random(({n}, d), np.float32) - 0.5 for i, d in enumerate({dims})}}
+queries = {{m: rng.random(({q}, x.shape[1]), np.float32) - 0.5 for m, x in items.items()}}
+pairs, exclude = (sparse({q}, {n}, each, "ones") for each in ({per_query}, 20))
+recfuse.FusedIndex({{m: x[:2000] for m, x in items.items()}}).topk(queries, 1)
+with peak() as p:
+    index = recfuse.FusedIndex(items, num_threads={threads})
+    ranks = index.rank_pairs(queries, pairs, exclude=exclude)
+plan = recfuse.plan_memory(
+    "rank_pairs", n_queries={q}, n_items={n}, dims={dims}, n_pairs=pairs.nnz,
+    n_excluded=exclude.nnz, num_threads={threads},
+)
+print(json.dumps([p.n_bytes, plan.peak_bytes]))
+"""
+)
+
 COSINE = (
     SPARSE
     + """
@@ -111,6 +130,14 @@ def test_a_search_takes_what_was_planned(isa, q, n, dims, k, threads, calls):
         n //= 5
     environment = {} if isa == "best" else {"RECFUSE_ISA": isa}
     assert_near(*measure(SEARCH.format(**locals()), **environment))
+
+
+@pytest.mark.parametrize(
+    ("q", "n", "dims", "per_query", "threads"),
+    [(1000, 20_000, [32, 16], 3000, 2), (200, 400_000, [64], 20, 1)],
+)
+def test_ranks_take_what_was_planned(q, n, dims, per_query, threads):
+    assert_near(*measure(RANKS.format(**locals())))
 
 
 def test_a_conversion_takes_what_was_planned():

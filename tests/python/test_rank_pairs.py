@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 import recfuse
 import reference
+from conftest import CUDA_MODULES, run_on_cuda
 from helpers import assert_same_bytes, normal, random_modalities, random_pattern
+from recfuse import backend
 
 FUSIONS = ("sum", "average", "product", "max", "min")
 
@@ -144,3 +146,50 @@ def test_the_matrices_of_pairs_are_checked(screen, rng):
         index.rank_pairs(queries, np.ones((3, 5)))
     with pytest.raises(ValueError, match=r"fusion must be one of"):
         index.rank_pairs(queries, sp.csr_array((3, 5)), fusion="rrf")
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    for _ in run_on_cuda(CUDA_MODULES["emulator"], monkeypatch):
+        module = backend.resolve_backend("cuda").ops
+        yield module
+        module.set_limits()
+
+
+@pytest.mark.parametrize("pairs_bytes", [0, 300, 2000, 10**6])
+def test_pairs_are_ranked_some_at_a_time(emulated, rng, pairs_bytes):
+    """With room for a pair, for parts of a query's pairs, for some queries, and for all."""
+    emulated.set_limits(pairs_bytes=pairs_bytes)
+    queries, items = normal(rng, 12, 7), normal(rng, 90, 7)
+    items[40:60] = items[:20]
+    pairs = rng.random((12, 90)) < 0.2
+    pairs[3] = pairs[4] = pairs[11] = False
+    pairs[7] = True
+    excluded = rng.random((12, 90)) < 0.1
+    excluded[5] = True
+    check(queries, items, pairs, excluded)
+    both, pattern = {"a": queries, "b": queries[:, :3]}, sp.csr_array(pairs.astype(np.float32))
+    on_cpu, on_gpu = (
+        recfuse.FusedIndex({"a": items, "b": items[:, :3]}, device=device).score_pairs(
+            both, pattern
+        )
+        for device in ("cpu", "cuda")
+    )
+    assert_same_bytes(on_gpu, on_cpu)
+
+
+def test_pairs_take_no_more_memory_than_they_may(emulated, rng):
+    queries, items = normal(rng, 300, 16), normal(rng, 400, 16)
+    pairs = sp.csr_array((rng.random((300, 400)) < 0.5).astype(np.float32))
+    taken = {}
+    for pairs_bytes in (1 << 28, 100_000):
+        emulated.set_limits(pairs_bytes=pairs_bytes)
+        index = recfuse.FusedIndex({"x": items}, device="cuda")
+        kept = emulated.memory_info()[1] - emulated.memory_info()[0]
+        emulated.set_memory()
+        index.rank_pairs({"x": queries}, pairs)
+        taken[pairs_bytes] = emulated.set_memory() - kept
+    screens = 300 * 4096 * 12  # candidates of all queries, if these are counted together
+    assert taken[1 << 28] > screens + 24 * pairs.nnz
+    # 20 queries' pairs are 100,000 bytes.
+    assert taken[100_000] < 21 * 4096 * 12 + 2 * 100_000 + 50_000

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "recfuse/views.hpp"
+
 namespace recfuse {
 
 /// How much of a device a search takes at a time. Tests shrink it, so that everything overflows.
@@ -19,6 +21,7 @@ struct SearchLimits {
   std::int64_t search_bytes = 768 << 20;        // that items leave to searches, but for a quarter of what is free
   std::int64_t launch_bytes = 20 << 20;         // that memory reads while a kernel starts
   std::int64_t least_block = 8192;              // items: fewer are not worth the launches of a block
+  std::int64_t pairs_bytes = 256 << 20;         // of given pairs, their queries and what these exclude
   static constexpr std::int64_t kMostK = 1024;  // of a screened query
   static constexpr std::int64_t kMostIrregular = 1024;
   static constexpr std::int64_t kMostDim = 1 << 15;
@@ -75,6 +78,18 @@ std::int64_t candidates_per_query(const SearchLimits& limits, std::int64_t k);
 /// Queries that are searched together.
 std::int64_t queries_at_once(const ItemSizes& sizes, const ItemPlan& plan, const SearchLimits& limits,
                              const QuerySizes& queries);
+/// Given pairs, in the order of their queries, some at a time: the longest runs that take no more than so many bytes,
+/// but at least one pair, or one query.
+struct PairRun {
+  std::int64_t first_query, last_query;  // the last one is beyond them
+  std::int64_t first, last;              // pairs: some of these queries may have others in another run
+};
+std::vector<PairRun> runs_of_pairs(const ItemSizes& sizes, const ItemPlan& plan, const SearchLimits& limits,
+                                   const CsrView& pairs, std::int64_t term_bytes);
+/// The same of whole queries, at most so many: for counting.
+std::vector<PairRun> runs_of_queries(const ItemPlan& plan, const SearchLimits& limits, const CsrView& pairs,
+                                     const CsrView& exclude, std::int64_t most_queries);
+
 /// Queries of those whose every item is scored together, with `size` keys each.
 std::int64_t scored_at_once(const ItemPlan& plan, const SearchLimits& limits, std::int64_t size);
 
@@ -87,5 +102,12 @@ struct DevicePlan {
 };
 DevicePlan plan_device_memory(const ItemSizes& sizes, const SearchLimits& limits, std::int64_t free_bytes,
                               const QuerySizes& queries);
+
+/// The same of an index that ranks given pairs, all queries having about as many.
+struct PairSizes {
+  std::int64_t n_queries = 1, n_pairs = 0, n_excluded = 0;
+};
+DevicePlan plan_rank_pairs(const ItemSizes& sizes, const SearchLimits& limits, std::int64_t free_bytes,
+                           const PairSizes& pairs);
 
 }  // namespace recfuse

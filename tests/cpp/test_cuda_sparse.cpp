@@ -200,6 +200,15 @@ TEST(dense_columns_are_multiplied) {
     csr.end_row();
   }
   CHECK(agree({.matrix = csr.view(), .k = 4}, {.dense = always}));
+  // The largest sum that counts have: one column more, and they would be real weights.
+  Csr largest;
+  largest.cols = 133'144;
+  static_assert(127LL * 127 * 133'144 < 1LL << 31 && 127LL * 127 * 133'145 > 1LL << 31);
+  for (int row = 0; row < 3; ++row) {
+    for (int column = 0; column < largest.cols; ++column) largest.add(column, row == 1 && column == 0 ? 126 : 127);
+    largest.end_row();
+  }
+  CHECK(agree({.matrix = largest.view(), .k = 2}, {.dense = always}));
 }
 
 TEST(columns_are_dense_where_that_pays) {

@@ -62,8 +62,14 @@ def test_queries_of_zeros(screen, num_threads, rng, metric):
     queries = normal(rng, 30, 6)
     queries[::2] = 0
     exclude, dense = random_pattern(rng, 30, 700, 0.4)
-    got = recfuse.topk(queries, items, 9, metric=metric, exclude=exclude, num_threads=num_threads)
-    assert_same_bytes(got, reference.topk(queries, items, 9, metric=metric, admitted=~dense))
+    for k, allow in ((9, None), (500, None), (9, np.arange(1, 700, 3)[::-1]), (9, np.arange(690))):
+        admitted = ~dense
+        if allow is not None:
+            admitted &= np.isin(np.arange(700), allow)
+        got = recfuse.topk(
+            queries, items, k, metric=metric, exclude=exclude, allow=allow, num_threads=num_threads
+        )
+        assert_same_bytes(got, reference.topk(queries, items, k, metric=metric, admitted=admitted))
 
 
 @pytest.mark.parametrize("order", ["ascending", "descending"])

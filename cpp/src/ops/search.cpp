@@ -57,12 +57,28 @@ void ExactScores::consider(std::int64_t q, std::int32_t id, ExactTopk& best) con
 
 void ExactScores::score_all(std::int64_t q, ExactTopk& best) const {
   const CsrView& allow = filters_.allow;
+  const bool all_items = !queries_.args().has_allow_ids || filters_.allowed != nullptr;
+  if (queries_.constant(q) && !allow.given() && all_items) {
+    score_first(q, best);
+    return score_irregular(q, best);
+  }
   if (allow.given() && !queries_.args().has_allow_ids) {
     for (std::int64_t i = 0; i < allow.row_size(q); ++i) consider(q, allow.row_indices(q)[i], best);
     return;
   }
   for (const std::int32_t id : order_.ids) consider(q, id, best);
   score_irregular(q, best);
+}
+
+void ExactScores::score_first(std::int64_t q, ExactTopk& best) const {
+  const FusedItems& items = queries_.items();
+  std::int64_t left = queries_.args().k;
+  for (std::int32_t id = 0; left > 0 && id < items.n_items(); ++id) {
+    if (items.irregular(id) || !filters_.admit(q, id)) continue;
+    const float score = queries_.score(kernel_table(), q, id);
+    best.push(score, id);
+    left -= score == score ? 1 : 0;  // not of an item that is not ranked
+  }
 }
 
 void ExactScores::score_irregular(std::int64_t q, ExactTopk& best) const {

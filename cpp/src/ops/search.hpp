@@ -50,6 +50,8 @@ class ExactScores {
 
  private:
   void consider(std::int64_t q, std::int32_t id, ExactTopk& best) const;
+  /// Of a constant query, whose regular items differ by their ids alone: the k first.
+  void score_first(std::int64_t q, ExactTopk& best) const;
 
   const Queries& queries_;
   const ScanOrder& order_;

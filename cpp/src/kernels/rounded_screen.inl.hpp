@@ -243,58 +243,21 @@ struct TwoInt16 {
   }
 };
 
-/// Sums of kRows queries, `height` words apart from step to step, and 16 items of a panel.
-template <class Format, int kRows>
-void add_half_panel(const std::int32_t* query_words, const std::int32_t* multipliers, int height,
-                    const std::int32_t* item_words, const Segments& segments, std::int32_t* out) {
-  __m256i sums[kRows][2];
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();
-  for (int segment = 0; segment < segments.n; ++segment) {
-    if (segment > 0) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const __m256i multiplier = _mm256_set1_epi32(multipliers[r]);
-        sums[r][0] = _mm256_mullo_epi32(sums[r][0], multiplier);
-        sums[r][1] = _mm256_mullo_epi32(sums[r][1], multiplier);
-      }
-      multipliers += height;
-    }
-    for (std::int64_t s = 0; s < segments.steps[segment]; ++s) {
-      const __m256i x0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(item_words));
-      const __m256i x1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(item_words + 8));
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        const __m256i q = _mm256_set1_epi32(query_words[r]);
-        sums[r][0] = Format::add_products(sums[r][0], x0, q);
-        sums[r][1] = Format::add_products(sums[r][1], x1, q);
-      }
-      query_words += height;
-      item_words += kPanelWidth;
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < kRows; ++r) asm volatile("" : "+x"(sums[r][0]), "+x"(sums[r][1]));
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < kRows; ++r) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * kPanelWidth), sums[r][0]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * kPanelWidth + 8), sums[r][1]);
-  }
+constexpr int kVectors = kPanelWidth / 8;  // of a panel's sums
+
+/// A bit for every sum that reaches the threshold.
+inline unsigned at_least_mask(const __m256i* sums, std::int32_t threshold) {
+  const __m256i least = _mm256_set1_epi32(threshold);
+  const __m256i first = _mm256_packs_epi32(_mm256_cmpgt_epi32(least, sums[0]), _mm256_cmpgt_epi32(least, sums[1]));
+  const __m256i second = _mm256_packs_epi32(_mm256_cmpgt_epi32(least, sums[2]), _mm256_cmpgt_epi32(least, sums[3]));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing goes by halves of registers
+  const __m256i below = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(first, second), order);
+  return ~static_cast<unsigned>(_mm256_movemask_epi8(below));
 }
 
-/// Appends what reaches the threshold of query r; whether that is anything.
-inline bool append_reaching(const RoundedQueries& queries, const RoundedPanel& items, const std::int32_t* sums, int r,
-                            const CandidateLists& lists) {
-  const __m256i threshold = _mm256_set1_epi32(queries.thresholds[r]);
-  unsigned below = 0;
-#pragma GCC unroll 4
-  for (int i = 0; i < kPanelWidth; i += 8) {
-    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + i));
-    const __m256 is_below = _mm256_castsi256_ps(_mm256_cmpgt_epi32(threshold, x));
-    below |= static_cast<unsigned>(_mm256_movemask_ps(is_below)) << i;
-  }
-  unsigned mask = ~below & (~0U >> (kPanelWidth - items.n_items));
-  if (mask == 0) return false;
+/// Appends the items of `mask` to the list of query r.
+inline void append_candidates(const RoundedQueries& queries, const RoundedPanel& items, const std::int32_t* sums,
+                              unsigned mask, int r, const CandidateLists& lists) {
   const std::int32_t list = lists.rows[r];
   mask &= ~refused_by(items, r);
   const std::int64_t begin = list * lists.stride;
@@ -307,22 +270,62 @@ inline bool append_reaching(const RoundedQueries& queries, const RoundedPanel& i
     lists.ids[at] = items.ids[lane];
   }
   lists.counts[list] = static_cast<std::int32_t>(at - begin);
-  return true;
 }
 
+/// Queries [first, first + kRows) of a panel of `height`, whose words are that far apart from step to step. Sums are
+/// compared in their registers and stored where an item reaches the threshold.
 template <class Format, int kRows>
 unsigned screen_rounded_rows(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
                              int height, int first, const CandidateLists& lists) {
-  std::int32_t sums[kRows * kPanelWidth];
-  for (int half = 0; half < kPanelWidth; half += 16) {
-    add_half_panel<Format, kRows>(queries.words + first, queries.multipliers + first, height, items.words + half,
-                                  segments, sums + half);
+  __m256i sums[kRows][kVectors];
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_setzero_si256();
+  }
+  const std::int32_t *query_words = queries.words + first, *item_words = items.words;
+  const std::int32_t* multipliers = queries.multipliers + first;
+  for (int segment = 0; segment < segments.n; ++segment) {
+    if (segment > 0) {
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i multiplier = _mm256_set1_epi32(multipliers[r]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_mullo_epi32(sums[r][v], multiplier);
+      }
+      multipliers += height;
+    }
+    for (std::int64_t s = 0; s < segments.steps[segment]; ++s) {
+      __m256i q[kRows];
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) q[r] = _mm256_set1_epi32(query_words[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(item_words + 8 * v));
+#pragma GCC unroll 2
+        for (int r = 0; r < kRows; ++r) sums[r][v] = Format::add_products(sums[r][v], x, q[r]);
+      }
+      query_words += height;
+      item_words += kPanelWidth;
+    }
+    // Without this GCC 12 keeps the sums in memory while it adds.
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) asm volatile("" : "+x"(sums[r][v]));
+    }
   }
   unsigned grown = 0;
+#pragma GCC unroll 2
   for (int r = 0; r < kRows; ++r) {
-    // Of this function's rows, the sums; of the panel's, all else.
-    grown |= static_cast<unsigned>(append_reaching(queries, items, sums + r * kPanelWidth, first + r, lists))
-             << (first + r);
+    const unsigned mask =
+        at_least_mask(sums[r], queries.thresholds[first + r]) & (~0U >> (kPanelWidth - items.n_items));
+    if (mask == 0) continue;
+    alignas(32) std::int32_t all[kPanelWidth];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(all + 8 * v), sums[r][v]);
+    append_candidates(queries, items, all, mask, first + r, lists);
+    grown |= 1U << (first + r);
   }
   return grown;
 }
@@ -330,11 +333,11 @@ unsigned screen_rounded_rows(const RoundedQueries& queries, const RoundedPanel& 
 template <class Format>
 unsigned screen_rounded(int height, const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
                         const CandidateLists& lists) {
+  if (height == 1) return screen_rounded_rows<Format, 1>(queries, items, segments, 1, 0, lists);
   unsigned grown = 0;
-  int r = 0;
-  for (; r + 4 <= height; r += 4) grown |= screen_rounded_rows<Format, 4>(queries, items, segments, height, r, lists);
-  for (; r + 2 <= height; r += 2) grown |= screen_rounded_rows<Format, 2>(queries, items, segments, height, r, lists);
-  for (; r < height; ++r) grown |= screen_rounded_rows<Format, 1>(queries, items, segments, height, r, lists);
+  for (int r = 0; r < height; r += 2) {
+    grown |= screen_rounded_rows<Format, 2>(queries, items, segments, height, r, lists);
+  }
   return grown;
 }
 

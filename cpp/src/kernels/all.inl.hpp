@@ -61,6 +61,7 @@ const KernelTable table{
     .solve_factored = solve_factored,
     .round_rows = round_rows,
     .normal_pass = normal_pass,
+    .pass_curvature = pass_curvature,
     .add_row_products = add_row_products,
     .add_weighted_rows = add_weighted_rows,
     .multiply_rows = multiply_rows,

@@ -95,6 +95,13 @@ inline Floats second_of(const Floats* words, int pair) {
 /// targets[j] - weights[j] * dot[j], or weights[j] * dot[j] without targets, of `n` <= kPassRows rows; 0 for the
 /// others.
 inline void coefficients(const float* targets, const float* weights, const float* dots, std::int64_t n, float* out) {
+#if defined(__SSE2__)
+  if (n >= kPassRows) {
+    const __m128 products = _mm_mul_ps(_mm_loadu_ps(weights), _mm_loadu_ps(dots));
+    _mm_storeu_ps(out, targets == nullptr ? products : _mm_sub_ps(_mm_loadu_ps(targets), products));
+    return;
+  }
+#endif
   for (std::int64_t i = 0; i < kPassRows; ++i) {
     const float product = i < n ? weights[i] * dots[i] : 0.0F;
     out[i] = targets != nullptr && i < n ? targets[i] - product : product;
@@ -224,6 +231,50 @@ void normal_pass(const PassSource& source, std::int64_t n, const float* targets,
   }
   if (source.ids != nullptr) return pass<false, true>(source, n, targets, weights, x, copy, y);
   pass<false, false>(source, n, targets, weights, x, nullptr, y);
+}
+
+template <bool kRounded, bool kIndexed>
+float curvature_of(const PassSource& source, std::int64_t n, const float* weights, const float* x) {
+  const PassRows<kIndexed> rows{source.table, source.ids, source.words, n};
+  double total = 0;  // weights may be negative, and little left of the sum
+  for (std::int64_t j = 0; j < n; j += kPassRows) {
+    const float* row[kPassRows];
+    Floats even[kPassRows], odd[kPassRows];
+#pragma GCC unroll 4
+    for (int i = 0; i < kPassRows; ++i) {
+      const std::int64_t at = j + i < n ? j + i : n - 1;
+      rows.fetch_ahead(at);
+      row[i] = rows.at(at);
+      even[i] = odd[i] = zero();
+    }
+    for (std::int64_t p = 0; p < source.width / kPair; ++p) {
+      const Floats x0 = load(x + p * kPair), x1 = load(x + p * kPair + kFloats);
+#pragma GCC unroll 4
+      for (int i = 0; i < kPassRows; ++i) {
+        Floats first, second;
+        load_pair<kRounded>(row[i], p, first, second);
+        even[i] = multiply_add(first, x0, even[i]);
+        odd[i] = multiply_add(second, x1, odd[i]);
+      }
+    }
+    Floats sums[kPassRows];
+#pragma GCC unroll 4
+    for (int i = 0; i < kPassRows; ++i) sums[i] = add(even[i], odd[i]);
+    float dots[kPassRows], scale[kPassRows];
+    sum_four(sums, dots);
+    coefficients(nullptr, weights + j, dots, n - j, scale);
+    for (int i = 0; i < kPassRows; ++i) total += static_cast<double>(scale[i]) * static_cast<double>(dots[i]);
+  }
+  return static_cast<float>(total);
+}
+
+float pass_curvature(const PassSource& source, std::int64_t n, const float* weights, const float* x) {
+  if (source.ids != nullptr) {
+    if (source.rounded) return curvature_of<true, true>(source, n, weights, x);
+    return curvature_of<false, true>(source, n, weights, x);
+  }
+  if (source.rounded) return curvature_of<true, false>(source, n, weights, x);
+  return curvature_of<false, false>(source, n, weights, x);
 }
 
 void add_row_products(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* out) {

@@ -309,6 +309,8 @@ struct KernelTable {
   /// rows of `source`, which are copied beside one another to `copy` where the source has ids and copy is not null.
   void (*normal_pass)(const PassSource& source, std::int64_t n, const float* targets, const float* weights,
                       const float* x, float* copy, float* y);
+  /// sum_j weights[j] <row_j, x>^2 over n >= 1 rows of `source`.
+  float (*pass_curvature)(const PassSource& source, std::int64_t n, const float* weights, const float* x);
 
   /// out[j] += <rows[j], x>, and sum += sum_j weights[j] rows[j].
   void (*add_row_products)(const float* rows, const RowLayout& layout, std::int64_t n, const float* x, float* out);

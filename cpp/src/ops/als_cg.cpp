@@ -40,6 +40,7 @@ class CgHalfStep {
     EntryTerms terms;
     AlignedVector<float> rows;
     AlignedVector<float> x, residual, direction, product, preconditioned, diagonal, inverse;
+    bool has_diagonal = false;  // which all rows share
   };
 
   Worker& worker(int i);
@@ -51,8 +52,8 @@ class CgHalfStep {
   bool solve(std::int64_t row, Worker& w) const;
   bool solve_huge(std::int64_t row, Worker& w);
   void set_diagonal(std::int64_t row, Worker& w) const;
-  template <class Pass>
-  bool conjugate_gradients(std::int64_t row, Worker& w, const Pass& pass) const;
+  template <class Pass, class Curvature>
+  bool conjugate_gradients(std::int64_t row, Worker& w, const Pass& pass, const Curvature& curvature_of) const;
 
   const HalfStepInput& input_;
   const AlsParams& params_ = input_.params;
@@ -101,6 +102,7 @@ void CgHalfStep::copy_others() {
 }
 
 void CgHalfStep::set_diagonal(std::int64_t row, Worker& w) const {
+  w.has_diagonal = side_.penalties.size() == 1 && !coordinates_.eigenvalues.empty();
   const double penalty = side_.penalty(row);
   const auto n = static_cast<double>(side_.interactions.row_size(row));
   for (std::int64_t j = 0; j < unknowns_; ++j) {
@@ -118,12 +120,13 @@ void CgHalfStep::set_diagonal(std::int64_t row, Worker& w) const {
 }
 
 /// Solves from w.x on. pass(true, x, y): y += the gradient of the entries at x; pass(false, p, y): their product with
-/// p.
-template <class Pass>
-bool CgHalfStep::conjugate_gradients(std::int64_t row, Worker& w, const Pass& pass) const {
+/// p. curvature(p): the product of p with that, where it comes cheaper; the last step needs no more.
+template <class Pass, class Curvature>
+bool CgHalfStep::conjugate_gradients(std::int64_t row, Worker& w, const Pass& pass,
+                                     const Curvature& curvature_of) const {
   const std::int64_t width = packed_width_;
   const auto dot = [&](const auto& a, const auto& b) { return kernels_.dot_product(a.data(), b.data(), width); };
-  set_diagonal(row, w);
+  if (!w.has_diagonal) set_diagonal(row, w);
   std::fill(w.residual.begin(), w.residual.end(), 0.0F);
   kernels_.multiply_elements(w.diagonal.data(), w.x.data(), width, w.product.data());
   kernels_.add_scaled(-1.0F, w.product.data(), width, w.residual.data());
@@ -133,14 +136,15 @@ bool CgHalfStep::conjugate_gradients(std::int64_t row, Worker& w, const Pass& pa
   const float least = kSmallestEnergy * energy;
   for (std::int64_t step = 0; step < params_.cg_steps && energy > least; ++step) {
     kernels_.multiply_elements(w.diagonal.data(), w.direction.data(), width, w.product.data());
-    const float shared = params_.base_confidence < 1 ? dot(w.direction, w.product) : 0;
-    pass(false, w.direction.data(), w.product.data());
-    const float curvature = dot(w.direction, w.product);
-    if (shared > 0 && !(curvature > kSmallestShare * shared)) return false;
+    const bool last = step + 1 == params_.cg_steps;
+    const float shared = last || params_.base_confidence < 1 ? dot(w.direction, w.product) : 0;
+    if (!last) pass(false, w.direction.data(), w.product.data());
+    const float curvature = last ? shared + curvature_of(w.direction.data()) : dot(w.direction, w.product);
+    if (params_.base_confidence < 1 && shared > 0 && !(curvature > kSmallestShare * shared)) return false;
     if (!(curvature > 0)) break;
     const float length = energy / curvature;
     kernels_.add_scaled(length, w.direction.data(), width, w.x.data());
-    if (step + 1 == params_.cg_steps) break;
+    if (last) break;
     kernels_.add_scaled(-length, w.product.data(), width, w.residual.data());
     kernels_.multiply_elements(w.inverse.data(), w.residual.data(), width, w.preconditioned.data());
     const float next = dot(w.residual, w.preconditioned);
@@ -164,22 +168,23 @@ bool CgHalfStep::solve(std::int64_t row, Worker& w) const {
   }
   const bool kept = entries.n * words_ <= kKeptWords;
   if (kept) w.rows.resize(std::max(w.rows.size(), static_cast<std::size_t>(entries.n * words_)));
-  return conjugate_gradients(row, w, [&](bool gradient, const float* x, float* y) {
-    kernels::PassSource from = source(entries.ids);
-    if (!gradient && kept) {
-      from.table = w.rows.data();
-      from.ids = nullptr;
-    }
-    kernels_.normal_pass(from, entries.n, gradient ? w.terms.targets.data() : nullptr, w.terms.weights.data(), x,
+  const kernels::PassSource table = source(entries.ids);
+  const kernels::PassSource again =
+      kept ? kernels::PassSource{w.rows.data(), nullptr, packed_width_, words_, rounded_} : table;
+  const float* const weights = w.terms.weights.data();
+  const auto pass = [&](bool gradient, const float* x, float* y) {
+    kernels_.normal_pass(gradient ? table : again, entries.n, gradient ? w.terms.targets.data() : nullptr, weights, x,
                          kept ? w.rows.data() : nullptr, y);
-  });
+  };
+  return conjugate_gradients(row, w, pass,
+                             [&](const float* x) { return kernels_.pass_curvature(again, entries.n, weights, x); });
 }
 
 /// All threads on one row, a fixed run of its entries at a time.
 bool CgHalfStep::solve_huge(std::int64_t row, Worker& w) {
   const RowEntries entries = entries_of(side_, row);
   std::atomic<bool> any_target{false};
-  const bool finite = conjugate_gradients(row, w, [&](bool gradient, const float* x, float* y) {
+  const auto pass = [&](bool gradient, const float* x, float* y) {
     std::vector<double> sum(static_cast<std::size_t>(packed_width_), 0.0);
     sum_in_order((entries.n + kHugeChunk - 1) / kHugeChunk, input_.num_threads, sum,
                  [&](std::int64_t chunk, int i, std::span<double> part) {
@@ -196,6 +201,12 @@ bool CgHalfStep::solve_huge(std::int64_t row, Worker& w) {
                    }
                  });
     for (std::size_t j = 0; j < sum.size(); ++j) y[j] += static_cast<float>(sum[j]);
+  };
+  AlignedVector<float> product(w.product.size());
+  const bool finite = conjugate_gradients(row, w, pass, [&](const float* x) {
+    std::fill(product.begin(), product.end(), 0.0F);
+    pass(false, x, product.data());
+    return kernels_.dot_product(x, product.data(), packed_width_);
   });
   if (!any_target) std::fill(w.x.begin(), w.x.end(), 0.0F);
   return finite;

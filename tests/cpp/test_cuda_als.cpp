@@ -1,8 +1,15 @@
 // Alternating least squares of the GPU on its emulator, against the CPU's: the same objective after every epoch.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <deque>
+#include <functional>
+#include <limits>
+#include <new>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -79,7 +86,171 @@ Epochs emulated(const Interactions& interactions, const AlsParams& params, const
   return run(fit, params);
 }
 
+/// One more, of every element.
+struct Increment {
+  static constexpr int kThreads = 1;
+  std::int32_t* values;
+  std::int64_t n;
+
+  void operator()(recfuse::cuda::HostBlock& block) const {
+    block.each_thread([&](int) {
+      for (std::int64_t i = 0; i < n; ++i) ++values[i];
+    });
+  }
+};
+
+/// An emulator whose Gram matrices have no eigenvectors.
+struct WithoutEigenvectors : Emulator {
+  std::deque<std::function<void()>> spoilt;  // which recordings call
+
+  template <class In, class Out, class F>
+  void call_host(const In* from, HostArray<In>& in, F& f, HostArray<Out>& out, Out* to) {
+    spoilt.emplace_back([&] {
+      in.data()[0] = std::numeric_limits<In>::quiet_NaN();
+      f();
+    });
+    Emulator::call_host(from, in, spoilt.back(), out, to);
+  }
+};
+
+bool allocations_fail = false;
+
+/// An emulator on which the host has no memory to find eigenvectors.
+struct WithoutHostMemory : WithoutEigenvectors {
+  template <class In, class Out, class F>
+  void call_host(const In* from, HostArray<In>& in, F& f, HostArray<Out>& out, Out* to) {
+    spoilt.emplace_back([&] {
+      allocations_fail = true;
+      f();
+      allocations_fail = false;
+    });
+    Emulator::call_host(from, in, spoilt.back(), out, to);
+  }
+};
+
+struct Ways {
+  AlsParams params;
+  AlsLimits limits;
+};
+
+/// Every solver, with rows in one piece and in parts.
+std::vector<Ways> all_ways(AlsObjective objective) {
+  const AlsLimits small{.long_row = 9, .gram_rows = 11, .parts_bytes = 20'000, .team_row = 8};
+  std::vector<Ways> ways;
+  for (const auto& limits : {AlsLimits{}, small}) {
+    AlsParams params{.objective = objective, .factors = 14, .regularization = 0.5, .dual_entries = 0};
+    params.biases = objective == AlsObjective::kExplicit;
+    for (const auto solver : {LinearSolver::kCholesky, LinearSolver::kCg, LinearSolver::kBlock}) {
+      params.solver = solver;
+      ways.push_back({params, limits});
+    }
+    params.solver = LinearSolver::kCholesky;
+    params.dual_entries = 12;
+    ways.push_back({params, limits});
+  }
+  return ways;
+}
+
 }  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  if (allocations_fail) throw std::bad_alloc();
+  if (void* const memory = std::malloc(std::max<std::size_t>(bytes, 1))) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+TEST(the_host_is_called_in_its_turn_every_time) {
+  Emulator device;
+  Emulator::Array<std::int32_t> values(device, std::vector<std::int32_t>{1, 2, 3}), doubled(device, 3);
+  Emulator::HostArray<std::int32_t> in(device, 3), out(device, 3);
+  int calls = 0;
+  auto twice = [&] {
+    ++calls;
+    for (std::size_t i = 0; i < 3; ++i) out.data()[i] = 2 * in.data()[i];
+  };
+  const auto launch = [&] {
+    device.launch(Increment{values.data(), 3}, 1, 1, 0);
+    device.call_host(values.data(), in, twice, out, doubled.data());
+    device.launch(Increment{doubled.data(), 3}, 1, 1, 0);
+  };
+  launch();
+  CHECK((doubled.all() == std::vector<std::int32_t>{5, 7, 9} && calls == 1));
+  Emulator::without_launches(launch);
+  const auto recording = device.record(launch);
+  CHECK((doubled.all() == std::vector<std::int32_t>{5, 7, 9} && calls == 1));
+  recording.replay(device);
+  CHECK((doubled.all() == std::vector<std::int32_t>{7, 9, 11} && calls == 2));
+  recording.replay(device);
+  CHECK((doubled.all() == std::vector<std::int32_t>{9, 11, 13} && calls == 3));
+}
+
+TEST(epochs_of_every_solver_are_recorded_once_and_have_the_bytes_of_launches_in_turn) {
+  const Interactions interactions;
+  auto& memory = recfuse::cuda::EmulatedMemory::of(0);
+  for (const auto objective : {AlsObjective::kImplicit, AlsObjective::kExplicit}) {
+    for (const auto& [params, limits] : all_ways(objective)) {
+      const std::int64_t before = memory.recordings, launched = memory.launches;
+      Emulator device;
+      recfuse::cuda::AlsFit<Emulator> fit(device, interactions.view(), params, limits, 1);
+      fit.step(1);
+      const std::int64_t of_first = memory.launches - launched;
+      CHECK(memory.recordings == before + 1);
+      CHECK(of_first > 0);
+      fit.step(1);
+      CHECK(memory.recordings == before + 1);
+      CHECK(memory.launches - launched == 2 * of_first);
+      const Epochs got = run(fit, params);
+      CHECK(memory.recordings == before + 1);
+      recfuse::cuda::AlsShards<Emulator> in_turn(std::vector<int>{0}, interactions.view(), params, limits, 1);
+      const Epochs want = run(in_turn, params);
+      CHECK(memory.recordings == before + 1);
+      CHECK(got.users == want.users && got.items == want.items && got.losses == want.losses);
+      CHECK(fit.float64_rows() == 0 && in_turn.float64_rows() == 0);
+    }
+  }
+}
+
+TEST(rows_without_coordinates_are_solved_exactly) {
+  const Interactions interactions;
+  std::int64_t solved = 0;
+  for (std::size_t user = 0; user < kUsers; ++user) {
+    solved += interactions.indptr[user + 1] > interactions.indptr[user] ? 1 : 0;
+  }
+  solved += std::set<std::int32_t>(interactions.indices.begin(), interactions.indices.end()).size();
+  for (auto [params, limits] : all_ways(AlsObjective::kImplicit)) {
+    const bool exact = params.solver == LinearSolver::kCholesky;
+    if (exact && params.dual_entries == 0) continue;
+    WithoutEigenvectors spoilt;
+    recfuse::cuda::AlsFit<WithoutEigenvectors> fit(spoilt, interactions.view(), params, limits, 1);
+    const Epochs got = run(fit, params);
+    CHECK(fit.float64_rows() == (exact ? 0 : 3 * solved));
+    params.double_precision = !exact;
+    params.dual_entries = 0;
+    Emulator device;
+    recfuse::cuda::AlsFit<Emulator> in_float64(device, interactions.view(), params, limits, 1);
+    const Epochs want = run(in_float64, params);
+    CHECK(got.users == want.users && got.items == want.items);
+  }
+}
+
+TEST(what_fails_on_the_host_within_an_epoch_is_told) {
+  const Interactions interactions;
+  WithoutHostMemory device;
+  const AlsParams params{.solver = LinearSolver::kCg, .factors = 6};
+  recfuse::cuda::AlsFit<WithoutHostMemory> fit(device, interactions.view(), params, {}, 1);
+  for (int i = 0; i < 2; ++i) {
+    bool told = false;
+    try {
+      fit.step(1);
+    } catch (const std::bad_alloc&) {
+      told = true;
+    }
+    CHECK(told);
+    CHECK(fit.finished_steps() == 0);
+  }
+}
 
 TEST(objective_is_that_of_the_cpu) {
   const Interactions interactions;

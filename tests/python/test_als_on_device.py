@@ -158,10 +158,13 @@ def test_memory_that_ends_is_told_of_als(rng, emulated, room):
 @pytest.mark.parametrize(
     "limits", [{}, {"long_row": 8, "gram_rows": 7, "parts_bytes": 20_000}], ids=str
 )
-def test_an_epoch_after_the_first_allocates_nothing(rng, emulated, convention, limits):
+@pytest.mark.parametrize(
+    "how", [{"dual_entries": 0}, {"dual_entries": 30}, {"solver": "cg"}, {"solver": "block"}], ids=str
+)
+def test_an_epoch_after_the_first_allocates_nothing(rng, emulated, convention, limits, how):
     emulated.set_als_limits(**limits)
     matrix = interactions(rng, 60, 50)
-    recorded = {"factors": 30, "dual_entries": 0, "ops": emulated}
+    recorded = {"factors": 30, "ops": emulated, **how}
     solver, _ = stepped(np.random.default_rng(1), matrix, convention, **recorded)
     emulated.set_memory()
     used = emulated.set_memory()

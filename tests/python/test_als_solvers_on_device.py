@@ -274,10 +274,30 @@ def test_factors_that_overflow_name_the_row_and_change_no_other(ops, how):
         matrix, Objective("explicit", regularization=0.0), factors=1, ops=ops, **how
     )
     items = np.float32([[1e-3], [1.0]])
-    solver.set_factors(np.zeros((2, 1), np.float32), items, NONE, NONE)
-    with pytest.raises(ValueError, match="als: the factors of user 1 must fit in float32"):
+    for _ in range(2):  # as the first epoch, and again
+        solver.set_factors(np.zeros((2, 1), np.float32), items, NONE, NONE)
+        with pytest.raises(ValueError, match="als: the factors of user 1 must fit in float32"):
+            solver.step()
+        assert np.isfinite(solver.factors()[0]).all()
+        np.testing.assert_array_equal(solver.factors()[1], items)
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_a_gram_matrix_that_is_not_finite_names_the_row_and_changes_nothing(rng, ops, how):
+    """The float64 of all rows meets it, too; what comes after does not."""
+    matrix = interactions(rng)[3:]  # whose first row has no entries
+    solver, users, items = started(rng, matrix, Objective(), factors=30, ops=ops, **how)
+    solver.step()
+    want, before, beyond = solver.factors(), solver.float64_rows, np.full_like(items, 3e38)
+    solver.set_factors(users, beyond, NONE, NONE)
+    with pytest.raises(ValueError, match="als: the system of user 1 is singular"):
         solver.step()
-    assert np.isfinite(solver.factors()[0]).all()
+    assert solver.float64_rows == before
+    np.testing.assert_array_equal(solver.factors()[0][1:], users[1:])
+    np.testing.assert_array_equal(solver.factors()[1], beyond)
+    solver.set_factors(users, items, NONE, NONE)
+    solver.step()
+    assert_same_bytes(solver.factors(), want)
 
 
 @pytest.mark.parametrize("how", HOW, ids=str)

@@ -100,7 +100,7 @@ class SparseSearch {
                                 const DenseColumns<Device>* dense = nullptr) {
     std::vector<std::int32_t> failed;
     if (n_ids >= limits_.table_ids) {
-      const auto lists = make_lists.template operator()<TablePlaces::Id>(n_ids);
+      const auto lists = make_lists.template operator()<TablePlaces::Id>(std::max<std::int64_t>(n_ids, 1));
       const auto work = lists.work(device_, args.rows);
       search<Sums, TablePlaces>(args, lists.view(), in_tables(work, n_ids, most_places<Sums>(args.k), left), found,
                                 failed);

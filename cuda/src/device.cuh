@@ -269,7 +269,11 @@ class Gpu {
 
   template <class Body>
   void launch(const Body& body, std::int64_t grid_x, std::int64_t grid_y, std::size_t shared_bytes) {
-    if (silent_ || grid_x == 0 || grid_y == 0) return;  // a driver takes an empty grid for an error
+    if (grid_x == 0 || grid_y == 0) return;  // which a driver takes for an error
+    if (silent_) {                           // but the kernel is loaded, which is not for a recording to do
+      cudaFuncAttributes loaded{};
+      return check(cudaFuncGetAttributes(&loaded, run<Body>), "cudaFuncGetAttributes");
+    }
     constexpr std::size_t kUnasked = 48 << 10;
     if (shared_bytes > kUnasked) {
       // All that there is, always: the limit is the kernel's, and another thread's search may want more or less.

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "golden_files.hpp"
 #include "model/json.hpp"
 #include "model/sha256.hpp"
 #include "model/utf8.hpp"
@@ -30,7 +31,8 @@ using recfuse::Model;
 using recfuse::ModelFile;
 using recfuse::Verify;
 
-const std::string kFolder = RECFUSE_GOLDEN_FILES;
+using recfuse::testing::kFolder;
+using recfuse::testing::Lists;
 
 std::string bytes_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -38,16 +40,6 @@ std::string bytes_of(const std::string& path) {
 }
 
 std::span<const std::byte> as_bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
-
-struct Lists {
-  std::vector<std::int32_t> ids;
-  std::vector<float> scores;
-  std::int64_t n, k;
-
-  Lists(std::int64_t rows, std::int64_t cols)
-      : ids(static_cast<std::size_t>(rows * cols)), scores(ids.size()), n(rows), k(cols) {}
-  recfuse::TopkOut out() { return {{ids.data(), n, k}, {scores.data(), n, k}}; }
-};
 
 /// The lists of Python: ids as text, "-1" or "None" for padding, and scores.
 void check_answers(const Model& model, const Json& answers, const Lists& lists) {

@@ -19,7 +19,9 @@ if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["recfuse"]):
+        import recfuse.features
         import recfuse.fusion
+        import recfuse.preprocess
         import recfuse.serving
 
 import recfuse

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 import recfuse
 from helpers import normal
 from recfuse import storage
-from recfuse.serving import Retriever
+from recfuse.serving import Pipeline, Retriever
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(os.environ.get("RECFUSE_C_LIBRARY", ROOT / "build/cpp/cpp/librecfuse_c.so"))
@@ -145,6 +145,18 @@ def with_segments(rng) -> recfuse.MultimodalRecommender:
     return model
 
 
+def with_fallback(rng) -> recfuse.MultimodalRecommender:
+    """User 3 has nothing: nobody's weight but that of the fallback speaks for it."""
+    model = recfuse.MultimodalRecommender({"als": als()}, weights={"als": 0.5, "text": 0.5})
+    return model.fit(likes_of(rng), {"text": normal(rng, N_ITEMS, 6)})
+
+
+def where_missing_is_zero(rng) -> Pipeline:
+    items = {"text": normal(rng, N_ITEMS, 6), "image": normal(rng, N_ITEMS, 3)}
+    present = {"image": rng.random(N_ITEMS) < 0.5}
+    return Pipeline(items, present=present, missing="zero", weights={"text": 0.3, "image": 0.7})
+
+
 def index(rng) -> recfuse.FusedIndex:
     items = {"text": normal(rng, N_ITEMS, 6), "image": normal(rng, N_ITEMS, 3)}
     return recfuse.FusedIndex(items, present={"image": rng.random(N_ITEMS) < 0.5})
@@ -156,6 +168,8 @@ MAKERS = {
     "labelled": labelled,
     "multimodal": multimodal,
     "segments": with_segments,
+    "fallback": with_fallback,
+    "zero": where_missing_is_zero,
     "index": index,
 }
 

@@ -127,7 +127,7 @@ def test_nothing_to_rank(vectors):
         (
             {"subjects_factors": np.ones((12, 6))},
             ValueError,
-            r"ranker: subjects_factors must have 7 columns, as objects_factors; got shape \(12, 6\)",
+            r"ranker: subjects_factors must have 7 columns, as objects_factors; got .*12, 6",
         ),
         ({"k": 0}, ValueError, "rank: k must be at least 1; got 0"),
         ({"subject_ids": [12]}, IndexError, r"rank: subject_ids must be .*12"),

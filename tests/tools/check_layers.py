@@ -105,7 +105,7 @@ FOLDERS: dict[str, set[str]] = {
     "plots": set(),
     "datasets": set(),
     "compat": {"models"},
-    "adapters": {"models", "fusion", "compat"},
+    "adapters": {"models", "fusion", "features", "compat"},
     "bench": {"datasets"},
     "commands": {"models", "fusion", "evaluation", "preprocess"},
     "service": {"models", "fusion", "serving"},

@@ -144,6 +144,9 @@ std::int64_t screen_counts(const std::uint32_t* sums, const float* norms, std::i
 std::int64_t screen_reals(const double* sums, const std::uint32_t* support, const double* norms, std::int64_t n,
                           const SumBound<double>& bound, std::int32_t* hits) {
   const double slope = bound.slope, offset = bound.offset;
+  if (support == nullptr && norms == nullptr) {
+    return screen(n, hits, [=](std::int64_t i) -> int { return (sums[i] >= offset) & (sums[i] > 0); });
+  }
   if (support == nullptr) {
     return screen(n, hits,
                   [=](std::int64_t i) -> int { return (sums[i] >= norms[i] * slope + offset) & (sums[i] > 0); });

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -48,6 +49,11 @@ std::vector<char> allowed_items(const NeighbourTopkArgs& args) {
   return allowed;
 }
 
+bool all_positive(const CsrView& csr) {
+  const float* const first = csr.values + csr.indptr[0];
+  return std::all_of(first, first + csr.nnz(), [](float value) { return value > 0; });
+}
+
 }  // namespace
 
 void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out) {
@@ -69,7 +75,9 @@ void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out) {
     return search.run([&] { return MeanSums(kernels, lists, n_items); },
                       [](std::int64_t, const ExactTopk&) { return kNoLimit; }, visit, out);
   }
-  search.run([&] { return RealSums(kernels, lists, n_items, {}, true, 1); },
+  // Positive terms leave a positive sum, so that need not be said apart.
+  const bool positive = all_positive(args.queries) && all_positive(args.neighbours);
+  search.run([&] { return RealSums(kernels, lists, n_items, {}, !positive, 1); },
              [](std::int64_t, const ExactTopk& best) -> DotLimit { return {0, screen_threshold(best)}; }, visit, out);
 }
 

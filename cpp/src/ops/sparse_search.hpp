@@ -68,18 +68,28 @@ void sweep(Sums& sums, const kernels::PostingLists& lists, std::span<const std::
   std::int64_t entries = 0;
   for (const std::int32_t c : columns) entries += lists.indptr[c + 1] - lists.indptr[c];
   if (entries < n_ids / kEntryCost) {
+    const auto id_at = [&](std::int64_t e) { return lists.ids == nullptr ? lists.narrow_ids[e] : lists.ids[e]; };
     for (const std::int32_t c : columns) {
+      const std::int64_t begin = lists.indptr[c], end = lists.indptr[c + 1];
+      hits.resize(std::max(hits.size(), static_cast<std::size_t>(end - begin)));
       const DotLimit at_least = limit();
-      for (std::int64_t e = lists.indptr[c]; e < lists.indptr[c + 1]; ++e) {
-        const std::int32_t id = lists.ids == nullptr ? lists.narrow_ids[e] : lists.ids[e];
-        // Cleared at first sight, so an id that other lists hold too is visited once.
-        if (sums.reaches(id, at_least)) visit(id);
-        sums.clear(id, 1);
+      std::size_t found = 0;
+      for (std::int64_t e = begin; e < end; ++e) {  // without a branch, which would be guessed wrong
+        const std::int32_t id = id_at(e);
+        hits[found] = id;
+        found += sums.reaches(id, at_least) ? 1 : 0;
       }
+      for (std::size_t i = 0; i < found; ++i) {
+        visit(hits[i]);
+        sums.clear(hits[i], 1);  // so an id that other lists hold, too, is visited once
+      }
+    }
+    for (const std::int32_t c : columns) {
+      for (std::int64_t e = lists.indptr[c]; e < lists.indptr[c + 1]; ++e) sums.clear(id_at(e), 1);
     }
     return;
   }
-  hits.resize(kBlock);
+  hits.resize(std::max<std::size_t>(hits.size(), kBlock));
   for (std::int64_t first = 0; first < n_ids; first += kBlock) {
     const std::int64_t n = std::min(kBlock, n_ids - first);
     const std::int64_t found = sums.screen(first, n, limit(), hits.data());

@@ -92,8 +92,9 @@ class RealSums {
   }
   bool reaches(std::int32_t id, const DotLimit& limit) const {
     const double sum = sums_[at(id)];
-    if (support_.empty() ? sum <= 0 : support_[at(id)] < least_) return false;
-    return sum >= (norms_.empty() ? 0 : norms_[at(id)] * limit.slope) + limit.offset;
+    const bool there = support_.empty() ? sum > 0 : support_[at(id)] >= least_;
+    // Not &&: which of the two fails is hard to guess.
+    return there & (sum >= (norms_.empty() ? 0 : norms_[at(id)] * limit.slope) + limit.offset);
   }
   double dot(std::int32_t id) const { return sums_[at(id)]; }
   void clear(std::int64_t first, std::int64_t n) {

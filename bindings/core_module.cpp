@@ -8,6 +8,7 @@ namespace py = pybind11;
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The ops on the CPU.";
   recfuse::bindings::bind_all<recfuse::bindings::Cpu>(m);
+  recfuse::bindings::bind_neighbour_scorer(m);
   recfuse::bindings::bind_ceilings(m);
   recfuse::bindings::bind_device_memory(m);
   m.def("is_canonical_csr", &recfuse::bindings::is_canonical_csr, py::arg("indptr"), py::arg("indices"),

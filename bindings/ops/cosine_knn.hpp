@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "arrays.hpp"
 #include "recfuse/cosine_knn.hpp"
@@ -61,6 +62,36 @@ void bind_neighbour_topk(py::module_& m) {
       },
       "queries"_a.noconvert(), "neighbours"_a.noconvert(), "k"_a, py::kw_only(), "normalise"_a, "exclude"_a.noconvert(),
       "allow"_a.noconvert(), "allow_ids"_a.noconvert(), "num_threads"_a);
+}
+
+/// The scorer and the arrays that it has views of.
+class BoundNeighbourScorer {
+ public:
+  explicit BoundNeighbourScorer(CsrParts neighbours) : neighbours_(std::move(neighbours)), scorer_(view(neighbours_)) {}
+
+  py::tuple topk(const CsrParts& history, std::int64_t k, const std::optional<Array<std::int32_t>>& exclude) const {
+    const CsrView row = view(history);
+    const auto left_out = exclude ? span_of(*exclude) : std::span<const std::int32_t>();
+    auto ids = new_matrix<std::int32_t>(1, std::max<std::int64_t>(k, 0));
+    auto scores = new_matrix<float>(1, std::max<std::int64_t>(k, 0));
+    const TopkOut out{mutable_view(ids), mutable_view(scores)};
+    {
+      const py::gil_scoped_release nogil;
+      scorer_.topk(row, left_out, out);
+    }
+    return py::make_tuple(ids, scores);
+  }
+
+ private:
+  CsrParts neighbours_;
+  NeighbourScorer scorer_;
+};
+
+inline void bind_neighbour_scorer(py::module_& m) {
+  using namespace py::literals;
+  py::class_<BoundNeighbourScorer>(m, "NeighbourScorer")
+      .def(py::init<CsrParts>(), "neighbours"_a.noconvert())
+      .def("topk", &BoundNeighbourScorer::topk, "history"_a.noconvert(), "k"_a, py::kw_only(), "exclude"_a.noconvert());
 }
 
 }  // namespace recfuse::bindings

@@ -156,12 +156,13 @@ void validate_sparse_values(const CsrView& csr, const char* op, const char* argu
   validate_finite_values(csr, op, argument, num_threads);
 }
 
-void validate_allow_ids(std::span<const std::int32_t> ids, std::int64_t n_items, const std::string& op) {
+void validate_ids(std::span<const std::int32_t> ids, const char* argument, std::int64_t n_items,
+                  const std::string& op) {
   int wrong = 0;  // without branches: what is wrong takes longer to say than that nothing is
   for (const std::int32_t id : ids) wrong |= id < 0 || id >= n_items ? 1 : 0;
   for (std::size_t i = 0; wrong != 0; ++i) {
     if (ids[i] >= 0 && ids[i] < n_items) continue;
-    fail<std::out_of_range>(op, ": allow[", i, "] must be in [0, ", n_items, "); got ", ids[i]);
+    fail<std::out_of_range>(op, ": ", argument, "[", i, "] must be in [0, ", n_items, "); got ", ids[i]);
   }
 }
 
@@ -336,7 +337,7 @@ void validate(const FuseTopkArgs& args, const FusedItemsArgs& items, const TopkO
   if (args.k < 1) fail(items.op, ": k must be at least 1; got ", args.k);
   validate_filter(args.exclude, items.op, "exclude", n_queries, n_items, args.num_threads);
   validate_filter(args.allow, items.op, "allow", n_queries, n_items, args.num_threads);
-  validate_allow_ids(args.allow_ids, n_items, items.op);
+  validate_ids(args.allow_ids, "allow", n_items, items.op);
   validate_out(out, n_queries, args.k, items.op);
   if (parts.data != nullptr && (parts.rows != n_queries || parts.cols != args.k * n_modalities)) {
     fail(items.op, ": parts must have shape ", shape(n_queries, args.k * n_modalities), "; got ",
@@ -411,19 +412,38 @@ void validate(const CosineKnnArgs& args, const TopkOut& out) {
   validate_out(out, args.matrix.rows, args.k, op);
 }
 
+void validate_neighbours(const CsrView& neighbours, int num_threads) {
+  validate_sparse_values(neighbours, "neighbour_topk", "neighbours", num_threads,
+                         Order::kAny);  // best first, as cosine_knn has them
+}
+
+void validate_histories(const CsrView& histories, const CsrView& neighbours, int num_threads) {
+  const char* const op = "neighbour_topk";
+  if (histories.cols != neighbours.rows) {
+    fail(op, ": user_items must have ", neighbours.rows, " columns; got ", histories.cols);
+  }
+  validate_sparse_values(histories, op, "user_items", num_threads);
+}
+
+void validate_history(const CsrView& history, const CsrView& neighbours, std::span<const std::int32_t> exclude,
+                      const TopkOut& out) {
+  const char* const op = "neighbour_topk";
+  if (out.ids.cols < 1) fail(op, ": k must be at least 1; got ", out.ids.cols);
+  if (history.rows != 1) fail(op, ": user_items must have 1 row; got ", history.rows);
+  validate_histories(history, neighbours, 1);
+  validate_ids(exclude, "exclude", neighbours.cols, op);
+  validate_out(out, 1, out.ids.cols, op);
+}
+
 void validate(const NeighbourTopkArgs& args, const TopkOut& out) {
   const char* const op = "neighbour_topk";
   if (args.k < 1) fail(op, ": k must be at least 1; got ", args.k);
   validate_num_threads(args.num_threads, op);
-  if (args.queries.cols != args.neighbours.rows) {
-    fail(op, ": user_items must have ", args.neighbours.rows, " columns; got ", args.queries.cols);
-  }
-  validate_sparse_values(args.queries, op, "user_items", args.num_threads);
-  validate_sparse_values(args.neighbours, op, "neighbours", args.num_threads,
-                         Order::kAny);  // best first, as cosine_knn has them
+  validate_histories(args.queries, args.neighbours, args.num_threads);
+  validate_neighbours(args.neighbours, args.num_threads);
   validate_filter(args.exclude, op, "exclude", args.queries.rows, args.neighbours.cols, args.num_threads);
   validate_filter(args.allow, op, "allow", args.queries.rows, args.neighbours.cols, args.num_threads);
-  validate_allow_ids(args.allow_ids, args.neighbours.cols, op);
+  validate_ids(args.allow_ids, "allow", args.neighbours.cols, op);
   validate_out(out, args.queries.rows, args.k, op);
 }
 

@@ -20,4 +20,9 @@ void validate_csr(const CsrView& csr, const std::string& op, const char* argumen
                   Order order = Order::kAscending);
 void validate_num_threads(int num_threads, const std::string& op);
 
+/// What NeighbourScorer is given: its neighbours, and a history.
+void validate_neighbours(const CsrView& neighbours, int num_threads);
+void validate_history(const CsrView& history, const CsrView& neighbours, std::span<const std::int32_t> exclude,
+                      const TopkOut& out);
+
 }  // namespace recfuse

@@ -132,6 +132,18 @@ def neighbour_topk(
     num_threads: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
+class NeighbourScorer:
+    def __init__(self, neighbours: _Csr) -> None: ...  # (n_rows, n_items), with values; any order
+
+    # ids, scores (1, k), padded
+    def topk(
+        self,
+        history: _Csr,  # (1, n_rows), with values
+        k: int,
+        *,
+        exclude: NDArray[np.int32] | None,  # ids
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
 # Rates per second: float32 operations, bytes, increments.
 def measure_flops(num_threads: int = 0) -> float: ...
 def measure_int8_operations(num_threads: int = 0) -> float: ...

@@ -131,6 +131,32 @@ def test_filters_leave_out_and_return_no_more_than_n(fitted):
         model.recommend(2, plays[2].tocoo())
 
 
+def test_single_histories_in_any_form(fitted):
+    """Of other types, out of order, twice, too wide, and with what no list can be made of."""
+    model, plays = fitted
+    expected = model.recommend(4, plays[4], N=9)
+    row = plays[4].tocsr()
+    halves = (np.repeat(row.data, 2) / 2)[::-1], np.repeat(row.indices, 2)[::-1]
+    forms = [row.astype(dtype) for dtype in (np.float32, np.float64, np.int64, np.uint8)]
+    forms += [sp.csr_array(row), sp.csr_matrix((*halves, [0, 2 * row.nnz]), shape=(1, 35))]
+    forms += [sp.csr_matrix((row.data, row.indices, row.indptr), shape=(1, 99))]
+    forms[3].indices = forms[3].indices.astype(np.int64)
+    for form in forms:
+        got = model.recommend(4, form, N=9)
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+    beyond = sp.csr_matrix(([1.0], ([0], [40])), shape=(1, 99))
+    with pytest.raises(IndexError, match="user_items must have items of the model, below 35"):
+        model.recommend(4, beyond)
+    with pytest.raises(ValueError, match="1 row"):
+        model.recommend(4, plays[[4, 5]])
+    with pytest.raises(ValueError, match="finite"):
+        model.recommend(4, row * np.nan)
+    with pytest.raises(ValueError, match="N must be at least 1"):
+        model.recommend(4, row, N=0)
+    assert [len(x) for x in model.recommend(4, sp.csr_matrix((1, 35)))] == [0, 0]
+
+
 def test_similar_items_are_rows_of_the_similarity(fitted):
     model, _ = fitted
     ids, scores = model.similar_items([4, 9], N=8)

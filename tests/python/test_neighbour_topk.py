@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 import reference_cosine as reference
 from helpers import assert_same_bytes, random_pattern
 from recfuse import _core
+from recfuse._inputs import as_csr, csr_parts
 from recfuse.ops import neighbour_topk
 
 VALUES = {
@@ -223,3 +226,56 @@ def test_damaged_neighbours(rng):
     matrix.indices[5] = 60
     with pytest.raises(ValueError, match=r"neighbours must have column indices in \[0, 60\); got"):
         neighbour_topk(queries, matrix, 3)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_a_scorer_answers_one_history_after_the_other(rng, isa, values):
+    histories, matrix = problem(rng, values, n_queries=40)
+    histories = sp.vstack([histories, sp.csr_array((1, 25))]).tocsr()  # the last one's is empty
+    scorer = _core.NeighbourScorer(csr_parts(as_csr(matrix, "neighbours")))
+    everything = np.arange(60, dtype=np.int32)
+
+    def check(row: int) -> None:
+        history = histories[[row]]
+        parts = csr_parts(as_csr(history, "user_items"))
+        for k in (1, 6, 60):
+            got = scorer.topk(parts, k, exclude=None)
+            assert_same_bytes(got, neighbour_topk(history, matrix, k))
+            some = everything[rng.random(60) < 0.5][::-1]
+            excluded = sp.csr_array(np.isin(everything, some)[None].astype(np.float32))
+            got = scorer.topk(parts, k, exclude=np.concatenate([some, some]))
+            assert_same_bytes(got, neighbour_topk(history, matrix, k, exclude=excluded))
+
+    for row in range(41):
+        check(row)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(check, range(41)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"k": 0}, ValueError, "k must be at least 1; got 0"),
+        ({"rows": 2}, ValueError, "user_items must have 1 row; got 2"),
+        ({"columns": 24}, ValueError, "user_items must have 25 columns; got 24"),
+        ({"value": np.nan}, ValueError, "user_items must be finite; got nan"),
+        ({"id": 25}, IndexError, r"user_items must have column indices in \[0, 25\); got 25"),
+        ({"exclude": [-1]}, IndexError, r"exclude\[0\] must be in \[0, 60\); got -1"),
+        ({"exclude": [0, 60]}, IndexError, r"exclude\[1\] must be in \[0, 60\); got 60"),
+    ],
+)
+def test_a_scorer_checks_what_it_is_given(rng, change, error, message):
+    _, matrix = problem(rng)
+    scorer = _core.NeighbourScorer(csr_parts(as_csr(matrix, "neighbours")))
+    rows = change.get("rows", 1)
+    history = (
+        np.arange(rows + 1),
+        np.full(rows, change.get("id", 3), np.int32),
+        (rows, change.get("columns", 25)),
+        np.full(rows, change.get("value", 1), np.float32),
+    )
+    exclude = np.array(change.get("exclude", []), np.int32)
+    with pytest.raises(error, match="neighbour_topk: " + message):
+        scorer.topk(history, change.get("k", 3), exclude=exclude)
+    with pytest.raises(ValueError, match="neighbours must be finite"):
+        _core.NeighbourScorer(csr_parts(with_value(matrix, np.inf)))

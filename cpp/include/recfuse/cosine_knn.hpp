@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -65,5 +66,23 @@ void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out);
 
 /// The checks of neighbour_topk().
 void validate(const NeighbourTopkArgs& args, const TopkOut& out);
+
+/// Neighbours that histories meet one at a time: neighbour_topk() looks at all neighbours first, which many histories
+/// pay for and one does not. Calls may overlap.
+class NeighbourScorer {
+ public:
+  /// Keeps a view of (n_rows, n_items). Throws as neighbour_topk().
+  explicit NeighbourScorer(const CsrView& neighbours);
+  ~NeighbourScorer();
+  NeighbourScorer(NeighbourScorer&&) noexcept;
+  NeighbourScorer& operator=(NeighbourScorer&&) noexcept;
+
+  /// The list of neighbour_topk() for a history of one row, without the items of `exclude`, in any order.
+  void topk(const CsrView& history, std::span<const std::int32_t> exclude, const TopkOut& out) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace recfuse

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recfuse._inputs import CsrParts, as_csr, as_ids, as_int, csr_parts
 from recfuse.compat.implicit._files import read_npz
+from recfuse.compat.implicit._neighbour_scorer import Lists, NearestNeighboursScorer
 from recfuse.compat.implicit._search import (
     chosen_ids,
     given,
@@ -34,8 +35,6 @@ __all__ = [
     "normalize",
     "tfidf_weight",
 ]
-
-Lists = tuple[NDArray[Any], NDArray[Any]]
 
 _LEAST = -float(np.finfo(np.float64).max)  # of one user
 _PADDING = -float(np.finfo(np.float32).max)  # of many
@@ -132,6 +131,10 @@ class ItemItemRecommender(RecommenderBase):
         scores : ndarray of the same shape, float64
             Descending; the least float32 for padding.
         """
+        if filter_items is None and items is None and isinstance(userid, (int, np.integer)):
+            plain = self._of_plain_history(user_items, N, filter_already_liked_items)
+            if plain is not None:
+                return plain
         similarity, scalar = self._fitted(), np.isscalar(userid)
         n_rows, n_items = 1 if scalar else len(userid), similarity.shape[0]
         filter_items = given(filter_items)
@@ -143,16 +146,15 @@ class ItemItemRecommender(RecommenderBase):
         if filter_items is not None:
             unseen = np.unique(as_ids(filter_items, "filter_items"))
             dropped = unseen[(unseen >= 0) & (unseen < n_items)].astype(np.int32)
-        excluded, others = refused(
-            liked if filter_already_liked_items else None, dropped, n_rows, n_items
-        )
+        liked = liked if filter_already_liked_items else None
+        if scalar and items is None:
+            left_out = [dropped] if liked is None else [dropped, liked.indices]
+            return self._scorer().one(csr_parts(history), as_int(N, "N"), _joined(left_out))
+        excluded, others = refused(liked, dropped, n_rows, n_items)
         allowed = others if items is None else chosen_ids(items, n_items, "items")
-        if scalar and allowed is None:
-            assert self.scorer is not None
-            return self.scorer.one(history.indices, history.data, as_int(N, "N"), excluded)
         ids, found = neighbour_topk(
             history,
-            self._neighbours(),
+            self._scorer().neighbours,
             as_int(N, "N"),
             exclude=excluded,
             allow=allowed,
@@ -168,9 +170,24 @@ class ItemItemRecommender(RecommenderBase):
         size = np.count_nonzero(ids[0] >= 0)
         return ids[0, :size].astype(dtype, copy=False), scores[0, :size]
 
-    def _neighbours(self) -> sp.csr_array:
+    def _of_plain_history(self, user_items: Any, N: Any, filter_liked: bool) -> Lists | None:
+        """Return the list of a history as it comes; None where it needs a closer look."""
+        x, scorer = user_items, self.scorer
+        if scorer is None or not isinstance(x, (sp.csr_matrix, sp.csr_array)) or x.shape[0] != 1:
+            return None
+        ids, values = x.indices, x.data
+        if ids.dtype != np.int32 or values.dtype.kind not in "fiu":
+            return None
+        shape = (1, scorer.neighbours.shape[0])
+        parts = CsrParts(x.indptr.astype(np.int64), ids, shape, values.astype(np.float32))
+        try:
+            return scorer.one(parts, as_int(N, "N"), ids if filter_liked else None)
+        except (ValueError, IndexError):  # not canonical, say; or wrong, which is told by its name
+            return None
+
+    def _scorer(self) -> NearestNeighboursScorer:
         assert self.scorer is not None
-        return self.scorer.neighbours
+        return self.scorer
 
     def _fitted(self) -> Any:
         if self.similarity is None:
@@ -324,53 +341,6 @@ class BM25Recommender(ItemItemRecommender):
         super().fit(weighted, show_progress, callback)
 
 
-class NearestNeighboursScorer:
-    """What scores histories by a similarity; models have one as `scorer`."""
-
-    def __init__(self, similarity: Any, num_threads: int = 0) -> None:
-        self.num_threads = num_threads
-        self.neighbours = as_csr(similarity, "similarity")
-
-    def recommend(
-        self,
-        user_indptr: Any,
-        user_indices: Any,
-        user_data: Any,
-        K: int = 10,
-        remove_own_likes: bool = True,
-    ) -> Lists:
-        """Return ids and scores of the K best items for the first row of a history in parts."""
-        parts = (user_data, user_indices, np.asarray(user_indptr)[:2])
-        shape = (1, self.neighbours.shape[0])
-        history = as_csr(sp.csr_array(parts, shape=shape), "user_items")
-        own = csr_parts(history) if remove_own_likes else None
-        return self.one(history.indices, history.data, K, own)
-
-    def one(self, items: Any, values: Any, k: int, excluded: CsrParts | None) -> Lists:
-        """Return the list of one history, with a look at the neighbours of its items alone.
-
-        The scores are those of `neighbour_topk`: float64 sums in the order of the history, rounded
-        once. It looks at the whole similarity first, which many histories pay for and one does not.
-        """
-        if k < 1:
-            raise ValueError(f"N must be at least 1; got {k}")
-        near = self.neighbours
-        rows = [slice(near.indptr[i], near.indptr[i + 1]) for i in items]
-        if not rows:
-            return np.zeros(0, np.int32), np.zeros(0)
-        ids, place = np.unique(np.concatenate([near.indices[r] for r in rows]), return_inverse=True)
-        terms = np.concatenate(
-            [near.data[r] * v for r, v in zip(rows, values.astype(np.float64), strict=True)]
-        )
-        scores = np.bincount(place, weights=terms, minlength=len(ids)).astype(np.float32)
-        if excluded is not None:
-            kept = np.isin(ids, excluded.indices, invert=True)
-            ids, scores = ids[kept], scores[kept]
-        best = np.lexsort((ids, -scores))[:k]
-        ids, scores = larger_ids_first(ids[None, best], scores[None, best])
-        return ids[0].astype(np.int32, copy=False), scores[0].astype(np.float64)
-
-
 def all_pairs_knn(
     users: Any, K: int = 100, num_threads: int = 0, show_progress: bool = True
 ) -> sp.coo_matrix:
@@ -399,6 +369,11 @@ def all_pairs_knn(
     items = np.repeat(np.arange(n_items, dtype=np.int32), found.sum(axis=1))
     values = scores[found].astype(np.float64)
     return sp.coo_matrix((values, (items, ids[found])), shape=(n_items, n_items))
+
+
+def _joined(ids: list[NDArray[np.int32] | None]) -> NDArray[np.int32] | None:
+    given_ids = [x for x in ids if x is not None]
+    return np.concatenate(given_ids) if given_ids else None
 
 
 def _within(csr: sp.csr_array, n_items: int) -> sp.csr_array:

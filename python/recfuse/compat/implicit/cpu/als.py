@@ -166,7 +166,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         for name, n in zip(("user_factors", "item_factors"), shape, strict=True):
             factors = getattr(self, name)
             if factors is None:
-                factors = rng.random((n, self.factors), dtype=self.dtype) * self.dtype.type(0.01)
+                factors = rng.random((n, self.factors), dtype=self.dtype)
+                factors *= self.dtype.type(0.01)
                 setattr(self, name, factors)
             elif factors.shape != (n, self.factors):
                 raise ValueError(

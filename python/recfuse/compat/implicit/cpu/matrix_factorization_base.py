@@ -226,6 +226,11 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _index(self, name: str, metric: str) -> FusedIndex:
         """Return the index of factors, made when they are searched for the first time."""
+        made = f"{name} {metric}"
+        known = self._known(made, (getattr(self, name), self._threads, self._device))
+        return known if known is not None else self._make_index(name, metric, made)
+
+    def _make_index(self, name: str, metric: str, made: str) -> FusedIndex:
         key = (getattr(self, name), self._threads, self._device)
 
         def make() -> FusedIndex:
@@ -241,17 +246,23 @@ class MatrixFactorizationBase(RecommenderBase):
             view.flags.writeable = False
             setattr(self, name, view)
             key = (view, *key[1:])
-        index: FusedIndex = self._made_once(f"{name} {metric}", key, make)
+        index: FusedIndex = self._made_once(made, key, make)
         return index
+
+    def _known(self, name: str, key: tuple[Any, ...]) -> Any:
+        """Return what was made of the very same key, else None."""
+        known = None if self._made is None else self._made.get(name)
+        return known[1] if known is not None and all(map(operator.is_, known[0], key)) else None
 
     def _made_once(self, name: str, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Return ``make()``, made anew where an element of the key is another than last time."""
-        if self._made is None:
-            self._made = {}
-        known = self._made.get(name)
-        if known is None or not all(map(operator.is_, known[0], key)):
-            known = self._made[name] = (key, make())
-        return known[1]
+        known = self._known(name, key)
+        if known is None:
+            known = make()
+            if self._made is None:
+                self._made = {}
+            self._made[name] = (key, known)
+        return known
 
     def _forget(self, name: str) -> None:
         """Drop what was made of changed factors."""
@@ -275,7 +286,7 @@ class MatrixFactorizationBase(RecommenderBase):
 
     def _check_fit_errors(self) -> None:
         for factors in (self.user_factors, self.item_factors):
-            if np.isnan(factors).any():
+            if factors.size and np.isnan(factors.min()):  # NaN where any element is
                 raise ModelFitError("NaN encountered in factors")
 
 

@@ -99,11 +99,11 @@ class SparseSearch {
                                 std::vector<char> left, const Lists& found,
                                 const DenseColumns<Device>* dense = nullptr) {
     std::vector<std::int32_t> failed;
-    if (n_ids >= limits_.table_ids) {
+    const std::int64_t most = most_places<Sums>(args.k);
+    if (n_ids >= limits_.table_ids && most > 0) {
       const auto lists = make_lists.template operator()<TablePlaces::Id>(std::max<std::int64_t>(n_ids, 1));
       const auto work = lists.work(device_, args.rows);
-      search<Sums, TablePlaces>(args, lists.view(), in_tables(work, n_ids, most_places<Sums>(args.k), left), found,
-                                failed);
+      search<Sums, TablePlaces>(args, lists.view(), in_tables(work, n_ids, most, left), found, failed);
     }
     if (std::find(left.begin(), left.end(), 1) == left.end()) return failed;
     const auto lists = make_lists.template operator()<StripPlaces::Id>(strip_width<Sums>(n_ids, args.k));

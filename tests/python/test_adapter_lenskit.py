@@ -61,24 +61,29 @@ def trained(scorer, data):
 
 
 @pytest.mark.parametrize("regularization", [0.1, {"user": 0.4, "item": 0.05}])
-@pytest.mark.parametrize("use_ratings", [False, True])
-def test_implicit_als_finds_the_minimum_that_lenskit_finds(
-    data, every, use_ratings, regularization
-):
+def test_implicit_als_finds_lenskits_minimum(data, every, regularization):
     # At convergence the products of the factors do not depend on where each of the two began.
-    how = {"features": 3, "epochs": 150, "use_ratings": use_ratings, "weight": 5.0}
-    ours = trained(ALSScorer(regularization=regularization, **how), data)
-    theirs = trained(ImplicitMFScorer(regularization=regularization, **how), data)
+    how = {"features": 3, "epochs": 150, "weight": 1.0, "regularization": regularization}
+    ours, theirs = trained(ALSScorer(**how), data), trained(ImplicitMFScorer(**how), data)
     for user in (100, 133, 189):
         query = RecQuery(user_id=user, history_items=data.user_row(user))
-        np.testing.assert_allclose(
-            scores(ours, user, every), scores(theirs, user, every), atol=2e-2
-        )
-        if isinstance(regularization, float):
-            # Of a history LensKit's own solution has the scale of its factors.
+        for asked in (user, query) if isinstance(regularization, float) else (user,):
             np.testing.assert_allclose(
-                scores(ours, query, every), scores(theirs, query, every), atol=2e-2
+                scores(ours, asked, every), scores(theirs, asked, every), atol=5e-3
             )
+
+
+def test_ratings_are_confidences_where_that_is_asked(data, every):
+    # LensKit 2025.8 itself ends in "matrix is not positive definite" here: the last half-step, of
+    # the items, is solved in float64 instead.
+    scorer = ALSScorer(features=3, weight=5.0, use_ratings=True, regularization=0.3)
+    users = trained(scorer, data).model.user_factors_.astype(np.float64)
+    values = data.interactions().matrix().scipy(attribute="rating").toarray()
+    for item in (0, 17, 59):
+        confidence = 1 + 5 * values[:, item]
+        system = (users.T * confidence) @ users + 0.3 * np.eye(3)
+        solved = np.linalg.solve(system, users.T @ (confidence * (values[:, item] > 0)))
+        np.testing.assert_allclose(scorer.model.item_factors_[item], solved, rtol=1e-3, atol=1e-4)
 
 
 def test_explicit_als_predicts_as_well_as_lenskit(ratings):
@@ -175,16 +180,15 @@ def test_new_users_are_answered_by_their_history(data, every, feedback):
     same = RecQuery(user_id=100, history_items=data.user_row(100))
     np.testing.assert_array_equal(scores(scorer, stranger, every), scores(scorer, same, every))
     # Training ends with the items: the user's factors are one half-step behind.
-    np.testing.assert_allclose(
-        scores(scorer, stranger, every), scores(scorer, 100, every), atol=0.1
-    )
+    folded, known = scores(scorer, stranger, every), scores(scorer, 100, every)
+    assert np.corrcoef(folded, known)[0, 1] > 0.97
     twice = RecQuery(history_items=ItemList(data.user_row(100)))
     np.testing.assert_array_equal(scores(scorer, twice, every), scores(scorer, same, every))
     assert np.isnan(scores(scorer, 5, every)).all()
     assert np.isnan(scores(scorer, RecQuery(), every)).all()
     nobody = ItemList(["film of nobody"], rating=[4.0])
     assert np.isfinite(scores(scorer, RecQuery(history_items=nobody), every)).all()
-    assert len(scorer(100, ItemList([]))) == 0
+    assert len(scorer(100, every[np.zeros(0, np.int64)])) == 0
 
 
 def test_what_is_kept_of_users(data, every):

@@ -306,13 +306,10 @@ class Multimodal(_Model):
 
     def _content(self, train_set: Dataset) -> dict[str, Float32]:
         """Return vectors of all items by modality; rows of zeros are missing ones."""
-        found = {
-            "text": train_set.item_text,
-            "image": train_set.item_image,
-            "feature": train_set.item_feature,
-        }
         content = {}
-        for name, modality in found.items():
+        for name in ("text", "image", "feature"):
+            # A data set that no evaluation has made has no such attributes.
+            modality = getattr(train_set, f"item_{name}", None)
             if modality is None:
                 continue
             features = modality.features

@@ -6,6 +6,7 @@
 
 #include "arrays.hpp"
 #include "recfuse/als.hpp"
+#include "recfuse/device_memory.hpp"
 
 namespace recfuse::bindings {
 
@@ -18,7 +19,7 @@ class BoundAlsSolver {
   BoundAlsSolver(CsrParts user_items, const std::string& objective, const std::string& solver, std::int64_t factors,
                  double regularization, double alpha, double frequency_scaling, bool biases, std::int64_t cg_steps,
                  std::int64_t dual_entries, bool double_precision, double base_confidence, int num_threads,
-                 const std::vector<int>& devices = {})
+                 const std::vector<int>& devices = {}, std::int64_t device_bytes = kUnlimitedBytes)
       : user_items_(std::move(user_items)) {
     const AlsParams params{.objective = objective_named(objective),
                            .solver = solver_named(solver),
@@ -34,7 +35,7 @@ class BoundAlsSolver {
     const CsrView csr = view(user_items_);
     const py::gil_scoped_release nogil;
     if constexpr (kHasDevices<Backend>) {
-      solver_ = std::make_unique<typename Backend::AlsSolver>(csr, params, num_threads, devices);
+      solver_ = std::make_unique<typename Backend::AlsSolver>(csr, params, num_threads, devices, device_bytes);
     } else {
       solver_ = std::make_unique<typename Backend::AlsSolver>(csr, params, num_threads);
     }
@@ -91,6 +92,7 @@ class BoundAlsSolver {
   std::string solver() const { return std::string(name_of(solver_->solver())); }
   std::int64_t float64_rows() const { return solver_->float64_rows(); }
   std::int64_t finished_steps() const { return solver_->finished_steps(); }
+  bool is_streamed() const { return solver_->is_streamed(); }
 
  private:
   CsrParts user_items_;
@@ -109,8 +111,9 @@ void bind_als(py::module_& m) {
   };
   if constexpr (kHasDevices<Backend>) {
     define_init(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
-                         std::int64_t, std::int64_t, bool, double, int, const std::vector<int>&>(),
-                "devices"_a = std::vector<int>{0});
+                         std::int64_t, std::int64_t, bool, double, int, const std::vector<int>&, std::int64_t>(),
+                "devices"_a = std::vector<int>{0}, "device_bytes"_a = kUnlimitedBytes);
+    solver.def_property_readonly("is_streamed", &Solver::is_streamed);
   } else {
     define_init(py::init<CsrParts, const std::string&, const std::string&, std::int64_t, double, double, double, bool,
                          std::int64_t, std::int64_t, bool, double, int>());

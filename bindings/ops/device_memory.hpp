@@ -73,17 +73,28 @@ inline void bind_device_memory(pybind11::module_& m) {
       "plan_als",
       [](std::int64_t n_users, std::int64_t n_items, std::int64_t n_entries, std::int64_t factors,
          const std::string& objective, const std::string& solver, bool biases, double frequency_scaling,
-         std::int64_t dual_entries, std::int64_t multiprocessors) {
+         std::int64_t dual_entries, std::int64_t multiprocessors, std::optional<std::int64_t> free_bytes,
+         std::int64_t piece_entries) {
         const AlsParams params{.objective = objective_named(objective),
                                .solver = solver_named(solver),
                                .factors = factors,
                                .frequency_scaling = frequency_scaling,
                                .biases = biases,
                                .dual_entries = dual_entries};
-        return listed(plan_als({n_users, n_items, n_entries, params}, {.multiprocessors = multiprocessors}));
+        const AlsPlan plan = plan_als({n_users, n_items, n_entries, params}, {.multiprocessors = multiprocessors},
+                                      {free_bytes.value_or(kUnlimitedBytes), piece_entries});
+        pybind11::dict blocks;
+        if (plan.streamed) {
+          for (const auto& [name, piece] : {std::pair{"users", plan.users}, {"items", plan.items}}) {
+            blocks[(std::string(name) + " per piece, streamed").c_str()] = piece.rows;
+            blocks[(std::string("interactions per piece, by ") + name).c_str()] = piece.entries;
+          }
+        }
+        return pybind11::make_tuple(listed(plan.buffers), blocks);
       },
       "n_users"_a, "n_items"_a, "n_entries"_a, "factors"_a, "objective"_a, "solver"_a, "biases"_a,
-      "frequency_scaling"_a, "dual_entries"_a = -1, "multiprocessors"_a = DeviceShape{}.multiprocessors);
+      "frequency_scaling"_a, "dual_entries"_a = -1, "multiprocessors"_a = DeviceShape{}.multiprocessors,
+      "free_bytes"_a = pybind11::none(), "piece_entries"_a = AlsRoom{}.piece_entries);
   m.def(
       "plan_neighbour_topk",
       [](std::int64_t n_queries, std::int64_t n_rows, std::int64_t n_items, std::int64_t query_entries,

@@ -12,8 +12,10 @@ struct AlsSolver::State {
   AlsOnDevices<Gpu> fit;
 };
 
-AlsSolver::AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads, std::span<const int> devices)
-    : state_(new State{AlsOnDevices<Gpu>(devices, user_items, params, {}, num_threads)}) {}
+AlsSolver::AlsSolver(const CsrView& user_items, const AlsParams& params, int num_threads, std::span<const int> devices,
+                     std::int64_t device_bytes)
+    : state_(new State{
+          AlsOnDevices<Gpu>(devices, user_items, params, {.room = {.device_bytes = device_bytes}}, num_threads)}) {}
 AlsSolver::~AlsSolver() = default;
 AlsSolver::AlsSolver(AlsSolver&&) noexcept = default;
 AlsSolver& AlsSolver::operator=(AlsSolver&&) noexcept = default;
@@ -26,6 +28,7 @@ void AlsSolver::set_global_mean(double mean) { state_->fit.set_global_mean(mean)
 std::int64_t AlsSolver::finished_steps() const { return state_->fit.finished_steps(); }
 LinearSolver AlsSolver::solver() const { return state_->fit.solver(); }
 std::int64_t AlsSolver::float64_rows() const { return state_->fit.float64_rows(); }
+bool AlsSolver::is_streamed() const { return state_->fit.is_streamed(); }
 
 void AlsSolver::set_factors(const AlsFactors<const float>& start) { state_->fit.set_factors(start); }
 

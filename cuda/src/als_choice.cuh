@@ -3,9 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include "als_block.cuh"
+#include "recfuse/als_memory.hpp"
 #include "recfuse/als_problem.hpp"
+#include "recfuse/cuda/memory.hpp"
+#include "recfuse/errors.hpp"
 
 namespace recfuse::cuda {
 
@@ -111,6 +116,33 @@ inline LinearSolver chosen_on_device(const AlsParams& params, const CsrView& use
   block *= als_iterations(params, LinearSolver::kBlock);
   if (cg < exact && cg <= block) return LinearSolver::kCg;
   return block < exact ? LinearSolver::kBlock : LinearSolver::kCholesky;
+}
+
+/// How a fit lies in the memory of a device, which has so much for it, and `beside` bytes more. Throws
+/// DeviceOutOfMemory where even streamed interactions are too much.
+template <class Device>
+AlsPlan planned(const Device& device, const AlsSizes& sizes, const AlsRoom& room, std::int64_t beside) {
+  AlsRoom left = room;
+  left.device_bytes = std::max<std::int64_t>(0, room.device_bytes - beside);
+  AlsPlan plan =
+      plan_als(sizes, {device.multiprocessors(), static_cast<std::int64_t>(device.most_shared_bytes())}, left);
+  const std::int64_t least = peak_bytes(plan.buffers);
+  if (!plan.streamed || least <= left.device_bytes) return plan;
+  const MemoryInfo info{static_cast<std::size_t>(room.device_bytes), Device::memory_info(device.index()).total};
+  throw DeviceOutOfMemory(out_of_memory_text(static_cast<std::size_t>(least + beside), info, device.index()) +
+                          " Interactions would be streamed already: fewer factors take less, and device='cpu' has the "
+                          "memory of the host.");
+}
+
+/// What a fit may take of a device that it shares with others.
+template <class Device>
+AlsRoom room_on(int device, const AlsRoom& room, std::int64_t n_sharing = 1) {
+  if (room.device_bytes < 1) {
+    throw std::invalid_argument("als: device_bytes must be at least 1; got " + std::to_string(room.device_bytes));
+  }
+  const std::size_t free = Device::memory_info(device).free;
+  const auto most = static_cast<std::size_t>(room.device_bytes);
+  return {static_cast<std::int64_t>(std::min(free, most)) / n_sharing, room.piece_entries};
 }
 
 }  // namespace recfuse::cuda

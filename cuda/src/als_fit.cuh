@@ -12,11 +12,14 @@
 #include <vector>
 
 #include "als_choice.cuh"
+#include "als_entry_sums.cuh"
 #include "als_epoch.cuh"
 #include "als_half_step.cuh"
 #include "als_loss.cuh"
 #include "als_memory.cuh"
 #include "als_side.cuh"
+#include "als_stream.cuh"
+#include "recfuse/als_memory.hpp"
 #include "recfuse/als_problem.hpp"
 #include "recfuse/errors.hpp"
 
@@ -58,8 +61,11 @@ class AlsFit {
   void set_global_mean(double mean) {
     mean_ = mean;
     epoch_.reset();  // whose launches have the former
+    streamed_epoch_.reset();
   }
   LinearSolver solver() const { return params_.solver; }
+  /// Whether interactions go through the device in pieces.
+  bool is_streamed() const { return stream_ != nullptr; }
   std::int64_t float64_rows() const { return float64_rows_; }
   std::int64_t finished_steps() const { return finished_steps_; }
 
@@ -82,6 +88,10 @@ class AlsFit {
     fold_in_gram_.reset();
     const std::int64_t finished = std::exchange(finished_steps_, 0);
     told([&] {
+      if (stream_) {
+        float64_rows_ += streamed_epoch().run();
+        return;
+      }
       if (!epoch_) epoch_ = std::make_unique<AlsEpoch<Device>>(device_, params_, mean_, limits_, users_, items_);
       float64_rows_ += epoch_->run();
     });
@@ -121,8 +131,27 @@ class AlsFit {
   double summed_loss() const {
     WorkMemory<Device> memory(device_);
     AlsHalfStep<Device> half(device_, params_, mean_, limits_, memory);
+    return loss_beside_entries(device_, half, params_, users_, items_,
+                               stream_ ? streamed_entries(half) : resident_entries(half));
+  }
+  double resident_entries(const AlsHalfStep<Device>& half) const {
     const EntryLoss of_entry{half.rows_of(users_, items_), n_users(), users_.table.data()};
-    return loss_beside_entries(device_, half, params_, users_, items_, sum_of(device_, of_entry, users_.nnz()));
+    return sum_of(device_, of_entry, users_.nnz());
+  }
+  double streamed_entries(const AlsHalfStep<Device>& half) const {
+    std::vector<std::int64_t> ends;
+    stream_->add_ends(ends);
+    SharedRuns runs(ends);
+    stream_->sum_entries(half, items_, 0, runs);
+    return runs.total();
+  }
+
+  AlsStreamedEpoch<Device>& streamed_epoch() {
+    if (!streamed_epoch_) {
+      streamed_epoch_ =
+          std::make_unique<AlsStreamedEpoch<Device>>(device_, params_, mean_, limits_, users_, items_, *stream_);
+    }
+    return *streamed_epoch_;
   }
 
   /// Added to the loss of the entries.
@@ -159,14 +188,32 @@ class AlsFit {
   }
 
   AlsFit(Device& device, const AlsProblem& problem, const AlsLimits& limits)
+      : AlsFit(device, problem, solved(problem), limits) {}
+  AlsFit(Device& device, const AlsProblem& problem, const AlsParams& params, const AlsLimits& limits)
+      : AlsFit(device, problem, params,
+               planned(device, sizes_of(problem, params), room_on<Device>(device.index(), limits.room), 0), limits) {}
+  AlsFit(Device& device, const AlsProblem& problem, const AlsParams& params, const AlsPlan& plan,
+         const AlsLimits& limits)
       : device_(device),
         limits_(limits),
-        params_(solved(problem)),
+        params_(params),
         mean_(problem.mean),
-        users_(device, problem.user_items, problem.user_penalties, size_of(params_), limits, "user"),
-        items_(device, problem.item_users(), problem.item_penalties, size_of(params_), limits, "item") {
+        users_(side(plan, problem.user_items, problem.user_penalties, "user")),
+        items_(side(plan, problem.item_users(), problem.item_penalties, "item")) {
     users_.longest_dual = longest_dual_row(params_, problem.user_items);
     items_.longest_dual = longest_dual_row(params_, problem.item_users());
+    if (!plan.streamed) return;
+    stream_ = std::make_unique<AlsStream<Device>>(device, plan, problem.user_items, users_, problem.item_users(),
+                                                  items_, limits);
+  }
+
+  static AlsSizes sizes_of(const AlsProblem& problem, const AlsParams& params) {
+    return {problem.user_items.rows, problem.user_items.cols, problem.user_items.nnz(), params};
+  }
+
+  Side side(const AlsPlan& plan, const CsrView& csr, std::span<const double> penalties, const char* noun) {
+    if (plan.streamed) return {device_, csr.rows, penalties, size_of(params_), noun};
+    return {device_, csr, penalties, size_of(params_), limits_, noun};
   }
 
   /// With the solver that 'auto' stands for.
@@ -210,7 +257,9 @@ class AlsFit {
   AlsParams params_;
   double mean_;
   Side users_, items_;
+  std::unique_ptr<AlsStream<Device>> stream_;  // null: interactions are resident
   std::unique_ptr<AlsEpoch<Device>> epoch_;
+  std::unique_ptr<AlsStreamedEpoch<Device>> streamed_epoch_;
   std::int64_t float64_rows_ = 0, finished_steps_ = 0;
   // Made at the first fold_in and valid until the items change.
   mutable std::optional<Gram<Device>> fold_in_gram_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <stdexcept>
@@ -27,11 +28,19 @@ struct Failures {
   template <class T>
   using Array = typename Device::template Array<T>;
 
-  Failures(Device& device, const AlsSideOnDevice<Device>& side)
-      : counts(device, 2),
-        rows(device, side.order.size()),
-        last_rows(device, side.order.size()),
-        reasons(device, side.order.size()) {}
+  Failures(Device& device, const AlsSideOnDevice<Device>& side) : Failures(device, side.rows, 1) {}
+  /// Of rows that are solved in so many pieces, at most.
+  Failures(Device& device, std::int64_t n_rows, std::int64_t n_pieces)
+      : counts(device, static_cast<std::size_t>(2 * n_pieces)),
+        rows(device, static_cast<std::size_t>(n_rows)),
+        last_rows(device, rows.size()),
+        reasons(device, rows.size()) {}
+  /// Of a piece: rows from place `first` on.
+  Failures(Device& device, Failures& all, std::int64_t piece, std::int64_t first, std::int64_t n_rows)
+      : counts(device, all.counts.data() + 2 * piece, 2),
+        rows(device, all.rows.data() + first, static_cast<std::size_t>(n_rows)),
+        last_rows(device, all.last_rows.data() + first, rows.size()),
+        reasons(device, all.reasons.data() + first, rows.size()) {}
 
   UnsolvedRows first() { return {counts.data(), rows.data(), nullptr}; }
   UnsolvedRows last() { return {counts.data() + 1, last_rows.data(), reasons.data()}; }
@@ -103,6 +112,24 @@ class AlsHalfStep {
     solve_in<double, 0>(again, {failures.first().rows, side.rows, failures.first().count});
   }
 
+  /// Where rows come in pieces: what all of them share is made once, for each_piece(), which calls launch(). `turned`:
+  /// whether is_turned() of one.
+  template <class EachPiece>
+  void launch_pieces(const Side& others, const Gram<Device>& gram, bool turned, const EachPiece& each_piece) {
+    const typename WorkMemory<Device>::Scope scope(memory_);
+    const struct Forgets {
+      std::optional<Turned>& shared;
+      ~Forgets() { shared.reset(); }
+    } at_the_end{shared_};
+    if (turned) shared_.emplace(turned_by(others, gram.sum.size() == 0 ? nullptr : gram.sum.data()));
+    each_piece();
+  }
+  /// Whether rows of a side are moved, or have systems of their entries.
+  bool is_turned(const Side& side) const {
+    if (params_.double_precision) return false;
+    return params_.solver == LinearSolver::kCg || params_.solver == LinearSolver::kBlock || short_rows(side).second > 0;
+  }
+
   /// Waits. Returns how many rows were solved in float64; throws std::domain_error, which names one that has no
   /// solution.
   std::int64_t finish(const Side& side, const Failures<Device>& failures) {
@@ -138,6 +165,22 @@ class AlsHalfStep {
     const float* parts = nullptr;
     const std::int64_t* bounds = nullptr;
   };
+
+  /// What rows share that are moved, or have systems of their entries.
+  struct Turned {
+    CoordinatesOnDevice<Device> coordinates;
+    const float* features;  // the others
+    const float* squares;   // of their columns, where nothing else scales the steps; or null
+  };
+  /// Taken, but where pieces share it.
+  Turned turned_by(const Side& others, const double* gram) {
+    if (shared_) return *shared_;
+    if (gram != nullptr && !spectrum_) spectrum_ = std::make_unique<SpectrumOnHost<Device>>(device_, shape_);
+    const CoordinatesOnDevice<Device> coordinates(device_, memory_, shape_, spectrum_.get(), gram);
+    const float* const features = coordinates.turned(others.table.data(), others.rows, params_.biases);
+    const bool scales = params_.solver == LinearSolver::kCg && gram == nullptr;
+    return {coordinates, features, scales ? mean_squares(features, others.rows) : nullptr};
+  }
 
   template <class Memory>
   bool fits() const {
@@ -225,8 +268,7 @@ class AlsHalfStep {
     if (n == 0) return side.rows;
     const std::int64_t first = side.rows - n;
     const typename WorkMemory<Device>::Scope scope(memory_);
-    const CoordinatesOnDevice<Device> coordinates = coordinates_of(target.gram);
-    const float* const features = coordinates.turned(others.table.data(), others.rows, params_.biases);
+    const auto& [coordinates, features, squares] = turned_by(others, target.gram);
     auto* const x = memory_.template take<float>(static_cast<std::size_t>(n * shape_.padded()));
     DualHalfStep<Device>(device_, {target.rows, features, shape_.padded(), coordinates.eigenvalues(),
                                    coordinates.spectrum(), side.penalties.data(), side.penalties.size() == 1, x})
@@ -242,11 +284,10 @@ class AlsHalfStep {
   /// From where rows are, in the coordinates of the half-step.
   void move(const Target& target, const Side& others) {
     const typename WorkMemory<Device>::Scope scope(memory_);
-    const CoordinatesOnDevice<Device> coordinates = coordinates_of(target.gram);
+    const auto& [coordinates, features, squares] = turned_by(others, target.gram);
     Side& side = target.side;
     const int width = shape_.padded();
     const bool one_penalty = side.penalties.size() == 1;
-    const float* const features = coordinates.turned(others.table.data(), others.rows, params_.biases);
     float* const x = coordinates.turned(side.table.data(), side.rows, false);
     {
       const typename WorkMemory<Device>::Scope of_steps(memory_);
@@ -256,7 +297,6 @@ class AlsHalfStep {
                                side.penalties.data(), one_penalty, x, nullptr})
             .move(side);
       } else {
-        const float* const squares = target.gram == nullptr ? mean_squares(features, others.rows) : nullptr;
         CgHalfStep<Device>(device_, memory_, limits_,
                            {target.rows, features, width, coordinates.eigenvalues(), squares, coordinates.spectrum(),
                             side.penalties.data(), one_penalty, static_cast<int>(params_.cg_steps), x})
@@ -264,11 +304,6 @@ class AlsHalfStep {
       }
     }
     coordinates.store(x, side.rows, side.table.data(), target.failed, target.stop);
-  }
-
-  CoordinatesOnDevice<Device> coordinates_of(const double* gram) {
-    if (gram != nullptr && !spectrum_) spectrum_ = std::make_unique<SpectrumOnHost<Device>>(device_, shape_);
-    return {device_, memory_, shape_, spectrum_.get(), gram};
   }
 
   /// Of the columns of features: a diagonal that is right in scale.
@@ -356,6 +391,7 @@ class AlsHalfStep {
   const AlsLimits limits_;
   const SystemShape shape_;
   std::unique_ptr<SpectrumOnHost<Device>> spectrum_;  // of all half-steps, where one needs it
+  std::optional<Turned> shared_;                      // by pieces
 };
 
 }  // namespace recfuse::cuda

@@ -36,6 +36,7 @@ class AlsOnDevices {
   std::int64_t finished_steps() const { return several_ ? several_->finished_steps() : one_->finished_steps(); }
   LinearSolver solver() const { return several_ ? several_->solver() : one_->solver(); }
   std::int64_t float64_rows() const { return several_ ? several_->float64_rows() : one_->float64_rows(); }
+  bool is_streamed() const { return several_ ? several_->is_streamed() : one_->is_streamed(); }
 
   void set_factors(const AlsFactors<const float>& start) {
     on(*this, [&](auto& fit) { fit.set_factors(start); });

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -13,71 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "als_entry_sums.cuh"
 #include "als_fit.cuh"
+#include "als_ranges.cuh"
 #include "parallel_devices.cuh"
 #include "recfuse/als_problem.hpp"
 
 namespace recfuse::cuda {
-
-/// Some of the users, or of the items: [first, last).
-struct RowRange {
-  std::int64_t first = 0, last = 0;
-  std::int64_t size() const { return last - first; }
-};
-
-/// Ranges of about equal work: a row takes its entries, and some more for its own system.
-inline std::vector<RowRange> row_ranges(const CsrView& csr, std::int64_t unknowns, std::size_t n) {
-  const std::int64_t per_row = 1 + unknowns / 4, all = csr.nnz() + csr.rows * per_row;
-  std::vector<RowRange> ranges;
-  std::int64_t row = 0;
-  for (std::size_t i = 1; i <= n; ++i) {
-    const std::int64_t first = row, share = all * static_cast<std::int64_t>(i) / static_cast<std::int64_t>(n);
-    while (row < csr.rows && csr.indptr[row] - csr.indptr[0] + row * per_row < share) ++row;
-    ranges.push_back({first, i == n ? csr.rows : row});
-  }
-  return ranges;
-}
-
-inline CsrView rows_of(const CsrView& csr, const RowRange& range) {
-  return {csr.indptr + range.first, csr.indices, csr.values, range.size(), csr.cols};
-}
-
-/// Runs of terms that devices have some of each, and the sums of all others.
-class SharedRuns {
- public:
-  static constexpr std::int64_t kRun = SumRuns<RowPenalty>::kRun;
-
-  /// `ends`: of the devices' terms, one device's after the other's.
-  explicit SharedRuns(std::span<const std::int64_t> ends)
-      : n_(ends.back()), sums_(static_cast<std::size_t>(SumRuns<RowPenalty>::runs(n_))) {
-    for (const std::int64_t end : ends) {
-      if (end % kRun == 0 || end == n_) continue;
-      const std::int64_t run = end / kRun;
-      terms_[run].resize(static_cast<std::size_t>(std::min(n_, (run + 1) * kRun) - run * kRun));
-    }
-  }
-  bool is_shared(std::int64_t run) const { return terms_.contains(run); }
-  std::int64_t end_of(std::int64_t run) const { return std::min(n_, (run + 1) * kRun); }
-  std::span<double> sums(std::int64_t first, std::int64_t last) {
-    return std::span(sums_).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
-  }
-  /// Of one run.
-  std::span<double> terms(std::int64_t first, std::int64_t last) {
-    return std::span(terms_.at(first / kRun))
-        .subspan(static_cast<std::size_t>(first % kRun), static_cast<std::size_t>(last - first));
-  }
-  double total() {
-    for (const auto& [run, terms] : terms_) {
-      sums_[static_cast<std::size_t>(run)] = SumRuns<RowPenalty>::sum_of(terms);
-    }
-    return std::accumulate(sums_.begin(), sums_.end(), 0.0);
-  }
-
- private:
-  std::int64_t n_;
-  std::vector<double> sums_;
-  std::map<std::int64_t, std::vector<double>> terms_;  // by run; elements are written by several threads
-};
 
 template <class Device>
 class AlsShards {
@@ -97,6 +38,10 @@ class AlsShards {
   LinearSolver solver() const { return params_.solver; }
   std::int64_t float64_rows() const { return float64_rows_; }
   std::int64_t finished_steps() const { return finished_steps_; }
+  /// On some of the devices, at least.
+  bool is_streamed() const {
+    return std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard->stream != nullptr; });
+  }
 
   void set_factors(const AlsFactors<const float>& start) {
     validate(start, params_, n_users(), n_items());
@@ -128,13 +73,28 @@ class AlsShards {
   /// In the order of one device.
   double loss(int num_threads = 0) const {
     validate_als_threads(num_threads);
-    std::vector<std::int64_t> ends;
+    std::vector<std::int64_t> ends, firsts;
     for (const auto& shard : shards_) {
-      ends.push_back((ends.empty() ? 0 : ends.back()) + shard->users.own->nnz());
+      firsts.push_back(ends.empty() ? 0 : ends.back());
+      if (shard->stream) {
+        shard->stream->add_ends(ends);
+      } else {
+        ends.push_back(firsts.back() + shard->users.own->nnz());
+      }
     }
+    if (ends.empty()) ends.push_back(0);
     SharedRuns runs(ends);
     in_parallel(shards_.size(), [&](std::size_t s) {
-      shards_[s]->run([&](Shard& shard) { sum_entries(shard, ends[s] - shard.users.own->nnz(), ends[s], runs); });
+      shards_[s]->run([&](Shard& shard) {
+        WorkMemory<Device> memory(shard.device);
+        const AlsHalfStep<Device> half(shard.device, params_, mean_, limits_, memory);
+        const OnDevice &users = *shard.users.own, &items = *shard.items.all;
+        if (shard.stream) {
+          shard.stream->sum_entries(half, items, firsts[s], runs);
+        } else {
+          sum_entries(shard.device, half, users, items, firsts[s], firsts[s] + users.nnz(), runs);
+        }
+      });
     });
     return lead().run([&](Shard& shard) {
       WorkMemory<Device> memory(shard.device);
@@ -163,15 +123,17 @@ class AlsShards {
   /// Users or items: the factors of all, and the interactions and factors of those that are solved here.
   struct Side {
     void make(Device& device, const CsrView& csr, std::span<const double> penalties, int unknowns,
-              const AlsLimits& limits, const char* noun, const RowRange& here) {
+              const AlsLimits& limits, const char* noun, const RowRange& here, bool streamed) {
       range = here;
       const std::span of_rows = penalties.size() == 1 ? penalties
                                                       : penalties.subspan(static_cast<std::size_t>(range.first),
                                                                           static_cast<std::size_t>(range.size()));
-      own.emplace(device, rows_of(csr, range), of_rows, unknowns, limits, noun, range.first);
-      const std::vector<std::int64_t> none(static_cast<std::size_t>(csr.rows + 1), 0);
-      all.emplace(device, CsrView{none.data(), csr.indices, csr.values, csr.rows, csr.cols}, penalties, unknowns,
-                  limits, noun);
+      if (streamed) {
+        own.emplace(device, range.size(), of_rows, unknowns, noun, range.first);
+      } else {
+        own.emplace(device, rows_of(csr, range), of_rows, unknowns, limits, noun, range.first);
+      }
+      all.emplace(device, csr.rows, penalties, unknowns, noun);
     }
     void write(Device& device, const MatrixView<const float>& factors, std::span<const float> biases) {
       all->write(device, factors, biases);
@@ -213,6 +175,7 @@ class AlsShards {
     int index;
     Device device;
     Side users, items;
+    std::unique_ptr<AlsStream<Device>> stream;  // of its rows; null: their interactions are resident
     std::optional<Work> work;
   };
 
@@ -231,13 +194,28 @@ class AlsShards {
     Device::connect(devices);
     const auto of_users = row_ranges(problem.user_items, unknowns, devices.size());
     const auto of_items = row_ranges(item_users, unknowns, devices.size());
+    std::vector<AlsRoom> rooms;
+    for (const int device : devices) {
+      named_by_device(device, [&] {
+        rooms.push_back(room_on<Device>(device, limits_.room, std::count(devices.begin(), devices.end(), device)));
+      });
+    }
     in_parallel(shards_.size(), [&](std::size_t s) {
       shards_[s]->run([&](Shard& shard) {
+        const CsrView users = rows_of(problem.user_items, of_users[s]), items = rows_of(item_users, of_items[s]);
+        // As if of all rows it had its entries alone, and its own rows once more.
+        const std::int64_t own_rows = users.rows + items.rows;
+        const AlsPlan plan = planned(shard.device, {n_users_, n_items_, std::max(users.nnz(), items.nnz()), params_},
+                                     rooms[s], (4 * unknowns + 8) * own_rows);
         shard.users.make(shard.device, problem.user_items, problem.user_penalties, unknowns, limits_, "user",
-                         of_users[s]);
+                         of_users[s], plan.streamed);
         shard.users.own->longest_dual = longest_dual_row(params_, problem.user_items);
-        shard.items.make(shard.device, item_users, problem.item_penalties, unknowns, limits_, "item", of_items[s]);
+        shard.items.make(shard.device, item_users, problem.item_penalties, unknowns, limits_, "item", of_items[s],
+                         plan.streamed);
         shard.items.own->longest_dual = longest_dual_row(params_, item_users);
+        if (!plan.streamed) return;
+        shard.stream = std::make_unique<AlsStream<Device>>(shard.device, plan, users, *shard.users.own, items,
+                                                           *shard.items.own, limits_);
       });
     });
   }
@@ -258,6 +236,10 @@ class AlsShards {
         Work& work = *shard.work;
         const OnDevice& all = *(shard.*others).all;
         OnDevice& own = *(shard.*side).own;
+        if (shard.stream) {
+          in_float64[s] = solve_streamed(work, all, own, side == &Shard::users, shard);
+          return;
+        }
         Failures<Device> failures(shard.device, own);
         work.memory.run([&] {
           work.half.gram(all, work.gram);
@@ -279,36 +261,17 @@ class AlsShards {
     float64_rows_ = std::accumulate(in_float64.begin(), in_float64.end(), float64_rows_);
   }
 
-  /// Of the entries [first, last) of all, which are those of the shard's users: sums of whole runs, and the terms of
-  /// those that others share.
-  void sum_entries(Shard& shard, std::int64_t first, std::int64_t last, SharedRuns& runs) const {
-    WorkMemory<Device> memory(shard.device);
-    AlsHalfStep<Device> half(shard.device, params_, mean_, limits_, memory);
-    const OnDevice& users = *shard.users.own;
-    using Terms = From<EntryLoss>;
-    const std::int64_t begin = first;
-    const EntryLoss of_entry{half.rows_of(users, *shard.items.all), users.rows, users.table.data()};
-    while (first < last) {
-      const std::int64_t run = first / SharedRuns::kRun;
-      if (runs.is_shared(run)) {
-        const std::int64_t end = std::min(last, runs.end_of(run));
-        const auto to = runs.terms(first, end);
-        Array<double> terms(shard.device, to.size());
-        shard.device.launch(WriteTerms<Terms>{{of_entry, first - begin}, end - first, terms.data()},
-                            (end - first + WriteTerms<Terms>::kThreads - 1) / WriteTerms<Terms>::kThreads, 1, 0);
-        terms.read(to);
-        first = end;
-        continue;
-      }
-      std::int64_t end_run = run;
-      while (end_run * SharedRuns::kRun < last && !runs.is_shared(end_run)) ++end_run;
-      const std::int64_t end = std::min(last, runs.end_of(end_run - 1));
-      Array<double> sums(shard.device, static_cast<std::size_t>(end_run - run));
-      shard.device.launch(SumRuns<Terms>{{of_entry, first - begin}, end - first, sums.data()}, end_run - run, 1,
-                          SumRuns<Terms>::kThreads * sizeof(double));
-      sums.read(runs.sums(run, end_run));
-      first = end;
-    }
+  static std::int64_t solve_streamed(Work& work, const OnDevice& others, const OnDevice& own, bool of_users,
+                                     Shard& shard) {
+    AlsStream<Device>& stream = *shard.stream;
+    auto& pieces = of_users ? stream.users() : stream.items();
+    typename AlsStream<Device>::OfPieces failures(shard.device, own, pieces);
+    stream.start(pieces);
+    work.memory.run([&] {
+      work.half.gram(others, work.gram);
+      stream.launch(work.half, others, pieces, work.gram, failures);
+    });
+    return stream.finish(work.half, pieces, failures);
   }
 
   const AlsLimits limits_;

@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <span>
+#include <type_traits>
 #include <vector>
 
+#include "als_ranges.cuh"
 #include "als_rows.cuh"
 #include "recfuse/als.hpp"
+#include "recfuse/als_memory.hpp"
 
 namespace recfuse::cuda {
 
@@ -18,6 +22,7 @@ struct AlsLimits {
   std::int64_t parts_bytes = 256 << 20;
   std::int64_t scratch_bytes = 1 << 30;  // of matrices that shared memory does not hold
   std::int64_t team_row = 256;           // entries; the warps of a block share the steps of a row of more
+  AlsRoom room = {};                     // beside what is free
 };
 
 /// Some of the long rows, and their parts.
@@ -36,21 +41,60 @@ struct AlsSideOnDevice {
   /// `row_noun` ("user") names a row in messages.
   AlsSideOnDevice(Device& device, const CsrView& csr, std::span<const double> row_penalties, int unknowns,
                   const AlsLimits& limits, const char* row_noun, std::int64_t first_row = 0)
-      : noun(row_noun), first(first_row), rows(csr.rows), size(unknowns) {
+      : AlsSideOnDevice(device, csr.rows, row_penalties, unknowns, row_noun, first_row) {
+    put_in_order(csr, limits);
     const std::int64_t base = csr.indptr[0];
-    for (std::int64_t i = 0; i <= csr.rows; ++i) bounds.push_back(csr.indptr[i] - base);
     const auto nnz = static_cast<std::size_t>(csr.nnz());
     indptr = {device, std::span<const std::int64_t>(bounds)};
     ids = {device, std::span(csr.indices + base, nnz)};
     values = {device, std::span(csr.values + base, nnz)};
+    order_there = {device, std::span<const std::int32_t>(order)};
+  }
+
+  /// Without interactions: those are streamed, a piece at a time.
+  AlsSideOnDevice(Device& device, std::int64_t n_rows, std::span<const double> row_penalties, int unknowns,
+                  const char* row_noun, std::int64_t first_row = 0)
+      : noun(row_noun), first(first_row), rows(n_rows), size(unknowns) {
     penalties = {device, row_penalties};
     table = {device, static_cast<std::size_t>(rows * size)};
     table.clear();
-    for (std::int32_t row = 0; row < rows; ++row) order.push_back(row);
-    // The longest first: who comes last has little to do.
-    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return length(a) > length(b); });
-    n_long = longer_than(limits.long_row);
-    order_there = {device, std::span<const std::int32_t>(order)};
+  }
+
+  /// Some rows of `all`: with the interactions `csr`, which are to be at `at`, and the factors that are there.
+  AlsSideOnDevice(Device& device, AlsSideOnDevice& all, const RowRange& range, const CsrView& csr,
+                  const AlsLimits& limits, char* at)
+      : noun(all.noun),
+        first(all.first + range.first),
+        rows(range.size()),
+        size(all.size),
+        longest_dual(all.longest_dual) {
+    put_in_order(csr, limits);
+    const auto n = static_cast<std::size_t>(rows), nnz = static_cast<std::size_t>(csr.nnz());
+    const auto take = [&](auto& array, std::size_t elements) {
+      using T = std::remove_pointer_t<decltype(array.data())>;
+      array = {device, static_cast<T*>(static_cast<void*>(at)), elements};
+      at += elements * sizeof(T);
+    };
+    take(indptr, n + 1);  // as packed() has them
+    take(ids, nnz);
+    take(values, nnz);
+    take(order_there, n);
+    const bool one_penalty = all.penalties.size() == 1;
+    penalties = {device, all.penalties.data() + (one_penalty ? 0 : range.first), one_penalty ? 1 : n};
+    table = {device, all.table.data() + range.first * size, n * static_cast<std::size_t>(size)};
+  }
+
+  /// Writes the interactions as the device is to have them: packed_bytes() of them.
+  void pack(const CsrView& csr, char* to) const {
+    const auto put = [&](const auto* from, std::size_t n) {
+      std::memcpy(to, from, n * sizeof(*from));
+      to += n * sizeof(*from);
+    };
+    const auto nnz = static_cast<std::size_t>(csr.nnz());
+    put(bounds.data(), bounds.size());
+    put(csr.indices + csr.indptr[0], nnz);
+    put(csr.values + csr.indptr[0], nnz);
+    put(order.data(), order.size());
   }
 
   std::int64_t length(std::int32_t row) const {
@@ -110,6 +154,15 @@ struct AlsSideOnDevice {
   Array<float> values;
   Array<double> penalties;
   Array<float> table;  // (rows, size)
+
+ private:
+  void put_in_order(const CsrView& csr, const AlsLimits& limits) {
+    for (std::int64_t i = 0; i <= csr.rows; ++i) bounds.push_back(csr.indptr[i] - csr.indptr[0]);
+    for (std::int32_t row = 0; row < rows; ++row) order.push_back(row);
+    // The longest first: who comes last has little to do.
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return length(a) > length(b); });
+    n_long = longer_than(limits.long_row);
+  }
 };
 
 }  // namespace recfuse::cuda

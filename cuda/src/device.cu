@@ -148,6 +148,15 @@ void* allocated(std::size_t bytes, int device, cudaStream_t stream) {
   return data;
 }
 
+void* pinned(std::size_t bytes) {
+  void* data = nullptr;
+  const cudaError_t status = cudaMallocHost(&data, bytes);
+  if (status != cudaErrorMemoryAllocation) check(status, "cudaMallocHost");
+  if (status == cudaSuccess) return data;
+  cudaGetLastError();
+  throw DeviceOutOfMemory("fuse_topk: the host has no " + std::to_string(bytes) + " bytes more of pinned memory.");
+}
+
 Gpu::Gpu(int index) : index_(index) {
   const cudaDeviceProp& properties = known(index).properties;  // now: later it may be too late to throw
   multiprocessors_ = properties.multiProcessorCount;
@@ -276,52 +285,6 @@ void Gpu::copy_from_peer(void* to, const void* from, std::int64_t rows, std::siz
   copy.extent = make_cudaExtent(width, n, 1);
   check(cudaMemcpy3DPeerAsync(&copy, stream), "cudaMemcpy3DPeerAsync");
 }
-
-Gpu::Upload::Upload(Gpu&) {
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  for (Slot& slot : slots_) {
-    check(cudaMallocHost(reinterpret_cast<void**>(&slot.data), kFloats * sizeof(float)), "cudaMallocHost");
-    check(cudaEventCreateWithFlags(&slot.sent, cudaEventDisableTiming), "cudaEventCreateWithFlags");
-  }
-}
-
-Gpu::Upload::~Upload() {
-  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
-  for (const Slot& slot : slots_) {
-    if (slot.sent != nullptr) cudaEventDestroy(slot.sent);
-    if (slot.data != nullptr) cudaFreeHost(slot.data);
-  }
-  if (stream_ != nullptr) cudaStreamDestroy(stream_);
-}
-
-/// What goes where the last run ends joins it.
-void Gpu::Upload::append(float* to, const float* from, std::int64_t n) {
-  if (filled_ > 0 && to != to_ + filled_) send();
-  while (n > 0) {
-    if (filled_ == kFloats) send();
-    if (filled_ == 0) {
-      check(cudaEventSynchronize(slots_[slot_].sent), "cudaEventSynchronize");
-      to_ = to;
-    }
-    const std::int64_t now = std::min(n, kFloats - filled_);
-    std::copy_n(from, now, slots_[slot_].data + filled_);
-    filled_ += now;
-    from += now;
-    to += now;
-    n -= now;
-  }
-}
-
-void Gpu::Upload::send() {
-  if (filled_ == 0) return;
-  Slot& slot = slots_[slot_];
-  const std::size_t bytes = static_cast<std::size_t>(std::exchange(filled_, 0)) * sizeof(float);
-  check(cudaMemcpyAsync(to_, slot.data, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
-  check(cudaEventRecord(slot.sent, stream_), "cudaEventRecord");
-  slot_ = 1 - slot_;
-}
-
-void Gpu::Upload::finish() { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
 MemoryInfo memory_info(int device) {
   const Entered here(device);

@@ -22,6 +22,8 @@ namespace recfuse::cuda {
 void check(cudaError_t status, const char* call);
 /// Memory of a device that is there when the stream comes to it. Throws DeviceOutOfMemory.
 void* allocated(std::size_t bytes, int device, cudaStream_t stream);
+/// Host memory that a device copies from by itself. Throws DeviceOutOfMemory.
+void* pinned(std::size_t bytes);
 
 /// How many blocks a multiprocessor is to hold at once, where a kernel says so: it gets no more registers than that.
 template <class Body>
@@ -75,6 +77,8 @@ class Gpu {
       // Pageable memory is read before the call returns, but where the device reads it by itself.
       if (device.reads_pages_of_host_) check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     }
+    /// Of memory that is another array's, for as long as that has it.
+    Array(Gpu& device, T* data, std::size_t size) : size_(size), data_(data), stream_(device.stream_), is_view_(true) {}
     ~Array() { release(); }
     Array(Array&& other) noexcept { *this = std::move(other); }
     Array& operator=(Array&& other) noexcept {
@@ -82,6 +86,7 @@ class Gpu {
       size_ = std::exchange(other.size_, 0);
       data_ = std::exchange(other.data_, nullptr);
       stream_ = other.stream_;
+      is_view_ = other.is_view_;
       return *this;
     }
 
@@ -132,12 +137,14 @@ class Gpu {
    private:
     std::size_t bytes() const { return size_ * sizeof(T); }
     void release() noexcept {
-      if (data_ != nullptr) cudaFreeAsync(std::exchange(data_, nullptr), stream_);
+      T* const data = std::exchange(data_, nullptr);
+      if (data != nullptr && !is_view_) cudaFreeAsync(data, stream_);
     }
 
     std::size_t size_ = 0;
     T* data_ = nullptr;
     cudaStream_t stream_ = nullptr;
+    bool is_view_ = false;
   };
 
   /// Copies to the device beside the other work there: from the host through pinned memory, and on a stream of its own.
@@ -173,14 +180,34 @@ class Gpu {
     float* to_ = nullptr;      // where they go
   };
 
+  /// Copies from pinned memory, on a stream of their own, to two places that kernels read in turns. Of one thread at a
+  /// time.
+  class Feed {
+   public:
+    explicit Feed(Gpu& device);
+    ~Feed();
+    Feed(const Feed&) = delete;
+    Feed& operator=(const Feed&) = delete;
+
+    /// To a place that is free; `from` stays as it is until the copy is awaited.
+    void send(int place, void* to, const void* from, std::size_t bytes);
+    /// Kernels that are launched from now on come after the copy.
+    void await(int place);
+    /// Free when the kernels that have been launched so far are done.
+    void free(int place);
+
+   private:
+    Gpu& device_;
+    cudaStream_t stream_ = nullptr;
+    cudaEvent_t sent_[2] = {}, freed_[2] = {};
+  };
+
   /// Pinned.
   template <class T>
   class HostArray {
    public:
-    HostArray(Gpu&, std::size_t size) : size_(size) {
-      check(cudaMallocHost(reinterpret_cast<void**>(&data_), std::max<std::size_t>(size, 1) * sizeof(T)),
-            "cudaMallocHost");
-    }
+    HostArray(Gpu&, std::size_t size)
+        : size_(size), data_(static_cast<T*>(pinned(std::max<std::size_t>(size, 1) * sizeof(T)))) {}
     ~HostArray() { cudaFreeHost(data_); }
     HostArray(const HostArray&) = delete;
     HostArray& operator=(const HostArray&) = delete;
@@ -231,7 +258,7 @@ class Gpu {
     return recording;
   }
 
-  /// Calls f, whose launches come to nothing.
+  /// Calls f, whose launches come to nothing, and what it asks of a Feed.
   template <class F>
   static void without_launches(const F& f) {
     const Silent silent;

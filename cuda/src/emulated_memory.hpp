@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 
+#include "emulated_feed.hpp"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
 
@@ -84,6 +85,7 @@ class EmulatedMemory {
       void* word = nullptr;
       std::memcpy(&word, reinterpret_cast<const char*>(&body) + at, sizeof word);
       check_reaches(word, "a kernel");
+      EmulatedPlaces::all().check_kernel(word);
     }
 #endif
   }

@@ -18,6 +18,7 @@
 
 #include "block.cuh"
 #include "emulated_crew.hpp"
+#include "emulated_feed.hpp"
 #include "emulated_memory.hpp"
 #include "recfuse/cuda/memory.hpp"
 #include "recfuse/errors.hpp"
@@ -49,6 +50,8 @@ class Emulator {
       std::memset(static_cast<void*>(data_.get()), kPoison, size * sizeof(T));
     }
     Array(Emulator& device, std::span<const T> values) : Array(device, values.size()) { write(values); }
+    /// As of Gpu::Array: memory that is another array's.
+    Array(Emulator&, T* data, std::size_t size) : size_(size), data_(data, Deleter{}) {}
 
     std::size_t size() const { return size_; }
     T* data() { return data_.get(); }
@@ -79,6 +82,7 @@ class Emulator {
       EmulatedMemory* memory = nullptr;
       std::size_t bytes = 0;
       void operator()(T* data) const {
+        if (memory == nullptr) return;  // of a view
         memory->forget(data);
         delete[] data;
         memory->give_back(bytes);
@@ -91,7 +95,8 @@ class Emulator {
       return data;
     }
     void check_reaches(const void* address) const {
-      if (data_) data_.get_deleter().memory->check_reaches(address, "a copy");
+      const EmulatedMemory* const memory = data_.get_deleter().memory;
+      if (memory != nullptr) memory->check_reaches(address, "a copy");
     }
     void copy_rows(const T* from, std::int64_t rows, std::int64_t cols, std::int64_t stride) {
       for (std::int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, cols, data() + i * cols);
@@ -199,6 +204,26 @@ class Emulator {
       for (std::int64_t i = 0; i < n; ++i) std::copy_n(row_of(i), cols, to + i * cols);
     }
     void finish() {}
+
+   private:
+    EmulatedMemory& memory_;
+  };
+
+  class Feed : public EmulatedFeed {
+   public:
+    explicit Feed(Emulator& device) : memory_(device.own_) {}
+    void send(int place, void* to, const void* from, std::size_t bytes) {
+      if (silent_) return;
+      memory_.check_reaches(to, "a copy");
+      memory_.check_reaches(from, "a copy");
+      EmulatedFeed::send(place, to, from, bytes);
+    }
+    void await(int place) {
+      if (!silent_) EmulatedFeed::await(place);
+    }
+    void free(int place) {
+      if (!silent_) EmulatedFeed::free(place);
+    }
 
    private:
     EmulatedMemory& memory_;

@@ -24,6 +24,7 @@ def plan_als(
     objective: str = "implicit",
     biases: bool = False,
     device: str = "auto",
+    device_bytes: int | None = None,
     num_threads: int = 0,
 ) -> Plan:
     users, items, e = as_size(n_users, "n_users"), as_size(n_items, "n_items"), as_size(nnz, "nnz")
@@ -32,7 +33,14 @@ def plan_als(
     check_name(objective, ("implicit", "explicit"), "objective")
     if planned_device(device) == "cuda":
         return als_on_gpu(
-            users, items, e, f, objective=objective, solver=solver, biases=bool(biases)
+            users,
+            items,
+            e,
+            f,
+            objective=objective,
+            solver=solver,
+            biases=bool(biases),
+            free_bytes=None if device_bytes is None else as_size(device_bytes, "device_bytes"),
         )
     workers = as_workers(num_threads)
     rows, most_rows = users + items, max(users, items)

@@ -186,7 +186,9 @@ def plan_als(
     frequency_scaling: float,
     dual_entries: int = -1,
     multiprocessors: int = ...,
-) -> list[tuple[str, int, str]]: ...
+    free_bytes: int | None = None,
+    piece_entries: int = ...,
+) -> tuple[list[tuple[str, int, str]], dict[str, int]]: ...
 def plan_neighbour_topk(
     n_queries: int,
     n_rows: int,

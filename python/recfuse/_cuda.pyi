@@ -1,6 +1,7 @@
 # The ops that the GPU has. Those of _core have its signatures, written down once, there; but a
 # matrix may be a _DeviceMatrix, and where all queries are, results are each a DeviceArray.
 # AlsSolver and FusedIndex take `devices`, too: the numbers of the GPUs that share the work.
+# AlsSolver also takes `device_bytes`, of which a fit takes no more, and has `is_streamed`.
 
 from typing import Any
 

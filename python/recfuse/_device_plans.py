@@ -39,13 +39,24 @@ def ranks_on_gpu(
 
 
 def als_on_gpu(
-    users: int, items: int, nnz: int, factors: int, *, objective: str, solver: str, biases: bool
+    users: int,
+    items: int,
+    nnz: int,
+    factors: int,
+    *,
+    objective: str,
+    solver: str,
+    biases: bool,
+    free_bytes: int | None,
 ) -> Plan:
-    """Return the buffers of a fit, with a penalty of its own for every row."""
+    """Return the buffers of a fit, with a penalty of its own for every row, and its pieces."""
+    free = _free_bytes() if free_bytes is None else free_bytes
     plan = resolve_backend("cpu").ops.plan_als
     how = {"objective": objective, "solver": solver, "biases": biases, "frequency_scaling": 1.0}
-    found = plan(users, items, nnz, factors, **how, multiprocessors=_MULTIPROCESSORS)
-    return [Buffer(*buffer) for buffer in found], {}
+    buffers, blocks = plan(
+        users, items, nnz, factors, **how, multiprocessors=_MULTIPROCESSORS, free_bytes=free
+    )
+    return [Buffer(*buffer) for buffer in buffers], blocks
 
 
 def cosine_on_gpu(rows: int, cols: int, nnz: int, k: int, values: str, norm: str) -> Plan:

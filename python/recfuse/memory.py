@@ -105,7 +105,10 @@ def plan_memory(op: str, **sizes: Any) -> MemoryPlan:
             below 16) or 'real' (default); ``norm`` as in `cosine_knn`.
         'als'
             ``n_users``, ``n_items``, ``nnz``, ``factors``; ``solver``, ``objective``, ``biases``
-            as in `AlternatingLeastSquares`. On a GPU, what exact solutions ('cholesky') take.
+            as in `AlternatingLeastSquares`. On a GPU ``device_bytes``, by default what is free on
+            the one at hand: interactions that have no room there are streamed, and `blocks` says
+            how many rows and interactions a piece has at most. What the host holds for that, 16
+            bytes for each interaction, is not counted.
         all
             ``num_threads``, 0 by default: that of `doctor`. ``device``: 'cuda' for the plan of the
             GPU, 'auto' by default, for which the environment decides.

@@ -29,13 +29,13 @@ HOW = [
 LOSS = ("loss of the entries", "loss of all pairs")
 
 
-def planned(matrix, convention, factors, how):
+def planned(matrix, convention, factors, how, **room):
     """Return the plan of a fit on the emulator."""
-    found = _core.plan_als(
+    buffers, blocks = _core.plan_als(
         *matrix.shape, matrix.nnz, factors, convention.objective, how["solver"], convention.biases,
-        convention.frequency_scaling, how.get("dual_entries", -1), multiprocessors=3,
+        convention.frequency_scaling, how.get("dual_entries", -1), multiprocessors=3, **room,
     )  # fmt: skip
-    return MemoryPlan("als", tuple(Buffer(*buffer) for buffer in found), {}, "cuda")
+    return MemoryPlan("als", tuple(Buffer(*buffer) for buffer in buffers), blocks, "cuda")
 
 
 def scattered(n_rows, n_cols):

@@ -46,7 +46,8 @@ INCLUDES = [
         ],
     ),
     ("cuda/include/recfuse/*", ["recfuse/*"]),
-    ("cuda/src/emulator.hpp", ["*.cuh", "emulated_crew.hpp", "emulated_memory.hpp", "recfuse/*"]),
+    ("cuda/src/emulator.hpp", ["*.cuh", "emulated_*.hpp", "recfuse/*"]),
+    ("cuda/src/emulated_memory.hpp", ["emulated_feed.hpp", "recfuse/*"]),
     # A kernel is written against block.cuh; only device.* and the .cu files know CUDA.
     ("cuda/src/device.cu", ["device.cuh", "diagnosis.hpp", "recfuse/*"]),
     ("cuda/src/*", ["*.cuh", "recfuse/*"]),

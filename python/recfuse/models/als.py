@@ -26,7 +26,7 @@ from recfuse._inputs import (
 from recfuse._named import named
 from recfuse._progress import progress
 from recfuse._retrieval import Modality, Part, Retrieval, Vectors
-from recfuse.backend import resolve_op
+from recfuse.backend import resolve_backend, resolve_op
 from recfuse.index import FusedIndex
 from recfuse.models._als_live import LiveFactors
 from recfuse.models._requests import filter_rows, left_out, rows_of_users
@@ -91,6 +91,11 @@ class AlternatingLeastSquares(LiveFactors):
         On 'cuda', 'auto' stands for the solver that a GPU is predicted to finish with soonest,
         and 'cg' works in float32 throughout. Up to 2,048 factors; not verified on a device yet.
         'cuda:0,1' divides the rows among two GPUs, with the bytes of one.
+    device_bytes : int or None, default=None
+        Of each GPU's memory a fit takes no more; None: than is free there. Interactions that have
+        no room beside the factors stay in host memory, 16 bytes each that the system cannot swap,
+        and pass through the GPU in every iteration, with the same bytes of factors and loss.
+        `plan_memory` says beforehand what fits. Not verified on a device yet.
     num_threads : int, default=0
         The factors do not depend on it.
 
@@ -155,6 +160,7 @@ class AlternatingLeastSquares(LiveFactors):
         compute_loss: bool = False,
         random_state: int | np.random.Generator | None = None,
         device: str = "auto",
+        device_bytes: int | None = None,
         num_threads: int = 0,
     ) -> None:
         self.factors = factors
@@ -169,6 +175,7 @@ class AlternatingLeastSquares(LiveFactors):
         self.compute_loss = compute_loss
         self.random_state = random_state
         self.device = device
+        self.device_bytes = device_bytes
         self.num_threads = num_threads
 
     @named("als")
@@ -203,6 +210,9 @@ class AlternatingLeastSquares(LiveFactors):
         TypeError, ValueError
             If an argument is wrong, a value is not finite, or a system is singular
             (`regularization` 0).
+        MemoryError
+            If a GPU has not got the memory, with streamed interactions either: it says how much is
+            asked and how much there is.
         """
         csr = as_csr(user_items, "user_items")
         iterations = as_int(self.iterations, "iterations")
@@ -254,7 +264,17 @@ class AlternatingLeastSquares(LiveFactors):
             biases=bool(self.biases),
             cg_steps=as_int(self.cg_steps, "cg_steps"),
             num_threads=as_num_threads(self.num_threads),
+            **self._room(),
         )
+
+    def _room(self) -> dict[str, int]:
+        """Return what a device is told of its memory, and the CPU is not."""
+        if self.device_bytes is None:
+            return {}
+        n_bytes = as_int(self.device_bytes, "device_bytes")
+        if resolve_backend(self.device).device == "cpu":
+            raise ValueError(f"device_bytes must be None on the CPU; got {n_bytes}")
+        return {"device_bytes": n_bytes}
 
     def _learn(self, solver: Any, losses: list[float]) -> None:
         users, items, user_biases, item_biases = solver.factors()

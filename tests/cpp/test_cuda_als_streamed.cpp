@@ -150,16 +150,15 @@ TEST(so_have_those_of_several_devices_some_of_which_stream) {
                            .regularization = 0.5,
                            .frequency_scaling = 0.5,
                            .biases = true};
-    AlsLimits limits = streaming(data, params, 60);
-    const AlsRoom room = limits.room;
-    limits.room = {};
+    const AlsRoom room = streaming(data, params, 60).room;
+    AlsLimits limits;  // those of the plan
     const Model want = fitted(data, params, limits, false);
     // A part of the rows fits where all of them do not.
     auto& memory = recfuse::cuda::EmulatedMemory::of(2);
-    for (const std::int64_t bytes : {room.device_bytes, room.device_bytes / 2}) {
+    for (const std::int64_t bytes : {room.device_bytes, room.device_bytes * 2 / 3}) {
       limits.room.piece_entries = room.piece_entries;
-      memory.total = memory.used + static_cast<std::size_t>(bytes);
       for (const std::vector<int>& devices : {std::vector<int>{2, 2}, {2, 1}, {1, 2, 0}, {0, 2, 2}}) {
+        memory.total = memory.used + static_cast<std::size_t>(bytes * std::count(devices.begin(), devices.end(), 2));
         recfuse::cuda::AlsShards<Emulator> several(devices, data.view(), params, limits, 1);
         if (bytes < room.device_bytes) CHECK(several.is_streamed());
         CHECK(fitted_by(several, params) == want);

@@ -159,7 +159,9 @@ def test_memory_that_ends_is_told_of_als(rng, emulated, room):
     "limits", [{}, {"long_row": 8, "gram_rows": 7, "parts_bytes": 20_000}], ids=str
 )
 @pytest.mark.parametrize(
-    "how", [{"dual_entries": 0}, {"dual_entries": 30}, {"solver": "cg"}, {"solver": "block"}], ids=str
+    "how",
+    [{"dual_entries": 0}, {"dual_entries": 30}, {"solver": "cg"}, {"solver": "block"}],
+    ids=str,
 )
 def test_an_epoch_after_the_first_allocates_nothing(rng, emulated, convention, limits, how):
     emulated.set_als_limits(**limits)

@@ -80,6 +80,13 @@ class IdTable:
         out.ravel()[:] = [known.get(row) for row in rows.ravel().tolist()]
         return out
 
+    def texts(self, first: int, end: int) -> list[str]:
+        """Return the ids of rows in [first, end) as texts: those of a label, as the file has it."""
+        return [
+            key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+            for key in map(self._key, range(first, end))
+        ]
+
     def _row_of(self, label: Any) -> int | None:
         wanted: Any = self._wanted(label)
         if wanted is None:

@@ -333,6 +333,12 @@ def test_requests_at_once_are_one_search(tmp_path):
             assert int(count) >= (240 if name == "queue" else 121)
         for name in ("recfuse_candidates_rescored", "recfuse_queue_length", "recfuse_batch_size"):
             assert name in text
+        # Of so few items nothing is screened, which is not that nothing was scored.
+        assert "\nrecfuse_candidates_rescored NaN\n" in text
+        service.model.rescored = lambda: 17.0
+        assert "\nrecfuse_candidates_rescored 17.0\n" in (await client.get("/metrics")).text
+        service.model.rescored = lambda: None  # of a new model
+        assert "\nrecfuse_candidates_rescored NaN\n" in (await client.get("/metrics")).text
 
     models.with_client(Options(model=path, feedback=False), run)
 

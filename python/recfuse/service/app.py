@@ -289,13 +289,13 @@ def _add_facts(app: FastAPI, service: Service) -> None:
 
     @app.get("/items", response_model=list[Titled])
     def items(q: Text = "", limit: Limit = 10) -> Any:  # not async: in a thread
-        """Find items by a part of their title or id, among the first 100,000."""
+        """Find items by a part of their title or id, in the order of the file."""
         found = service.model.items.matching(q, limit, service.titles)
         return [{"item": label, "title": title} for label, title in found]
 
     @app.get("/users", response_model=list[int | str])
     def users(q: Text = "", limit: Limit = 10) -> Any:
-        """Find users by a part of their id, among the first 100,000."""
+        """Find users by a part of their id, in the order of the file."""
         return [label for label, _ in service.model.users.matching(q, limit, {})]
 
     @app.get("/", include_in_schema=False)

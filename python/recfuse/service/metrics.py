@@ -45,7 +45,8 @@ class Metrics:
         )
         self.rescored = Gauge(
             "recfuse_candidates_rescored",
-            "Items that a query scored canonically after a screen, in the screen's last trial",
+            "Items that a query scored canonically after a screen, in the screen's last trial; "
+            "NaN before the first search of many queries",
             **at,
         )
         self._made: dict[tuple[str, int], tuple[Histogram, Counter]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,8 @@ class Service:
     def numbers(self) -> bytes:
         """Return all numbers as Prometheus reads them."""
         scored: Any = None if self._model is None else self._model.rescored()
-        if scored is not None:
-            self.metrics.rescored.set(scored)
+        # A new model has not been tried; 0 would say that nothing had to be scored.
+        self.metrics.rescored.set(math.nan if scored is None else scored)
         return self.metrics.text()
 
 

@@ -8,8 +8,10 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "parallel_for.hpp"
+#include "recfuse/sparse_pairs.hpp"
 
 namespace recfuse {
 namespace {
@@ -433,6 +435,28 @@ void validate_history(const CsrView& history, const CsrView& neighbours, std::sp
   validate_histories(history, neighbours, 1);
   validate_ids(exclude, "exclude", neighbours.cols, op);
   validate_out(out, 1, out.ids.cols, op);
+}
+
+void validate(const SharedProductsArgs& args) {
+  const char* const op = "shared_products";
+  validate_num_threads(args.num_threads, op);
+  if (args.left.cols != args.right.cols) {
+    fail(op, ": right must have ", args.left.cols, " columns like left; got ", args.right.cols);
+  }
+  validate_csr(args.left, op, "left", args.num_threads);
+  validate_csr(args.right, op, "right", args.num_threads);
+  if (args.pairs.rows != args.left.rows || args.pairs.cols != args.right.rows) {
+    fail(op, ": pairs must have shape ", shape(args.left.rows, args.right.rows), " (left, right); got ",
+         shape(args.pairs.rows, args.pairs.cols));
+  }
+  validate_csr(args.pairs, op, "pairs", args.num_threads, Order::kAny);
+  for (const auto& [name, csr, values] : {std::tuple("left_values", args.left, args.left_values),
+                                          std::tuple("right_values", args.right, args.right_values)}) {
+    const std::int64_t stored = csr.indptr[csr.rows];
+    if (static_cast<std::int64_t>(values.size()) != stored) {
+      fail(op, ": ", name, " must have ", stored, " elements; got ", values.size());
+    }
+  }
 }
 
 void validate(const NeighbourTopkArgs& args, const TopkOut& out) {

@@ -144,6 +144,17 @@ class NeighbourScorer:
         exclude: NDArray[np.int32] | None,  # ids
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
+# Products in float64 of the rows of each pair, and the first column that both have (-1: none); CPU.
+def shared_products(
+    left: _Csr,  # (n_left, n), its pattern
+    left_values: NDArray[np.float64],
+    right: _Csr,  # (n_right, n), its pattern
+    right_values: NDArray[np.float64],
+    pairs: _Csr,  # (n_left, n_right), those of a row in any order
+    *,
+    num_threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]: ...
+
 # Rates per second: float32 operations, bytes, increments.
 def measure_flops(num_threads: int = 0) -> float: ...
 def measure_int8_operations(num_threads: int = 0) -> float: ...

@@ -148,6 +148,9 @@ std::int64_t screen_reals(const double* sums, const std::uint32_t* support, cons
     return screen(n, hits, [=](std::int64_t i) -> int { return (sums[i] >= offset) & (sums[i] > 0); });
   }
   if (support == nullptr) {
+    if (norms == nullptr) {
+      return screen(n, hits, [=](std::int64_t i) -> int { return (sums[i] >= offset) & (sums[i] > 0); });
+    }
     return screen(n, hits,
                   [=](std::int64_t i) -> int { return (sums[i] >= norms[i] * slope + offset) & (sums[i] > 0); });
   }

@@ -9,7 +9,7 @@ is multiplied out, and so are larger integers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,12 +110,14 @@ def sp_matmul_topn(
         elif left.dtype.kind == "i":
             rows, ids, scores = _best(*_entries(_product(block, right)), k)
         else:
-            rows, ids, scores = _rescored(block, right, columns, k, limit, num_threads)
+            rows, ids, scores = _pairs(*_rescored(block, right, columns, k, limit, num_threads))
         if limit is not None:
             kept = scores > limit
             rows, ids, scores = rows[kept], ids[kept], scores[kept]
         if not sort:
-            order = np.lexsort((-ids, -_first_shared(block, columns, rows, ids), rows))
+            # SciPy reaches an entry at the first index that the two rows share.
+            _, reached = _shared(block, columns, rows, ids, num_threads)
+            order = np.lexsort((-ids, -reached, rows))
             ids, scores = ids[order], scores[order]
         parts.append((np.bincount(rows, minlength=block.shape[0]), ids, scores))
     return _stacked(parts, shape, left.dtype, index_type)
@@ -232,8 +234,8 @@ def _rescored(
     k: int,
     limit: Any,
     num_threads: int,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return rows, columns and values of the best entries, where float32 cannot hold the values.
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return columns and values of the best entries, padded, where float32 cannot hold the values.
 
     A rounded value is off by 2^-24 of itself, so with scales that keep all values at most 1 a
     rounded sum is off by less than ``2^-22 |a| |b| + 2^-140 n``: what float32 cannot show of
@@ -255,65 +257,55 @@ def _rescored(
     reach = (last + bound) * left_scale * right_scale  # of any entry that is no candidate
 
     rows, ids, _ = _pairs(found, sums)
-    scores = _pair_scores(left, columns, rows, ids)
-    rows, ids, scores = _best(rows, ids, scores, k)
-    counts = np.bincount(rows, minlength=left.shape[0])
-    worst = np.full(left.shape[0], -np.inf)
-    full = counts == k
-    worst[full] = scores[np.cumsum(counts)[full] - 1]
-    proven = np.isneginf(last) | (worst > reach)
+    scores = np.full(found.shape, -np.inf)
+    scores[found >= 0], _ = _shared(left, columns, rows, ids, num_threads)
+    order = np.lexsort((found, -scores), axis=-1)[:, :k]
+    ids, scores = (np.take_along_axis(part, order, axis=1) for part in (found, scores))
+    proven = np.isneginf(last) | (scores[:, -1] > reach)
     if limit is not None:
         proven |= reach < limit
     if wide == right.shape[1]:
         proven[:] = True
-    if proven.all():
-        return rows, ids, scores
-    kept = proven[rows]
-    pieces = [(rows[kept], ids[kept], scores[kept])]
     open_rows = np.flatnonzero(~proven)
     step = max(1, _BLOCK // max(1, right.shape[1]))
     for first in range(0, len(open_rows), step):
         some = open_rows[first : first + step]
-        again, ids, scores = _best(*_entries(_product(left[some], right)), k)
-        pieces.append((some[again], ids, scores))
-    rows, ids, scores = (np.concatenate(part) for part in zip(*pieces, strict=True))
-    order = np.argsort(rows, kind="stable")
-    return rows[order], ids[order], scores[order]
+        again, best, values = _best(*_entries(_product(left[some], right)), k)
+        place = np.arange(len(again)) - np.searchsorted(again, again)
+        ids[some] = -1
+        ids[some[again], place], scores[some[again], place] = best, values
+    return ids, scores
 
 
-def _pair_scores(
-    left: sp.csr_matrix, columns: sp.csr_matrix, rows: NDArray[Any], ids: NDArray[Any]
-) -> NDArray[Any]:
-    """Return the product of row `rows[p]` of the one and row `ids[p]` of the other, for every p."""
-    scores = np.zeros(len(rows), left.dtype)
-    ones = np.ones(left.shape[1], left.dtype)
-    for some in _runs(left, columns, rows, ids):
-        products = left[rows[some]].multiply(columns[ids[some]])
-        scores[some] = products @ ones  # adds in ascending order; `sum` does not
-    return scores
+def _shared(
+    left: sp.csr_matrix,
+    columns: sp.csr_matrix,
+    rows: NDArray[Any],
+    ids: NDArray[Any],
+    num_threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Return the product of row `rows[p]` of the one and row `ids[p]` of the other, for every p.
+
+    And the first index that the two share; `rows` ascend.
+    """
+    starts = np.append(0, np.cumsum(np.bincount(rows, minlength=left.shape[0])))
+    shape = (left.shape[0], columns.shape[0])
+    products: tuple[NDArray[np.float64], NDArray[np.int32]] = resolve_backend(
+        "cpu"
+    ).ops.shared_products(
+        _parts(left.indptr, left.indices, left.shape),
+        left.data.astype(np.float64, copy=False),
+        _parts(columns.indptr, columns.indices, columns.shape),
+        columns.data.astype(np.float64, copy=False),
+        _parts(starts, ids, shape),
+        num_threads=num_threads,
+    )
+    return products
 
 
-def _runs(
-    left: sp.csr_matrix, columns: sp.csr_matrix, rows: NDArray[Any], ids: NDArray[Any]
-) -> Iterator[slice]:
-    """Cut pairs of rows into runs that have a bounded number of entries together."""
-    entries = np.diff(left.indptr)[rows] + np.diff(columns.indptr)[ids]
-    run = np.cumsum(entries, dtype=np.int64) // _BLOCK
-    ends = np.append(np.flatnonzero(np.diff(run)) + 1, len(rows))
-    for first, end in zip(np.append(0, ends[:-1]), ends, strict=True):
-        yield slice(first, end)
-
-
-def _first_shared(
-    left: sp.csr_matrix, columns: Any, rows: NDArray[Any], ids: NDArray[Any]
-) -> NDArray[Any]:
-    """Return the first index that the two rows of every pair share: SciPy reaches it there."""
-    left, columns = _pattern(left), _pattern(columns)
-    first = np.zeros(len(rows), np.int64)
-    for some in _runs(left, columns, rows, ids):
-        shared = left[rows[some]].multiply(columns[ids[some]]).tocsr()
-        first[some] = shared.indices[shared.indptr[:-1]]
-    return first
+def _parts(indptr: Any, indices: Any, shape: tuple[int, int]) -> tuple[Any, ...]:
+    """Return a pattern as the compiled modules take it."""
+    return indptr.astype(np.int64), indices.astype(np.int32), shape, None
 
 
 def _pattern(matrix: sp.csr_matrix) -> sp.csr_matrix:
@@ -334,8 +326,12 @@ def _product(left: sp.csr_matrix, right: sp.csr_matrix) -> sp.csr_matrix:
     whole = _pattern(left) @ _pattern(right)
     if whole.nnz == product.nnz:
         return product
-    rows, ids, _ = _entries(whole)
-    scores = _pair_scores(left, right.T.tocsr(), rows, ids)
+    # In the same order, and what is not in the product is zero.
+    places = [
+        rows * np.int64(whole.shape[1]) + ids for rows, ids, _ in map(_entries, (whole, product))
+    ]
+    scores = np.zeros(whole.nnz, product.dtype)
+    scores[np.isin(places[0], places[1], assume_unique=True)] = product.data
     return sp.csr_matrix((scores, whole.indices, whole.indptr), shape=whole.shape)
 
 

@@ -251,3 +251,22 @@ def test_equals_the_library(rng, metric, n, d, k):
     assert [a.dtype for a in got] == [a.dtype for a in want]
     np.testing.assert_array_equal(got[0], want[0])
     np.testing.assert_array_equal(got[2], want[2])
+
+
+def test_settings():
+    before = ours.omp_get_max_threads()
+    try:
+        ours.omp_set_num_threads(1)
+        assert ours.omp_get_max_threads() == 1
+    finally:
+        ours.omp_set_num_threads(before)
+    for wrong, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="omp_set_num_threads: num_threads must be"):
+            ours.omp_set_num_threads(wrong)
+    index = ours.IndexIDMap(ours.IndexFlatL2(2))
+    index.add_with_ids(np.array([[0, 0], [1, 0], [0, 2]], np.float32), np.array([10, 20, 30]))
+    query = np.zeros((1, 2), np.float32)
+    for told in (None, ours.SearchParameters()):
+        assert index.range_search(query, 3.0, params=told)[2].tolist() == [10, 20]
+    with pytest.raises(ValueError, match="params must be None"):
+        index.search(query, 1, params=ours.SearchParameters(sel=object()))

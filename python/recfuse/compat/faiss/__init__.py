@@ -12,6 +12,11 @@ from recfuse.compat.faiss._indexes import (
     knn,
 )
 from recfuse.compat.faiss._search import METRIC_INNER_PRODUCT, METRIC_L2
+from recfuse.compat.faiss._settings import (
+    SearchParameters,
+    omp_get_max_threads,
+    omp_set_num_threads,
+)
 
 __all__ = [
     "METRIC_INNER_PRODUCT",
@@ -22,5 +27,8 @@ __all__ = [
     "IndexFlatL2",
     "IndexIDMap",
     "IndexIDMap2",
+    "SearchParameters",
     "knn",
+    "omp_get_max_threads",
+    "omp_set_num_threads",
 ]

@@ -134,9 +134,10 @@ def test_filters_leave_out_and_return_no_more_than_n(fitted):
 def test_single_histories_in_any_form(fitted):
     """Of other types, out of order, twice, too wide, and with what no list can be made of."""
     model, plays = fitted
-    expected = model.recommend(4, plays[4], N=9)
     row = plays[4].tocsr()
-    halves = (np.repeat(row.data, 2) / 2)[::-1], np.repeat(row.indices, 2)[::-1]
+    row.data = np.ceil(row.data)  # whole numbers, in any type
+    expected = model.recommend(4, row, N=9)
+    halves = np.repeat(row.data[::-1], 2) / 2, np.repeat(row.indices[::-1], 2)
     forms = [row.astype(dtype) for dtype in (np.float32, np.float64, np.int64, np.uint8)]
     forms += [sp.csr_array(row), sp.csr_matrix((*halves, [0, 2 * row.nnz]), shape=(1, 35))]
     forms += [sp.csr_matrix((row.data, row.indices, row.indptr), shape=(1, 99))]

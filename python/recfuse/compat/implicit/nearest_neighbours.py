@@ -178,8 +178,13 @@ class ItemItemRecommender(RecommenderBase):
         ids, values = x.indices, x.data
         if ids.dtype != np.int32 or values.dtype.kind not in "fiu":
             return None
-        shape = (1, scorer.neighbours.shape[0])
-        parts = CsrParts(x.indptr.astype(np.int64), ids, shape, values.astype(np.float32))
+        ids = np.ascontiguousarray(ids)
+        parts = CsrParts(
+            np.ascontiguousarray(x.indptr, np.int64),
+            ids,
+            (1, scorer.neighbours.shape[0]),
+            np.ascontiguousarray(values, np.float32),
+        )
         try:
             return scorer.one(parts, as_int(N, "N"), ids if filter_liked else None)
         except (ValueError, IndexError):  # not canonical, say; or wrong, which is told by its name

@@ -143,7 +143,10 @@ def test_single_histories_in_any_form(fitted):
     forms += [sp.csr_matrix((row.data, row.indices, row.indptr), shape=(1, 99))]
     forms[3].indices = forms[3].indices.astype(np.int64)
     for form in forms:
+        before = [x.copy() for x in (form.data, form.indices, form.indptr)]
         got = model.recommend(4, form, N=9)
+        for kept, given in zip(before, (form.data, form.indices, form.indptr), strict=True):
+            np.testing.assert_array_equal(kept, given)
         np.testing.assert_array_equal(got[0], expected[0])
         np.testing.assert_array_equal(got[1], expected[1])
     beyond = sp.csr_matrix(([1.0], ([0], [40])), shape=(1, 99))

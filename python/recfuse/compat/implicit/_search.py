@@ -50,9 +50,10 @@ def liked_items(user_items: Any, n_rows: int, n_items: int, name: str = "user_it
     x = user_items
     if x.shape[1] != n_items or not is_canonical(x):
         x = sp.csr_array(
-            (np.ones(len(x.indices), np.float32), x.indices.copy(), x.indptr), shape=x.shape
+            (np.ones(len(x.indices), np.float32), x.indices.copy(), x.indptr.copy()),
+            shape=x.shape,
         )
-        x.sum_duplicates()
+        x.sum_duplicates()  # in place, of all three
         if x.nnz and not 0 <= x.indices.min() <= x.indices.max() < n_items:
             wrong = x.indices[(x.indices < 0) | (x.indices >= n_items)][0]
             raise IndexError(f"{name} must have items of the model, below {n_items}; got {wrong}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,3 +39,9 @@ def random_modalities(
     items = {m: normal(rng, n_items, d) for m, d in zip(names, dims, strict=True)}
     weights = {m: float(w) for m, w in zip(names, rng.uniform(0.1, 1, len(dims)), strict=True)}
     return queries, items, weights
+
+
+def program(heading: str, page: str = "compat.md") -> str:
+    """Return the first program below a heading of a document."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text("utf-8")
+    return text.split(f"\n## {heading}\n")[1].split("```python\n")[1].split("```")[0]

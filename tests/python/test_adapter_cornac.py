@@ -22,6 +22,7 @@ from cornac.models import MF, MostPop
 
 import recfuse
 import recfuse.adapters.cornac as adapter
+from helpers import program
 from recfuse.adapters.cornac import ALS, ItemNeighbours, Multimodal
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # cornac's own
@@ -234,3 +235,10 @@ def test_items_and_users_of_the_test_alone_are_ranked(events, content):
 def test_examples_of_the_docstrings_run():
     failed, tried = doctest.testmod(adapter)
     assert tried >= 4 and failed == 0
+
+
+def test_the_program_of_the_document_runs(events, content, capsys):
+    exec(
+        program("cornac"), {"ratings": events, "item_ids": content[0], "image_vectors": content[2]}
+    )
+    assert "recfuse multimodal" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from lenskit.pipeline import predict_pipeline, topn_pipeline  # noqa: E402
 from lenskit.training import TrainingOptions  # noqa: E402
 
 import recfuse.adapters.lenskit as adapter  # noqa: E402
+from helpers import program  # noqa: E402
 from recfuse.adapters.lenskit import ALSScorer, ItemNeighboursScorer  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # LensKit's own, of pandas and Arrow
@@ -265,3 +266,9 @@ def test_films_are_rated_and_listed_as_well_as_by_lenskit(capsys):
     with capsys.disabled():
         print(f"\nNDCG@20, RMSE of recfuse and LensKit: {ndcg}, {rmse}")
     assert ndcg[0] > 0.93 * ndcg[1] and rmse[0] < 1.02 * rmse[1]
+
+
+def test_the_program_of_the_document_runs(data):
+    names = {"dataset": data}
+    exec(program("LensKit"), names)
+    assert len(names["lists"].lookup(user_id=101)) == 10

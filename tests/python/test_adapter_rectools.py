@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from helpers import program
 from recfuse.adapters.rectools import Ranker, replace_rankers
 
 DISTANCES = ("dot", "cosine", "euclidean")
@@ -300,3 +301,18 @@ def test_rectools_runs_over_the_patched_implicit(rectools):
         [sys.executable, "-c", PATCHED], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.strip().endswith("all ran"), done.stderr[-3000:]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_program_of_the_document_runs(dataset, vectors):
+    model = models()[1].fit(dataset)
+    names = {
+        "user_vectors": vectors[0],
+        "item_vectors": vectors[1],
+        "seen": sp.csr_matrix((3, 60)),
+        "model": model,
+        "people": dataset.user_id_map.external_ids,
+        "dataset": dataset,
+    }
+    exec(program("RecTools"), names)
+    assert len(names["items"]) == 30 and len(names["lists"]) > 100

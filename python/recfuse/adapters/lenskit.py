@@ -276,27 +276,29 @@ class ItemNeighboursScorer(_Scorer):
         liked, values = self._history(history, self.item_means is not None)
         if self.item_means is not None:
             values = values - self.item_means[liked]
-        sums, weights, counts = self._sums(liked, values)
         numbers, known = self._known(items)
+        near, means = self.similarity[liked], self.item_means
+        if 2 * len(numbers) < near.shape[1]:  # few are asked: the rest is left out
+            asked, numbers = np.unique(numbers, return_inverse=True)
+            near, means = near[:, asked], None if means is None else means[asked]
+        sums, weights, counts = self._sums(near, values)
         with np.errstate(invalid="ignore"):  # 0 / 0 of no neighbour, which is NaN
-            found = weights if self.item_means is None else sums / weights + self.item_means
+            found = weights if means is None else sums / weights + means
         found[counts < self.config.min_nbrs] = np.nan
         scores, used = np.full(len(items), np.nan, np.float32), np.zeros(len(items), np.int32)
         scores[known], used[known] = found[numbers], counts[numbers]
         return ItemList(items, scores=scores, nbr_counts=used)
 
-    def _sums(self, liked: Numbers, values: Float32) -> tuple[Float64, Float64, Numbers]:
-        """Return, for all items, weighted sums, weights and numbers of the nearest of a history."""
-        near = self.similarity[liked]
+    def _sums(self, near: sp.csr_array, values: Float32) -> tuple[Float64, Float64, Numbers]:
+        """Return, per column, weighted sums, weights and numbers of its nearest rows."""
         counts = np.bincount(near.indices, minlength=near.shape[1])
         weights, sums = near.sum(axis=0, dtype=np.float64), near.T @ values.astype(np.float64)
         most = self.config.max_nbrs
         crowded = np.flatnonzero(counts > most)
-        step = max(1, _DENSE // max(1, len(liked)))
-        columns = near.tocsc() if len(crowded) else near
+        step = max(1, _DENSE // max(1, near.shape[0]))
         for first in range(0, len(crowded), step):
             some = crowded[first : first + step]
-            similar = np.ascontiguousarray(columns[:, some].toarray().T)
+            similar = np.ascontiguousarray(near[:, some].toarray().T)
             least = np.partition(similar, -most, axis=1)[:, -most, None]
             kept = np.where(similar >= least, similar, 0)
             ties = np.flatnonzero((kept > 0).sum(axis=1) > most)

@@ -27,6 +27,7 @@ from recfuse.adapters.cornac import ALS, ItemNeighbours, Multimodal
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # cornac's own
 N_USERS, N_ITEMS, GROUPS = 120, 60, 4
+KINDS = ("horror", "comedy", "western", "musical")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def content():
     rng = np.random.default_rng(9)
     numbers = rng.permutation(N_ITEMS)
     groups = np.eye(GROUPS)[numbers % GROUPS]
-    texts = [f"story of kind{n % GROUPS} and of number{n}" for n in numbers]
+    # cornac drops digits from texts.
+    texts = [f"{KINDS[n % GROUPS]} about {chr(97 + n // 8)}{chr(97 + n % 8)}x" for n in numbers]
     images = np.hstack([groups, 0.3 * rng.standard_normal((N_ITEMS, 8))])
     return [f"i{n}" for n in numbers], texts, images
 

@@ -27,12 +27,29 @@ def test_every_id_is_found_by_a_part_of_it(kind, titled, monkeypatch):
 
     def by_hand(text, most):
         pairs = [(name, titles.get(str(name), str(name))) for name in names]
-        searched = [f"{title}\0{name}".casefold() for name, title in pairs]
+        searched = [
+            (f"{title} {name}" if titled else str(name)).casefold() for name, title in pairs
+        ]
         return [pair for pair, s in zip(pairs, searched, strict=True) if text.casefold() in s][
             :most
         ]
 
-    texts = ("", "3", "39", "title 3", "STRASSE 1", "茶", "shop", "é", "ä1", "\n", "7\n", "\udcff")
+    texts = (
+        "",
+        "3",
+        "39",
+        "3 4",
+        " ",
+        "title 3",
+        "STRASSE 1",
+        "茶",
+        "shop",
+        "é",
+        "ä1",
+        "\n",
+        "7\n",
+        "\udcff",
+    )
     for text in texts:
         for most in (1, 5, 100):
             assert known.matching(text, most, titles) == by_hand(text, most), (text, most)

@@ -180,7 +180,7 @@ class ALSScorer(_Scorer):
         number = None
         if query.user_id is not None and self.users is not None:
             number = self.users.number(query.user_id, missing=None)
-        history = _history_of(query)
+        history = query.query_items
         trained_first = number is not None and self.config.user_embeddings == "prefer"
         if history is not None and len(history) and not trained_first:
             numbers, values = self._history(history, self._wants_ratings)
@@ -270,7 +270,7 @@ class ItemNeighboursScorer(_Scorer):
 
     def __call__(self, query: QueryInput, items: ItemList) -> ItemList:
         """Return the items with scores, and as `nbr_counts` of how many neighbours these are."""
-        history = _history_of(RecQuery.create(query))
+        history = RecQuery.create(query).query_items
         if history is None or len(history) == 0:
             return ItemList(items, scores=np.nan)
         liked, values = self._history(history, self.item_means is not None)
@@ -320,11 +320,6 @@ def _all_cosines(rows: sp.csr_array) -> sp.csr_array:
     cosines = sp.csr_array(unit @ unit.T).astype(np.float32)
     cosines.data[cosines.indices == np.repeat(np.arange(len(lengths)), np.diff(cosines.indptr))] = 0
     return cosines
-
-
-def _history_of(query: RecQuery) -> ItemList | None:
-    # Before LensKit 2025.6 there was the user's history alone.
-    return query.query_items if hasattr(query, "query_items") else query.user_items
 
 
 def _matrix(data: Dataset, with_ratings: bool) -> sp.csr_array:

@@ -146,11 +146,11 @@ class ItemItemRecommender(RecommenderBase):
         if filter_items is not None:
             unseen = np.unique(as_ids(filter_items, "filter_items"))
             dropped = unseen[(unseen >= 0) & (unseen < n_items)].astype(np.int32)
-        liked = liked if filter_already_liked_items else None
+        seen = liked if filter_already_liked_items else None
         if scalar and items is None:
-            left_out = [dropped] if liked is None else [dropped, liked.indices]
+            left_out = [dropped] if seen is None else [dropped, seen.indices]
             return self._scorer().one(csr_parts(history), as_int(N, "N"), _joined(left_out))
-        excluded, others = refused(liked, dropped, n_rows, n_items)
+        excluded, others = refused(seen, dropped, n_rows, n_items)
         allowed = others if items is None else chosen_ids(items, n_items, "items")
         ids, found = neighbour_topk(
             history,

@@ -293,8 +293,8 @@ def test_a_gram_matrix_that_is_not_finite_names_the_row_and_changes_nothing(rng,
     with pytest.raises(ValueError, match="als: the system of user 1 is singular"):
         solver.step()
     assert solver.float64_rows == before
-    filled = np.diff(matrix.indptr) > 0  # the others have their zeros
-    np.testing.assert_array_equal(solver.factors()[0][filled], users[filled])
+    has_entries = np.diff(matrix.indptr)[:, np.newaxis] > 0
+    np.testing.assert_array_equal(solver.factors()[0], np.where(has_entries, users, 0))
     np.testing.assert_array_equal(solver.factors()[1], beyond)
     solver.set_factors(users, items, NONE, NONE)
     solver.step()

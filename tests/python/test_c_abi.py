@@ -45,11 +45,11 @@ class Query(c.Structure):
 class CModel:
     """A model through the C library."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verify: int = 0) -> None:
         self.lib = c.CDLL(str(LIBRARY))
         self.lib.recfuse_last_error.restype = c.c_char_p
         self.handle = c.c_void_p()
-        self.status = self.lib.recfuse_model_open(os.fsencode(path), 0, c.byref(self.handle))
+        self.status = self.lib.recfuse_model_open(os.fsencode(path), verify, c.byref(self.handle))
         self.message = self.lib.recfuse_last_error().decode()
 
     def __del__(self) -> None:
@@ -295,6 +295,26 @@ def test_ids_go_both_ways(rng, tmp_path):
         assert model.row("user", unknown) is None
     for unknown in (-1, 0, 2**63 - 1, -(2**63), "7"):
         assert model.row("item", unknown) is None
+
+
+def test_ids_of_both_sides_are_text(tmp_path):
+    events = recfuse.Interactions.from_arrays(["ann", "bo", "bo"], ["茶", "tea", "茶"])
+    recfuse.LabelledModel(als()).fit(events).save(tmp_path / "model")
+    model = CModel(tmp_path / "model")
+    assert [model.row("user", text) for text in ("ann", "bo", "茶", "tea")] == [0, 1, None, None]
+    assert [model.row("item", text) for text in ("ann", "bo", "茶", "tea")] == [None, None, 0, 1]
+    assert [model.text("item", row) for row in (0, 1)] == ["茶", "tea"]
+
+
+def test_as_much_is_verified_as_is_asked(rng, tmp_path):
+    als().fit(likes_of(rng)).save(tmp_path / "model")
+    damaged = bytearray((tmp_path / "model").read_bytes())
+    damaged[-70] ^= 1
+    (tmp_path / "model").write_bytes(damaged)
+    small, whole, nothing = (CModel(tmp_path / "model", verify) for verify in range(3))
+    assert small.status == whole.status == BAD_FORMAT
+    assert nothing.status == OK
+    assert nothing.lib.recfuse_model_verify(nothing.handle) == BAD_FORMAT
 
 
 def test_what_is_wrong_is_refused(rng, tmp_path):

@@ -107,7 +107,8 @@ def same_sparse(ours: Any, peer: Any, case: dict[str, Any]) -> bool:
         return False
     rows = np.repeat(np.arange(ours.shape[0]), np.diff(ours.indptr))
     a, b = (m.data[np.lexsort((m.data, rows))] for m in (ours, peer))
-    return bool(np.allclose(a, b, rtol=1e-5 if case["dtype"] == "float32" else 1e-12, atol=0))
+    # The peer adds up thousands of float32 in float32: cosines of 1 come out as 0.99994.
+    return bool(np.allclose(a, b, rtol=1e-4 if case["dtype"] == "float32" else 1e-12, atol=0))
 
 
 def dense_calls(case: dict[str, Any]) -> dict[str, Callable[[], Any]]:

@@ -73,7 +73,7 @@ wheels() {
 
 compile() {
   local targets=(_core _cuda) options=(-DRECFUSE_TESTS=OFF -DRECFUSE_EMULATE_CUDA=OFF)
-  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{als,devices,logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
+  if [ -n "$rehearse" ]; then targets+=(_cuda_emulated test_cuda_{als,als_streamed,devices,logic,hopper,paths,sparse}) options=(-DRECFUSE_TESTS=ON -DRECFUSE_EMULATE_CUDA=ON); fi
   # A machine may have Python without its headers; those of the same minor version will do.
   [ ! -e .python-include/Python.h ] || options+=(-DPython_INCLUDE_DIR="$PWD/.python-include")
   # The device's own generation only: the others are compiled by every build.
@@ -113,7 +113,7 @@ shards() {
 }
 
 # Every solver.
-factors() { tests -k "${1:-cuda}" $(files 'als_*on_device'); }
+factors() { tests -k "${1:-cuda}" $(files 'als_*on_device' als_streamed); }
 
 sanitized() {
   command -v compute-sanitizer >/dev/null || { echo 'no compute-sanitizer here'; return 1; }
@@ -126,7 +126,7 @@ rules() { python3 tests/tools/check_cuda.py; }
 # One GPU that holds every index in two ranges is as good as two.
 twice() { RECFUSE_TEST_GPUS=cuda:0,0 searches "$@" && tests -k "${1:-cuda}" tests/python/test_several_devices*.py; }
 export -f twice
-emulator() { for name in als devices logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
+emulator() { for name in als als_streamed devices logic hopper paths sparse; do "$build/tests/cpp/test_cuda_$name" || return 1; done; }
 
 export evidence
 export -f wheels compile files tests kernels searches similar arrays shards factors sanitized smoke measure rules emulator

@@ -232,3 +232,30 @@ def test_device_bytes_are_positive(emulated, wrong):
         AlternatingLeastSquares(device_bytes=wrong, device="cuda").fit(
             sp.eye_array(2, format="csr")
         )
+
+
+@pytest.fixture(params=["cuda", "emulator"])
+def device(request, monkeypatch):
+    """Let 'auto' stand for a GPU, and for the emulator of one."""
+    yield from run_on_cuda(CUDA_MODULES[request.param], monkeypatch)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg", "block"])
+@pytest.mark.usefixtures("device")
+def test_a_user_s_budget_changes_no_byte(rng, solver):
+    matrix = sp.random_array((400, 300), density=0.5, rng=rng, format="csr", dtype=np.float32)
+    sizes = {"n_users": 400, "n_items": 300, "nnz": matrix.nnz, "factors": 8, "solver": solver}
+    least, most = (
+        recfuse.plan_memory("als", **sizes, device="cuda", device_bytes=n_bytes).peak_bytes
+        for n_bytes in (1, 1 << 40)
+    )
+    budget = least + (most - least) // 4  # three quarters of the interactions short of all
+    assert recfuse.plan_memory("als", **sizes, device="cuda", device_bytes=budget).blocks
+    models = [
+        AlternatingLeastSquares(
+            8, solver=solver, iterations=2, random_state=0, device="cuda", device_bytes=n_bytes
+        ).fit(matrix)
+        for n_bytes in (None, budget)
+    ]
+    factors = [(model.user_factors_, model.item_factors_) for model in models]
+    assert_same_bytes(*factors)

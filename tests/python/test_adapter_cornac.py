@@ -30,6 +30,12 @@ N_USERS, N_ITEMS, GROUPS = 120, 60, 4
 KINDS = ("horror", "comedy", "western", "musical")
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Experiments write their log where they run."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def events():
     """Let people like the items of their group, most of all, and rate those higher."""

@@ -23,7 +23,7 @@ demo: $(requirements)-demo $(installed) ## set up, build, and run the main job o
 	@$(BIN)/recfuse demo
 
 test: $(requirements)-dev $(installed) test-cpp ## set up, build, and run every test
-	@$(BIN)/pytest --doctest-modules --pyargs recfuse tests/python
+	@$(BIN)/pytest -n 2 --dist loadfile --doctest-modules --pyargs recfuse tests/python
 
 build-cpp: $(requirements)-dev
 	@cmake -S . -B build/cpp -G Ninja -DRECFUSE_PYTHON=OFF -DRECFUSE_TESTS=ON -DRECFUSE_CUDA=OFF -DRECFUSE_EMULATE_CUDA=ON \

@@ -259,6 +259,8 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _add_serve(commands: Commands) -> None:
+    from recfuse.service.options import Options
+
     parser = commands.add_parser("serve", help="answer requests over HTTP from a model file")
     parser.add_argument("model", type=Path, help="file written by 'recfuse fit'")
     parser.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
@@ -272,25 +274,30 @@ def _add_serve(commands: Commands) -> None:
         "--token-file", type=Path, metavar="FILE", help="bearer token; or RECFUSE_TOKEN"
     )
     parser.add_argument("--log-requests", action="store_true", help="a line for every request")
-    for name, kind, default, text in (
-        ("--max-wait-ms", float, 1.0, "a request waits for others, while others are asked"),
-        ("--max-batch", int, 16, "requests of one search"),
-        ("--max-queue", int, 4096, "requests that may wait; more get 503"),
-        ("--max-body", int, 1 << 20, "bytes of a request"),
-        ("--max-k", int, 1000, "items of a list"),
-        ("--max-ids", int, 10_000, "items of a filter, a history or a feedback"),
-        ("--max-events", int, 5_000_000, "items in all sessions"),
-        ("--max-connections", int, 4096, "open ones; more get 503"),
-        ("--request-timeout", float, 10.0, "seconds to send a request, or to take a response"),
-        ("--shutdown-timeout", float, 30.0, "seconds to answer what waits at the end"),
-        ("--watch", float, 0.0, "seconds between looks for a new model file; 0: none"),
+    for name, text in (
+        ("max_wait_ms", "a request waits for others, while others are asked"),
+        ("max_batch", "requests of one search"),
+        ("max_queue", "requests that may wait; more get 503"),
+        ("max_body", "bytes of a request"),
+        ("max_k", "items of a list"),
+        ("max_ids", "items of a filter, a history or a feedback"),
+        ("max_events", "items in all sessions"),
+        ("max_connections", "open ones; more get 503"),
+        ("request_timeout", "seconds to send a request, or to take a response"),
+        ("shutdown_timeout", "seconds to answer what waits at the end"),
+        ("watch", "seconds between looks for a new model file; 0: none"),
     ):
-        parser.add_argument(name, type=kind, default=default, help=f"{text} (%(default)s)")
+        default = getattr(Options, name)
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            default=default,
+            help=f"{text} (%(default)s)",
+        )
     parser.add_argument("--threads", type=int, default=0, help="of a search; 0: all CPUs but one")
 
     def run(options: argparse.Namespace) -> int:
         from recfuse.service import serve
-        from recfuse.service.options import Options
 
         fields = {field.name for field in dataclasses.fields(Options)}
         given = {name: value for name, value in vars(options).items() if name in fields}

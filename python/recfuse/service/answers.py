@@ -115,19 +115,21 @@ def lists_of(
     for i, (row_ids, row_scores, k) in enumerate(
         zip(ids.tolist(), rounded.tolist(), lengths, strict=True)
     ):
-        items: list[dict[str, Any]] = []
-        for j, (item, score) in enumerate(zip(row_ids[:k], row_scores, strict=False)):
-            if item < 0:
-                break
-            entry: dict[str, Any] = {"item": label(item), "score": score}
-            if titles and (title := titles.get(str(entry["item"]))) is not None:
-                entry["title"] = title
-            if parts is not None:
-                terms = parts[i, j].tolist()
+        # Of every request a list of some ten: nothing is asked in this loop that can be asked once.
+        items: list[dict[str, Any]] = [
+            {"item": label(item), "score": score}
+            for item, score in zip(row_ids[:k], row_scores, strict=False)
+            if item >= 0
+        ]
+        if titles:
+            for entry in items:
+                if (title := titles.get(str(entry["item"]))) is not None:
+                    entry["title"] = title
+        if parts is not None:
+            for entry, terms in zip(items, parts[i].tolist(), strict=False):
                 entry["contributions"] = dict(
                     zip(model.modalities, map(_finite, terms), strict=True)
                 )
-            items.append(entry)
         lists.append(orjson.dumps({"items": items}))
     return lists
 

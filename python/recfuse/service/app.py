@@ -22,7 +22,7 @@ from recfuse.service.answers import (
     solver,
 )
 from recfuse.service.batching import Busy
-from recfuse.service.http import Guard, error_body
+from recfuse.service.http import Guard, Reply, error_body
 from recfuse.service.options import Options
 from recfuse.service.schemas import (
     Error,
@@ -56,32 +56,24 @@ class ReadyRoute(APIRoute):
     bytes, and nothing that FastAPI would look up for it.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        answer = self.answerer()
-
-        async def handle(request: Request) -> Response:
-            return await answer(await request.body())
-
-        return handle
-
-    def answerer(self) -> Callable[[bytes], Awaitable[Response]]:
+    def answerer(self) -> Callable[[bytes], Awaitable[Reply]]:
         """Return what makes a response of a body."""
         assert self.body_field is not None
         model: type[BaseModel] = self.body_field.field_info.annotation  # type: ignore[assignment]
         validate, endpoint = model.model_validate_json, self.endpoint
 
-        async def answer(body: bytes) -> Response:
+        async def answer(body: bytes) -> Reply:
             try:
-                return Response(await endpoint(validate(body)), media_type=_JSON)
+                return Reply(await endpoint(validate(body)))
             except Exception as error:
                 return failure(error)
 
         return answer
 
 
-def failure(error: Exception) -> Response:
+def failure(error: Exception) -> Reply:
     """Return what a request gets that cannot be answered; raise what is nobody's fault."""
-    headers = None
+    later = 0
     if isinstance(error, ValidationError):
         status, message = 422, _first_of(error.errors(include_url=False, include_input=False))
     elif isinstance(error, KeyError):
@@ -89,16 +81,17 @@ def failure(error: Exception) -> Response:
     elif isinstance(error, (ValueError, IndexError)):
         status, message = 422, str(error)
     elif isinstance(error, Busy):
-        status, message, headers = 503, "the queue is full", {"Retry-After": "1"}
+        status, message, later = 503, "the queue is full", 1
     elif isinstance(error, Full):
-        status, message, headers = 503, "there is no room for feedback", {"Retry-After": "60"}
+        status, message, later = 503, "there is no room for feedback", 60
     elif isinstance(error, OSError):  # of the journal
-        status, message, headers = 503, "feedback cannot be kept", {"Retry-After": "10"}
+        status, message, later = 503, "feedback cannot be kept", 10
     elif isinstance(error, CannotLoad):
         status, message = 409, str(error)
     else:
         raise error
-    return Response(error_body(message), status, headers, media_type=_JSON)
+    more = ((b"retry-after", b"%d" % later),) if later else ()
+    return Reply(error_body(message), status, more)
 
 
 def _first_of(errors: Any) -> str:
@@ -153,7 +146,8 @@ def create_app(options: Options) -> Guard:
 
 
 async def _handled(request: Request, error: Exception) -> Response:
-    return failure(error)
+    reply = failure(error)
+    return Response(reply.body, reply.status, media_type=_JSON)
 
 
 def _version() -> str:

@@ -17,6 +17,9 @@ __all__ = ["Batcher", "Busy"]
 Solve = Callable[[Sequence[Any]], Sequence[Any]]
 
 
+_LEAST_TOGETHER = 16  # fewer cost more each: their search, and taking turns with its thread
+
+
 class Busy(Exception):
     """The queue is full."""
 
@@ -34,6 +37,8 @@ class Batcher:
     Parameters
     ----------
     max_batch, max_queue : int
+        A search is of half of the requests that are under way, within `max_batch`, so that the
+        other half is answered and made ready meanwhile.
     max_wait : float
         Seconds for which a request waits for others after a batch of several: those who were
         answered together ask again together. Nothing waits when nothing has run.
@@ -97,7 +102,7 @@ class Batcher:
                     await self._come(1, None)
             if before > 1 and self.waiting < before:
                 await self._come(min(before, self._max_batch), self._max_wait)
-            solve, batch = self._next()
+            solve, batch = self._next(max(_LEAST_TOGETHER, (self.waiting + before) // 2))
             if not batch:
                 continue
             before = len(batch)
@@ -133,11 +138,12 @@ class Batcher:
                 timer.cancel()
         return self.waiting >= wanted
 
-    def _next(self) -> tuple[Solve, list[_Waiting]]:
+    def _next(self, most: int) -> tuple[Solve, list[_Waiting]]:
         """Take the requests of the group that has waited longest, without those who have gone."""
         key = next(iter(self._groups))
         solve, waiting = self._groups.pop(key)
-        taken, rest = waiting[: self._max_batch], waiting[self._max_batch :]
+        most = min(most, self._max_batch)
+        taken, rest = waiting[:most], waiting[most:]
         if rest:
             self._groups[key] = (solve, rest)  # behind the others
         self.waiting -= len(taken)

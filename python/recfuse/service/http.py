@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, NamedTuple
 
 from recfuse.service.metrics import Metrics
 from recfuse.service.options import Options
 
-__all__ = ["Guard", "JsonLines", "error_body", "logger"]
+__all__ = ["Guard", "JsonLines", "Reply", "error_body", "logger"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
 
 logger = logging.getLogger("recfuse.service")
 _OPEN = ("/health", "/ready", "/")  # for those without the token; the page asks for it
@@ -58,6 +58,22 @@ def error_body(message: str) -> bytes:
     return json.dumps({"error": message}).encode()
 
 
+class Reply(NamedTuple):
+    """A whole response of JSON, and the headers that it has besides."""
+
+    body: bytes
+    status: int = 200
+    more: tuple[tuple[bytes, bytes], ...] = ()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return all headers but those of the server."""
+        return [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(self.body)),
+            *self.more,
+        ]
+
+
 class Guard:
     """ASGI around the application: it gets whole bodies within limits, from whom may send them."""
 
@@ -66,7 +82,7 @@ class Guard:
         app: App,
         service: Any,
         routes: set[str],
-        ready: Mapping[str, Callable[[bytes], Awaitable[Any]]],
+        ready: Mapping[str, Callable[[bytes], Awaitable[Reply]]],
     ) -> None:
         options: Options = service.options
         metrics: Metrics = service.metrics
@@ -80,7 +96,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        path = scope["path"]
+        path, method = scope["path"], scope["method"]
         route = path if path in self._routes else "other"
         status = 0
 
@@ -91,55 +107,80 @@ class Guard:
             await send(message)
 
         try:
-            refused = self._refusal(scope, path)
-            if refused is None:
+            reply = self._refusal(path, *_told(scope["headers"]))
+            if reply is None:
                 body = await self._body(scope, receive)
                 if body is None:
                     return  # the client has gone
                 if len(body) > self._max_body:
-                    refused = (413, f"body must have at most {self._max_body} bytes")
-                elif path in self._ready and scope["method"] == "POST":
-                    response = await self._ready[path](body)
-                    await response(scope, receive, sending)
+                    reply = self._too_long()
+                elif path in self._ready and method == "POST":
+                    reply = await self._ready[path](body)
                 else:
                     await self._app(scope, _whole(body, receive), sending)
-            if refused is not None:
-                await _refuse(sending, *refused)
+            if reply is not None:
+                await _send(sending, reply)
         except Exception:
-            logger.exception("failed", extra={"event": "error", "route": route})
+            reply = _failure(route)
             if status == 0:
-                await _refuse(sending, 500, "the service failed; its log says where")
+                await _send(sending, reply)
         finally:
-            seconds = time.perf_counter() - begun
-            self._metrics.request(route, status or 499, seconds)
-            if self._log or status >= 500:
-                logger.info(
-                    "request",
-                    extra={
-                        "event": "request",
-                        "method": scope["method"],
-                        "route": route,
-                        "status": status or 499,
-                        "ms": round(1000 * seconds, 3),
-                    },
-                )
+            self._count(method, route, status or 499, begun)
 
-    def _refusal(self, scope: Scope, path: str) -> tuple[int, str] | None:
-        length = given = None
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                length = value
-            elif name == b"authorization":
-                given = value
+    def ready_route(self, method: bytes, url: bytes, headers: Headers) -> str | None:
+        """Return the route whose answer needs nothing but the body that is announced, if it is one.
+
+        None, too, for what is refused: the long way says why.
+        """
+        route = url.decode("latin-1")
+        if method != b"POST" or route not in self._ready:
+            return None
+        length, given = _told(headers)
+        if length is None or self._refusal(route, length, given) is not None:
+            return None
+        return route
+
+    async def answer(self, route: str, body: bytes) -> Reply:
+        """Answer what `ready_route` lets pass."""
+        begun = time.perf_counter()
+        try:
+            reply = await self._ready[route](body)
+        except Exception:
+            reply = _failure(route)
+        self._count("POST", route, reply.status, begun)
+        return reply
+
+    def _refusal(self, path: str, length: bytes | None, given: bytes | None) -> Reply | None:
         if self._wanted is None:
             if path.startswith("/admin/"):
-                return 403, "the service has no token, without which nobody may do this"
+                return _refused(403, "the service has no token, without which nobody may do this")
         elif path not in _OPEN and not hmac.compare_digest(given or b"", self._wanted):
-            return 401, "Authorization must be Bearer and the token of the service"
+            message = "Authorization must be Bearer and the token of the service"
+            return _refused(401, message, (b"www-authenticate", b"Bearer"))
         # The parser has checked that it is a number.
         if length is not None and length.isdigit() and int(length[:20]) > self._max_body:
-            return 413, f"body must have at most {self._max_body} bytes"
+            return self._too_long()
         return None
+
+    def _too_long(self) -> Reply:
+        # What is left of the body is not read.
+        message = f"body must have at most {self._max_body} bytes"
+        return _refused(413, message, (b"connection", b"close"))
+
+    def _count(self, method: str, route: str, status: int, begun: float) -> None:
+        seconds = time.perf_counter() - begun
+        self._metrics.request(route, status, seconds)
+        if self._log or status >= 500:
+            logger.info(
+                "request",
+                extra={
+                    "event": "request",
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "ms": round(1000 * seconds, 3),
+                },
+            )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """Return the whole body, or the beginning of one that is too long; None without a client.
@@ -171,14 +212,27 @@ def _whole(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, status: int, message: str) -> None:
-    headers = [(b"content-type", b"application/json")]
-    body = error_body(message)
-    headers.append((b"content-length", str(len(body)).encode()))
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if status == 413:
-        headers.append((b"connection", b"close"))  # what is left of the body is not read
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-    await asyncio.sleep(0)
+def _told(headers: Headers) -> tuple[bytes | None, bytes | None]:
+    """Return how long a body is said to be, and who is said to send it."""
+    length = given = None
+    for name, value in headers:
+        if name == b"content-length":
+            length = value
+        elif name == b"authorization":
+            given = value
+    return length, given
+
+
+def _refused(status: int, message: str, *more: tuple[bytes, bytes]) -> Reply:
+    return Reply(error_body(message), status, more)
+
+
+def _failure(route: str) -> Reply:
+    """Log the exception of the moment, and return what a client may know of it."""
+    logger.exception("failed", extra={"event": "error", "route": route})
+    return _refused(500, "the service failed; its log says where")
+
+
+async def _send(send: Send, reply: Reply) -> None:
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers()})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -61,7 +61,7 @@ class Options:
     token: str | None = None
     threads: int = 0
     max_wait_ms: float = 1.0
-    max_batch: int = 16  # the next batch is made ready while one is searched
+    max_batch: int = 64
     max_queue: int = 4096
     max_body: int = 1 << 20
     max_k: int = 1000

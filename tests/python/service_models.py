@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,25 @@ def with_client(options: Any, run: Callable[[Any, Any], Awaitable[Any]]) -> Any:
             await app.service.close()
 
     return asyncio.run(main())
+
+
+def ask(folder: Path, model: Any, *requests: Any, **options: Any) -> list[tuple[int, Any]]:
+    """Save a model, serve it, send requests in order; return (status, body) of each."""
+    from recfuse.service.options import Options
+
+    path = folder / "model.recfuse"
+    model.save(path)
+
+    async def run(client: Any, service: Any) -> list[tuple[int, Any]]:
+        answers = []
+        for route, body in requests:
+            if body is None:
+                response = await client.get(route)
+            else:
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                response = await client.post(route, content=content)
+            answers.append((response.status_code, response.json()))
+        return answers
+
+    found: list[tuple[int, Any]] = with_client(Options(model=path, **options), run)
+    return found

@@ -304,6 +304,18 @@ def test_rectools_runs_over_the_patched_implicit(rectools):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_an_unpatched_rectools_takes_no_model_of_another(rectools):
+    from rectools.models import ImplicitALSWrapperModel
+
+    from recfuse import AlternatingLeastSquares
+    from recfuse.compat.implicit.als import AlternatingLeastSquares as Compatible
+
+    with pytest.raises(ValueError, match="Input should be a subclass of AlternatingLeastSquares"):
+        ImplicitALSWrapperModel(Compatible(factors=2))
+    with pytest.raises(AttributeError, match="has no attribute 'dtype'"):
+        ImplicitALSWrapperModel(AlternatingLeastSquares(factors=2))
+
+
 def test_the_program_of_the_document_runs(dataset, vectors):
     model = models()[1].fit(dataset)
     names = {

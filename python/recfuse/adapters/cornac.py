@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,10 +19,22 @@ from recfuse.fusion import MultimodalRecommender
 __all__ = ["ALS", "ItemNeighbours", "Multimodal"]
 
 Float32 = NDArray[np.float32]
+_E = TypeVar("_E")
 
 
 class _Model(Recommender):
-    """What the models share: `fit` learns if `trainable`, `score` refuses what is unknown."""
+    """What the models share: `fit` learns if `trainable`, `score` refuses what is unknown.
+
+    Parameters of the estimator within are attributes of the same name, as cornac's `clone` wants.
+    """
+
+    def __init__(self, name: str, trainable: bool, verbose: bool, **parameters: Any) -> None:
+        super().__init__(name=name, trainable=trainable, verbose=verbose)
+        self._parameters = tuple(parameters)
+        self.__dict__.update(parameters)
+
+    def _unfitted(self, estimator: type[_E]) -> _E:
+        return estimator(**{name: getattr(self, name) for name in self._parameters})
 
     def fit(self, train_set: Dataset, val_set: Dataset | None = None) -> _Model:
         """Learn from a training set.
@@ -123,33 +135,26 @@ class ALS(_Model, ANNMixin):
         trainable: bool = True,
         verbose: bool = False,
     ) -> None:
-        super().__init__(name=name, trainable=trainable, verbose=verbose)
-        self.factors = factors
-        self.regularization = regularization
-        self.alpha = alpha
-        self.iterations = iterations
-        self.objective = objective
-        self.solver = solver
-        self.biases = biases
-        self.frequency_scaling = frequency_scaling
-        self.random_state = random_state
-        self.device = device
-        self.num_threads = num_threads
+        super().__init__(
+            name,
+            trainable,
+            verbose,
+            factors=factors,
+            regularization=regularization,
+            alpha=alpha,
+            iterations=iterations,
+            objective=objective,
+            solver=solver,
+            biases=biases,
+            frequency_scaling=frequency_scaling,
+            random_state=random_state,
+            device=device,
+            num_threads=num_threads,
+        )
 
     def _learn(self, train_set: Dataset) -> None:
-        self.model = models.AlternatingLeastSquares(
-            self.factors,
-            regularization=self.regularization,
-            alpha=self.alpha,
-            iterations=self.iterations,
-            objective=self.objective,
-            solver=self.solver,
-            biases=self.biases,
-            frequency_scaling=self.frequency_scaling,
-            random_state=self.random_state,
-            device=self.device,
-            num_threads=self.num_threads,
-        ).fit(train_set.csr_matrix, show_progress=self.verbose)
+        model = self._unfitted(models.AlternatingLeastSquares)
+        self.model = model.fit(train_set.csr_matrix, show_progress=self.verbose)
 
     def _scores(self, user: int) -> Float32:
         model = self.model
@@ -202,27 +207,22 @@ class ItemNeighbours(_Model):
         trainable: bool = True,
         verbose: bool = False,
     ) -> None:
-        super().__init__(name=name, trainable=trainable, verbose=verbose)
-        self.k = k
-        self.weighting = weighting
-        self.norm = norm
-        self.shrinkage = shrinkage
-        self.min_support = min_support
-        self.asymmetry = asymmetry
-        self.device = device
-        self.num_threads = num_threads
+        super().__init__(
+            name,
+            trainable,
+            verbose,
+            k=k,
+            weighting=weighting,
+            norm=norm,
+            shrinkage=shrinkage,
+            min_support=min_support,
+            asymmetry=asymmetry,
+            device=device,
+            num_threads=num_threads,
+        )
 
     def _learn(self, train_set: Dataset) -> None:
-        self.model = models.ItemNeighbours(
-            self.k,
-            weighting=self.weighting,
-            norm=self.norm,
-            shrinkage=self.shrinkage,
-            min_support=self.min_support,
-            asymmetry=self.asymmetry,
-            device=self.device,
-            num_threads=self.num_threads,
-        ).fit(train_set.csr_matrix)
+        self.model = self._unfitted(models.ItemNeighbours).fit(train_set.csr_matrix)
 
     def _scores(self, user: int) -> Float32:
         found = self.model.score(self.model.user_items_[[user]])
@@ -273,17 +273,21 @@ class Multimodal(_Model):
         trainable: bool = True,
         verbose: bool = False,
     ) -> None:
-        super().__init__(name=name, trainable=trainable, verbose=verbose)
-        self.behaviour = behaviour
-        self.weights = weights
-        self.metric = metric
-        self.k = k
-        self.popularity = popularity
-        self.cold_items = cold_items
+        super().__init__(
+            name,
+            trainable,
+            verbose,
+            behaviour=behaviour,
+            weights=weights,
+            metric=metric,
+            k=k,
+            popularity=popularity,
+            cold_items=cold_items,
+            random_state=random_state,
+            device=device,
+            num_threads=num_threads,
+        )
         self.text_dim = text_dim
-        self.random_state = random_state
-        self.device = device
-        self.num_threads = num_threads
 
     def _size(self) -> tuple[int, int]:
         shape: tuple[int, int] = self.model.user_items_.shape
@@ -292,17 +296,9 @@ class Multimodal(_Model):
     def _learn(self, train_set: Dataset) -> None:
         history = sp.csr_matrix(train_set.csr_matrix, copy=True)
         history.resize(self.total_users, self.total_items)
-        self.model = MultimodalRecommender(
-            self.behaviour,
-            weights=self.weights,
-            metric=self.metric,
-            k=self.k,
-            popularity=self.popularity,
-            cold_items=self.cold_items,
-            random_state=self.random_state,
-            device=self.device,
-            num_threads=self.num_threads,
-        ).fit(history, self._content(train_set), show_progress=self.verbose)
+        self.model = self._unfitted(MultimodalRecommender).fit(
+            history, self._content(train_set), show_progress=self.verbose
+        )
 
     def _content(self, train_set: Dataset) -> dict[str, Float32]:
         """Return vectors of all items by modality; rows of zeros are missing ones."""

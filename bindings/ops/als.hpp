@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,10 +49,11 @@ class BoundAlsSolver {
     solver_->set_factors(start);
   }
 
-  py::tuple factors() const {
+  /// Into the given arrays, or into new ones.
+  py::tuple factors(const std::optional<FloatMatrix>& users_out, const std::optional<FloatMatrix>& items_out) const {
     const AlsParams& params = solver_->params();
-    auto users = new_matrix<float>(solver_->n_users(), params.factors);
-    auto items = new_matrix<float>(solver_->n_items(), params.factors);
+    auto users = users_out ? *users_out : new_matrix<float>(solver_->n_users(), params.factors);
+    auto items = items_out ? *items_out : new_matrix<float>(solver_->n_items(), params.factors);
     FloatVector user_biases(params.biases ? solver_->n_users() : 0),
         item_biases(params.biases ? solver_->n_items() : 0);
     const AlsFactors<float> out{mutable_view(users), mutable_view(items), mutable_span(user_biases),
@@ -121,7 +123,7 @@ void bind_als(py::module_& m) {
   solver
       .def("set_factors", &Solver::set_factors, "users"_a.noconvert(), "items"_a.noconvert(),
            "user_biases"_a.noconvert(), "item_biases"_a.noconvert())
-      .def("factors", &Solver::factors)
+      .def("factors", &Solver::factors, "users"_a.noconvert() = py::none(), "items"_a.noconvert() = py::none())
       .def("step", &Solver::step, "num_threads"_a = 0)
       .def("loss", &Solver::loss, "num_threads"_a = 0)
       .def("fold_in", &Solver::fold_in, "user_items"_a.noconvert(), "num_threads"_a = 0)

@@ -11,7 +11,7 @@ __all__ = ["plan_als"]
 # Of als_side, als_solve, als_cg, als_block, als_dual, als_cost.
 _DUAL_SHARE = 0.8  # of the factors: rows with fewer entries have systems of their entries
 _HUGE_ROW, _HUGE_FLOATS, _STRIP_FLOATS, _MICRO_ROWS = 1 << 16, 1 << 22, 4096, 256
-_TURNED_ROWS, _KEPT_WORDS, _BLOCK_FACTORS, _KEPT_FLOATS = 8, 1 << 17, 64, 1 << 18
+_TURNED_ROWS, _KEPT_WORDS, _BLOCK_FACTORS, _KEPT_FLOATS = 12, 1 << 17, 64, 1 << 18
 
 
 def plan_als(

@@ -88,6 +88,8 @@ class AlsSolver:
     # users (n_users, factors), items (n_items, factors), and their biases or (0)
     def factors(
         self,
+        users: NDArray[np.float32] | None = None,  # written to, and returned
+        items: NDArray[np.float32] | None = None,
     ) -> tuple[
         NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]
     ]: ...

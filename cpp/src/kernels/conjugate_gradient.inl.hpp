@@ -302,41 +302,50 @@ void add_weighted_rows(const float* rows, const RowLayout& layout, std::int64_t 
   }
 }
 
-template <int kVectors>
-inline __attribute__((always_inline)) void multiply_rows_tile(const float* rows, const float* matrix,
-                                                              const RowLayout& layout, float* out) {
-  Floats sum[kTurnedRows][kVectors];
+/// kRows rows times the rows [begin, end) of a panel, the sums in registers.
+template <int kRows>
+inline __attribute__((always_inline)) void multiply_rows_tile(const float* rows, const float* panel, std::int64_t begin,
+                                                              std::int64_t end, std::int64_t stride, float* out) {
+  constexpr int kVectors = kPanel / kFloats;
+  Floats sum[kRows][kVectors];
 #pragma GCC unroll 16
-  for (int i = 0; i < kTurnedRows; ++i) {
-#pragma GCC unroll 4
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) sum[i][v] = zero();
   }
-  for (std::int64_t k = 0; k < layout.width; ++k) {
+  for (std::int64_t k = begin; k < end; ++k) {
     Floats m[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) m[v] = load(matrix + k * layout.stride + v * kFloats);
 #pragma GCC unroll 16
-    for (int i = 0; i < kTurnedRows; ++i) {
-      const Floats x = broadcast(rows[i * layout.stride + k]);
-#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) m[v] = load(panel + k * kPanel + v * kFloats);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      const Floats x = broadcast(rows[i * stride + k]);
+#pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) sum[i][v] = multiply_add(x, m[v], sum[i][v]);
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < kTurnedRows; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(out + i * layout.stride + v * kFloats, sum[i][v]);
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) store(out + i * stride + v * kFloats, sum[i][v]);
   }
 }
 
-void multiply_rows(const float* rows, const float* matrix, const RowLayout& layout, float* out) {
-  std::int64_t c = 0;
+void multiply_rows(const float* rows, const PanelMatrix& matrix, const RowLayout& layout, float* out) {
 #if defined(__AVX512F__)
-  for (; c + 2 * kFloats <= layout.width; c += 2 * kFloats) {
-    multiply_rows_tile<2>(rows, matrix + c, layout, out + c);
-  }
+  constexpr int kRows = kTurnedRows;
+#elif defined(__AVX2__)
+  constexpr int kRows = kTurnedRows / 2;  // 12 sums of 16 registers
+#else
+  constexpr int kRows = 2;
 #endif
-  for (; c < layout.width; c += kFloats) multiply_rows_tile<1>(rows, matrix + c, layout, out + c);
+  for (std::int64_t panel = 0; panel * kPanel < layout.width; ++panel) {
+    const float* values = matrix.values + panel * kPanel * layout.width;
+    for (std::int64_t i = 0; i < kTurnedRows; i += kRows) {
+      multiply_rows_tile<kRows>(rows + i * layout.stride, values, matrix.begin[panel], matrix.end[panel], layout.stride,
+                                out + i * layout.stride + panel * kPanel);
+    }
+  }
 }
 
 void add_scaled(float scale, const float* x, std::int64_t n, float* y) {

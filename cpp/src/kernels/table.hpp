@@ -71,7 +71,16 @@ struct RowLayout {
   std::int64_t stride;
 };
 
-constexpr int kTurnedRows = 8;  // that multiply_rows takes at once
+constexpr int kTurnedRows = 12;  // that multiply_rows takes at once
+constexpr int kPanel = 16;       // columns of its matrix that stand together
+
+/// A square matrix by panels: kPanel columns of all rows, then the next ones. Where rows start 512 bytes or more apart,
+/// a column of lines has more of them than the first cache has room for.
+struct PanelMatrix {
+  const float* values;
+  const std::int32_t* begin;  // of every panel, the first row that is not zeros, and the one behind the last
+  const std::int32_t* end;
+};
 
 /// Rows of a table that will be gathered next.
 struct AheadRows {
@@ -318,7 +327,7 @@ struct KernelTable {
                             float* sum);
 
   /// out[i] = rows[i] * matrix for kTurnedRows rows.
-  void (*multiply_rows)(const float* rows, const float* matrix, const RowLayout& layout, float* out);
+  void (*multiply_rows)(const float* rows, const PanelMatrix& matrix, const RowLayout& layout, float* out);
 
   /// y += scale * x; out = a * b, element by element; <a, b>. n is a multiple of 32.
   void (*add_scaled)(float scale, const float* x, std::int64_t n, float* y);

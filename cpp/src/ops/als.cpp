@@ -19,13 +19,13 @@ AlsParams validated(const CsrView& user_items, const AlsParams& params, int num_
   return params;
 }
 
-void copy_in(const MatrixView<const float>& from, std::span<const float> biases, AlsSide& side) {
-  for (std::int64_t i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.cols, side.factors.row(i));
+void copy_in(const MatrixView<const float>& from, std::span<const float> biases, AlsSide& side, int num_threads) {
+  side.factors.copy_from(from, num_threads);
   if (!biases.empty()) std::copy(biases.begin(), biases.end(), side.biases.begin());
 }
 
-void copy_out(const AlsSide& side, const MatrixView<float>& to, std::span<float> biases) {
-  for (std::int64_t i = 0; i < to.rows; ++i) std::copy_n(side.factors.row(i), to.cols, to.row(i));
+void copy_out(const AlsSide& side, const MatrixView<float>& to, std::span<float> biases, int num_threads) {
+  side.factors.copy_to(to, num_threads);
   std::copy_n(side.biases.begin(), biases.size(), biases.begin());
 }
 
@@ -33,6 +33,7 @@ void copy_out(const AlsSide& side, const MatrixView<float>& to, std::span<float>
 
 struct AlsSolver::State {
   AlsParams params;
+  int num_threads;  // of what is not given another number
   OwnedCsr item_users;
   AlsSide users;
   AlsSide items;
@@ -44,11 +45,12 @@ struct AlsSolver::State {
   std::optional<SharedGram> fold_in_gram;
   std::mutex fold_in_mutex;
 
-  State(const CsrView& user_items, const AlsParams& p, int num_threads)
-      : params(validated(user_items, p, num_threads)),
+  State(const CsrView& user_items, const AlsParams& p, int n_threads)
+      : params(validated(user_items, p, n_threads)),
+        num_threads(n_threads),
         item_users(transpose(user_items, num_threads)),
-        users(user_items, with_solver(user_items), "user"),
-        items(item_users.view(), params, "item") {
+        users(user_items, with_solver(user_items), "user", num_threads),
+        items(item_users.view(), params, "item", num_threads) {
     if (params.biases) mean = mean_of_values(user_items);
   }
 
@@ -58,9 +60,9 @@ struct AlsSolver::State {
     return params;
   }
 
-  void solve(const AlsSide& others, AlsSide& side, int num_threads) {
-    const SharedGram gram(params, others, num_threads);
-    float64_rows += solve_side(params, mean, gram, others, side, scratch, num_threads);
+  void solve(const AlsSide& others, AlsSide& side, int n_threads) {
+    const SharedGram gram(params, others, n_threads);
+    float64_rows += solve_side(params, mean, gram, others, side, scratch, n_threads);
   }
 };
 
@@ -81,16 +83,16 @@ std::int64_t AlsSolver::finished_steps() const { return state_->finished_steps; 
 
 void AlsSolver::set_factors(const AlsFactors<const float>& start) {
   validate(start, state_->params, n_users(), n_items());
-  copy_in(start.users, start.user_biases, state_->users);
-  copy_in(start.items, start.item_biases, state_->items);
+  copy_in(start.users, start.user_biases, state_->users, state_->num_threads);
+  copy_in(start.items, start.item_biases, state_->items, state_->num_threads);
   state_->fold_in_gram.reset();
   state_->finished_steps = 0;
 }
 
 void AlsSolver::factors(const AlsFactors<float>& out) const {
   validate(out, state_->params, n_users(), n_items());
-  copy_out(state_->users, out.users, out.user_biases);
-  copy_out(state_->items, out.items, out.item_biases);
+  copy_out(state_->users, out.users, out.user_biases, state_->num_threads);
+  copy_out(state_->items, out.items, out.item_biases, state_->num_threads);
 }
 
 void AlsSolver::step(int num_threads) {
@@ -115,14 +117,14 @@ void AlsSolver::fold_in(const CsrView& user_items, const MatrixView<float>& fact
   params.solver = LinearSolver::kCholesky;
   params.dual_entries = 0;  // so that a row's bits do not depend on the rows beside it
   validate_fold_in(user_items, factors, biases, params, n_items(), num_threads);
-  AlsSide side(user_items, params, "user");
+  AlsSide side(user_items, params, "user", num_threads);
   {
     const std::lock_guard lock(s.fold_in_mutex);
     if (!s.fold_in_gram) s.fold_in_gram.emplace(params, s.items, num_threads);
   }
   AlignedVector<float> scratch;
   solve_side(params, s.mean, *s.fold_in_gram, s.items, side, scratch, num_threads);
-  copy_out(side, factors, biases);
+  copy_out(side, factors, biases, num_threads);
 }
 
 }  // namespace recfuse

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include "isa/dispatch.hpp"
 #include "ops/als_entries.hpp"
@@ -21,12 +22,19 @@ constexpr std::int64_t kHugeChunk = 1 << 14;  // entries of a huge row that one 
 constexpr float kSmallestShare = 0x1p-12F;    // of what all rows share: what a row may leave of it by subtracting
 constexpr float kSmallestEnergy = 0x1p-50F;   // of the first: beyond, steps follow the rounding of float32
 
+/// If there is one.
+std::optional<double> shared_penalty(const AlsSide& side) {
+  return side.penalties.size() == 1 ? std::optional(side.penalties[0]) : std::nullopt;
+}
+
 std::int64_t packed_width(const kernels::RowLayout& layout) { return (layout.width + 31) / 32 * 32; }
 
 class CgHalfStep {
  public:
   CgHalfStep(const HalfStepInput& input, AlignedVector<float>& table)
-      : input_(input), coordinates_(input.params, input.gram, input.others.factors.layout), table_(table) {
+      : input_(input),
+        coordinates_(input.params, input.gram, input.others.factors.layout, shared_penalty(input.side)),
+        table_(table) {
     if (coordinates_.found) copy_others();
   }
 
@@ -48,6 +56,7 @@ class CgHalfStep {
     return {table_.data(), ids, packed_width_, words_, rounded_};
   }
   void copy_others();
+  void fetch(std::size_t at) const;
   void move_some(std::size_t first, std::size_t end, Worker& w);
   bool solve(std::int64_t row, Worker& w) const;
   bool solve_huge(std::int64_t row, Worker& w);
@@ -101,14 +110,35 @@ void CgHalfStep::copy_others() {
   });
 }
 
+/// What the row at order[at] will gather: rows too short to fetch ahead of themselves wait for each of their entries.
+void CgHalfStep::fetch(std::size_t at) const {
+  constexpr std::int64_t kLine = 16, kFetched = 24;
+  const auto start_of = [&](std::size_t place) {
+    RowEntries entries = place < side_.order.size() ? entries_of(side_, side_.order[place]) : RowEntries{};
+    entries.n = std::min(entries.n, kFetched);
+    return entries;
+  };
+  const RowEntries soon = start_of(at), later = start_of(at + kernels::kTurnedRows);
+  for (std::int64_t j = 0; j < later.n; j += kLine) {
+    __builtin_prefetch(later.ids + j);
+    __builtin_prefetch(later.values + j);
+  }
+  for (std::int64_t j = 0; j < soon.n; ++j) {
+    const float* row = table_.data() + soon.ids[j] * words_;
+    for (std::int64_t w = 0; w < words_; w += kLine) __builtin_prefetch(row + w, 0, 2);
+  }
+}
+
 void CgHalfStep::set_diagonal(std::int64_t row, Worker& w) const {
-  w.has_diagonal = side_.penalties.size() == 1 && !coordinates_.eigenvalues.empty();
+  w.has_diagonal = side_.penalties.size() == 1 && !input_.gram.exact.empty();
   const double penalty = side_.penalty(row);
   const auto n = static_cast<double>(side_.interactions.row_size(row));
   for (std::int64_t j = 0; j < unknowns_; ++j) {
     const auto at = static_cast<std::size_t>(j);
     double diagonal = penalty, near = penalty;
-    if (!coordinates_.eigenvalues.empty()) {
+    if (coordinates_.is_identity) {
+      diagonal = near = 1;
+    } else if (!coordinates_.eigenvalues.empty()) {
       diagonal += coordinates_.eigenvalues[at];
       near = std::max(diagonal, coordinates_.least);
     } else if (!input_.gram.squares.empty()) {
@@ -215,6 +245,7 @@ bool CgHalfStep::solve_huge(std::int64_t row, Worker& w) {
 void CgHalfStep::move_some(std::size_t first, std::size_t end, Worker& w) {
   float64_rows_ += move_rows(input_, coordinates_, first, end, w.turn, [&](std::size_t at, float* x) {
     std::copy_n(x, layout_.width, w.x.begin());
+    fetch(at + kernels::kTurnedRows);
     const bool solved = at < side_.n_huge ? solve_huge(side_.order[at], w) : solve(side_.order[at], w);
     std::copy_n(w.x.begin(), layout_.width, x);
     return solved;

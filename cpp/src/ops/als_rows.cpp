@@ -16,14 +16,18 @@ TurnScratch::TurnScratch(const kernels::RowLayout& layout) {
 
 void turn_table(const FactorTable& table, const Coordinates& coordinates, int num_threads,
                 const std::function<void(std::int64_t first, std::int64_t n, const float* rows)>& ready) {
-  constexpr std::int64_t kChunk = 512;  // rows
+  constexpr std::int64_t kChunk = 42 * kTurnedRows;
   parallel_for((table.rows + kChunk - 1) / kChunk, num_threads, [&](std::int64_t chunk, int) {
     TurnScratch scratch(table.layout);
     const std::int64_t end = std::min(table.rows, (chunk + 1) * kChunk);
     for (std::int64_t first = chunk * kChunk; first < end; first += kTurnedRows) {
       const std::int64_t n = std::min<std::int64_t>(kTurnedRows, end - first);
-      std::copy_n(table.row(first), n * table.layout.stride, scratch.rows.data());
-      coordinates.turn(scratch.rows.data(), scratch.turned.data());
+      const float* rows = table.row(first);
+      if (n < kTurnedRows) {
+        std::copy_n(rows, n * table.layout.stride, scratch.rows.data());
+        rows = scratch.rows.data();
+      }
+      coordinates.turn_others(rows, scratch.turned.data());
       ready(first, n, scratch.turned.data());
     }
   });

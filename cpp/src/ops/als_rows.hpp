@@ -17,7 +17,8 @@ struct HalfStepInput {
   int num_threads;
 };
 
-/// ready(first, n, rows) gets the rows of `table` in `coordinates`, at most kTurnedRows at a time, on all threads.
+/// ready(first, n, rows) gets the rows of `table`, of the other side, in `coordinates`, at most kTurnedRows at a time,
+/// on all threads.
 void turn_table(const FactorTable& table, const Coordinates& coordinates, int num_threads,
                 const std::function<void(std::int64_t first, std::int64_t n, const float* rows)>& ready);
 

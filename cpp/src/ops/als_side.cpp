@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "parallel_for.hpp"
 #include "recfuse/als_problem.hpp"
 
 namespace recfuse {
@@ -21,11 +22,37 @@ kernels::RowLayout layout_for(std::int64_t columns) {
   return {width, width % 256 == 0 ? width + kLine : width};
 }
 
-FactorTable::FactorTable(std::int64_t n_rows, std::int64_t n_columns)
-    : rows(n_rows), layout(layout_for(n_columns)), values(static_cast<std::size_t>(n_rows * layout.stride), 0.0F) {}
+namespace {
 
-AlsSide::AlsSide(const CsrView& csr, const AlsParams& params, const char* row_noun)
-    : interactions(csr), noun(row_noun), factors(csr.rows, unknowns(params)) {
+/// body(first, end) on all threads: new pages take longer to come than to be written.
+template <class Body>
+void for_rows(std::int64_t n_rows, int num_threads, const Body& body) {
+  constexpr std::int64_t kRows = 4096;
+  parallel_for((n_rows + kRows - 1) / kRows, num_threads,
+               [&](std::int64_t chunk, int) { body(chunk * kRows, std::min(n_rows, (chunk + 1) * kRows)); });
+}
+
+}  // namespace
+
+FactorTable::FactorTable(std::int64_t n_rows, std::int64_t n_columns, int num_threads)
+    : rows(n_rows), layout(layout_for(n_columns)), values(static_cast<std::size_t>(n_rows * layout.stride)) {
+  for_rows(rows, num_threads, [&](std::int64_t first, std::int64_t end) { std::fill(row(first), row(end), 0.0F); });
+}
+
+void FactorTable::copy_from(const MatrixView<const float>& matrix, int num_threads) {
+  for_rows(rows, num_threads, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) std::copy_n(matrix.row(i), matrix.cols, row(i));
+  });
+}
+
+void FactorTable::copy_to(const MatrixView<float>& matrix, int num_threads) const {
+  for_rows(rows, num_threads, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i) std::copy_n(row(i), matrix.cols, matrix.row(i));
+  });
+}
+
+AlsSide::AlsSide(const CsrView& csr, const AlsParams& params, const char* row_noun, int num_threads)
+    : interactions(csr), noun(row_noun), factors(csr.rows, unknowns(params), num_threads) {
   const auto n_rows = static_cast<std::size_t>(csr.rows);
   if (params.biases) {
     biases.assign(n_rows, 0.0F);

@@ -17,19 +17,23 @@ inline std::int64_t unknowns(const AlsParams& params) { return params.factors + 
 kernels::RowLayout layout_for(std::int64_t columns);
 
 struct FactorTable {
-  FactorTable(std::int64_t n_rows, std::int64_t n_columns);
+  FactorTable(std::int64_t n_rows, std::int64_t n_columns, int num_threads);
+
+  /// The first columns of all rows, from a matrix or to it.
+  void copy_from(const MatrixView<const float>& matrix, int num_threads);
+  void copy_to(const MatrixView<float>& matrix, int num_threads) const;
 
   const float* row(std::int64_t i) const { return values.data() + i * layout.stride; }
   float* row(std::int64_t i) { return values.data() + i * layout.stride; }
 
   std::int64_t rows;
   kernels::RowLayout layout;
-  AlignedVector<float> values;
+  Room<float> values;
 };
 
 struct AlsSide {
   /// `row_noun` ("user") names a row in messages.
-  AlsSide(const CsrView& csr, const AlsParams& params, const char* row_noun);
+  AlsSide(const CsrView& csr, const AlsParams& params, const char* row_noun, int num_threads);
 
   double penalty(std::int64_t row) const {
     return penalties[penalties.size() == 1 ? 0 : static_cast<std::size_t>(row)];

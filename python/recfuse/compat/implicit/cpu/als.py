@@ -33,6 +33,7 @@ from recfuse.compat.implicit.utils import check_csr, check_random_state
 __all__ = ["AlternatingLeastSquares", "calculate_loss", "least_squares", "least_squares_cg"]
 
 _log = logging.getLogger("implicit")
+_AT_ONCE = 1 << 16  # random numbers
 
 Lists = tuple[NDArray[Any], NDArray[Any]]
 
@@ -140,7 +141,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"als: dtype must be float32 or float64; got {self.dtype}")
         csr = _confidence.confidences(check_csr(user_items), self.alpha)
-        self._start(csr.shape)
+        started_from = self._start(csr.shape)
         solver = self._fit_solver(csr)
         loss = None
         iterations = range(as_int(self.iterations, "iterations"))
@@ -158,22 +159,27 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         finally:
             # After an error of the solver rows of two iterations are side by side: not to be kept.
             if solver.finished_steps > 0:
-                self._learn(solver)
+                self._learn(solver, *started_from)
         self._check_fit_errors()
 
-    def _start(self, shape: tuple[int, int]) -> None:
+    def _start(self, shape: tuple[int, int]) -> list[NDArray[np.float32] | None]:
+        """Set factors that are None; return those that nobody else has and the solver can fill."""
         rng = check_random_state(self.random_state)
+        fresh: list[NDArray[np.float32] | None] = []
         for name, n in zip(("user_factors", "item_factors"), shape, strict=True):
             factors = getattr(self, name)
             if factors is None:
-                factors = rng.random((n, self.factors), dtype=self.dtype)
-                factors *= self.dtype.type(0.01)
+                factors = _small_numbers(rng, (n, self.factors), self.dtype)
                 setattr(self, name, factors)
+                fresh.append(factors if self.dtype == np.float32 else None)
             elif factors.shape != (n, self.factors):
                 raise ValueError(
                     f"als: {name} must have shape {(n, self.factors)}, from which fit goes on; got "
                     f"{factors.shape}. Set it to None to start anew."
                 )
+            else:
+                fresh.append(None)
+        return fresh
 
     def _fit_solver(self, csr: sp.csr_array) -> Any:
         how: dict[str, Any] = {"device": self._device, "num_threads": self._threads}
@@ -188,8 +194,8 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         solver.set_factors(*start, none, none)
         return solver
 
-    def _learn(self, solver: Any) -> None:
-        users, items = (f.astype(self.dtype, copy=False) for f in solver.factors()[:2])
+    def _learn(self, solver: Any, *into: NDArray[np.float32] | None) -> None:
+        users, items = (f.astype(self.dtype, copy=False) for f in solver.factors(*into)[:2])
         self.user_factors, self.item_factors = users, items
         self._user_norms = self._item_norms = self._XtX = self._YtY = None
 
@@ -387,3 +393,14 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         model = cls()
         load_factors(model, fileobj_or_path)
         return model
+
+
+def _small_numbers(rng: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return random numbers from [0, 0.01), each scaled while it is in the cache."""
+    values = np.empty(shape, dtype)
+    flat = values.reshape(-1)
+    for first in range(0, flat.size, _AT_ONCE):
+        part = flat[first : first + _AT_ONCE]
+        rng.random(dtype=dtype, out=part)
+        part *= dtype.type(0.01)
+    return values

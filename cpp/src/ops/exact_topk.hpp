@@ -18,6 +18,10 @@ class ExactTopk {
   /// A score that any further item must reach; -inf before k are known. Lags behind until tighten().
   float worst_score() const;
   void tighten() { shrink(); }
+  /// The same, once as much has come since as is worth it.
+  void tighten_soon() {
+    if (keys_.size() >= k_ + (worst_ == 0 ? 0 : k_ / 2 + 8)) shrink();
+  }
   /// In any order; after tighten() at most k.
   const std::vector<std::uint64_t>& keys() const { return keys_; }
   /// Forgets everything but k.

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "isa/dispatch.hpp"
 #include "ops/exact_topk.hpp"
+#include "ops/numbered_lists.hpp"
 #include "ops/sparse_search.hpp"
 #include "ops/sparse_sums.hpp"
 #include "recfuse/cosine_knn.hpp"
@@ -54,21 +56,33 @@ bool all_positive(const CsrView& csr) {
   return std::all_of(first, first + csr.nnz(), [](float value) { return value > 0; });
 }
 
+/// Whether every list is added so often that giving its ids numbers costs little.
+bool worth_numbers(const NeighbourTopkArgs& args) {
+  constexpr std::int64_t kTimes = 16;
+  return !args.normalise && args.queries.nnz() >= kTimes * args.neighbours.rows;
+}
+
 }  // namespace
 
 void neighbour_topk(const NeighbourTopkArgs& args, const TopkOut& out) {
   validate(args, out);
-  const kernels::PostingLists lists{args.neighbours.indptr, args.neighbours.indices, nullptr, args.neighbours.values,
-                                    nullptr};
+  std::optional<NumberedLists> numbered;
+  if (worth_numbers(args)) numbered.emplace(args.neighbours);
+  const kernels::PostingLists lists = numbered ? numbered->lists()
+                                               : kernels::PostingLists{args.neighbours.indptr, args.neighbours.indices,
+                                                                       nullptr, args.neighbours.values, nullptr};
   const auto& kernels = kernel_table();
   const std::int64_t n_items = args.neighbours.cols;
   const std::vector<char> allowed = allowed_items(args);
   const Filters filters{args.exclude, args.allow};
 
   const SparseSearch search{args.queries, lists, n_items, args.num_threads};
-  const auto visit = [&](const auto& sums, std::int64_t query, std::int32_t id, ExactTopk& best) {
+  const auto visit = [&](const auto& sums, std::int64_t query, std::int32_t number, ExactTopk& best) {
+    const auto score = static_cast<float>(sums.dot(number));
+    if (score < best.worst_score()) return;  // before a look at its id, which is seldom in the cache
+    const std::int32_t id = numbered ? numbered->id(number) : number;
     if (args.has_allow_ids && allowed[at(id)] == 0) return;
-    if (filters.admit(query, id)) best.push(static_cast<float>(sums.dot(id)), id);
+    if (filters.admit(query, id)) best.push(score, id);
   };
   if (args.normalise) {
     // A mean is not a sum, so nothing is held back by a limit on sums.

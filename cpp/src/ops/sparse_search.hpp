@@ -18,7 +18,8 @@
 
 namespace recfuse {
 
-constexpr std::int64_t kEntryCost = 8;  // looking at an id by its list costs as much as so many in a row
+// Looking at an id by its list costs as much as so many in a row, or half as many where its sum is taken.
+constexpr std::int64_t kEntryCost = 8;
 
 /// A little below the score that `best` asks for, -inf before it has k. No rounding on the way to a score, in float32
 /// or float64, makes up for 2^-20; and no score so small that the difference would round away is held back.
@@ -59,39 +60,55 @@ struct WorkPlan {
   }
 };
 
+/// Moves the ids of a list whose sums reach the limit to `hits`; returns how many. Sums that can be taken are 0 then,
+/// but those of the hits.
+template <class Sums, class Id>
+std::size_t find_hits(Sums& sums, const Id* ids, std::int64_t n, const DotLimit& limit, bool take, std::int32_t* hits) {
+  if constexpr (requires { sums.can_take(); }) {
+    if (take) return sums.take(ids, n, limit, hits);
+  }
+  std::size_t found = 0;
+  for (std::int64_t e = 0; e < n; ++e) {  // without a branch, which would be guessed wrong
+    hits[found] = ids[e];
+    found += sums.reaches(ids[e], limit) ? 1 : 0;
+  }
+  return found;
+}
+
 /// Visits every id whose sum reaches limit(), which may rise in between, and clears the sums. They are those of
 /// `columns`; where those are short against all ids, only the ids on them are looked at.
 template <class Sums, class Limit, class Visit>
 void sweep(Sums& sums, const kernels::PostingLists& lists, std::span<const std::int32_t> columns, std::int64_t n_ids,
            std::vector<std::int32_t>& hits, const Limit& limit, const Visit& visit) {
-  constexpr std::int64_t kBlock = 1024;
+  constexpr std::int64_t kBlock = 1024, kLeastBlock = 64;
+  hits.resize(kBlock);
   std::int64_t entries = 0;
   for (const std::int32_t c : columns) entries += lists.indptr[c + 1] - lists.indptr[c];
-  if (entries < n_ids / kEntryCost) {
+  bool take = false;
+  if constexpr (requires { sums.can_take(); }) take = sums.can_take();
+  if (entries < n_ids / (take ? kEntryCost / 2 : kEntryCost)) {
     const auto id_at = [&](std::int64_t e) { return lists.ids == nullptr ? lists.narrow_ids[e] : lists.ids[e]; };
     for (const std::int32_t c : columns) {
-      const std::int64_t begin = lists.indptr[c], end = lists.indptr[c + 1];
-      hits.resize(std::max(hits.size(), static_cast<std::size_t>(end - begin)));
-      const DotLimit at_least = limit();
-      std::size_t found = 0;
-      for (std::int64_t e = begin; e < end; ++e) {  // without a branch, which would be guessed wrong
-        const std::int32_t id = id_at(e);
-        hits[found] = id;
-        found += sums.reaches(id, at_least) ? 1 : 0;
-      }
-      for (std::size_t i = 0; i < found; ++i) {
-        visit(hits[i]);
-        sums.clear(hits[i], 1);  // so an id that other lists hold, too, is visited once
+      const std::int64_t end = lists.indptr[c + 1];
+      for (std::int64_t e = lists.indptr[c]; e < end; e += kLeastBlock) {
+        const std::int64_t n = std::min(kLeastBlock, end - e);
+        const std::size_t found = lists.ids == nullptr
+                                      ? find_hits(sums, lists.narrow_ids + e, n, limit(), take, hits.data())
+                                      : find_hits(sums, lists.ids + e, n, limit(), take, hits.data());
+        for (std::size_t i = 0; i < found; ++i) {
+          visit(hits[i]);
+          sums.clear(hits[i], 1);  // so an id that other lists hold, too, is visited once
+        }
       }
     }
     for (const std::int32_t c : columns) {
-      for (std::int64_t e = lists.indptr[c]; e < lists.indptr[c + 1]; ++e) sums.clear(id_at(e), 1);
+      for (std::int64_t e = lists.indptr[c]; !take && e < lists.indptr[c + 1]; ++e) sums.clear(id_at(e), 1);
     }
     return;
   }
-  hits.resize(std::max<std::size_t>(hits.size(), kBlock));
-  for (std::int64_t first = 0; first < n_ids; first += kBlock) {
-    const std::int64_t n = std::min(kBlock, n_ids - first);
+  // Short blocks first: before k are found, all pass.
+  for (std::int64_t first = 0, n = kLeastBlock; first < n_ids; first += n, n = std::min(2 * n, kBlock)) {
+    n = std::min(n, n_ids - first);
     const std::int64_t found = sums.screen(first, n, limit(), hits.data());
     for (std::int64_t i = 0; i < found; ++i)
       visit(static_cast<std::int32_t>(first) + hits[static_cast<std::size_t>(i)]);
@@ -124,7 +141,11 @@ struct SparseSearch {
         own->sums.add(columns.data(), rows.row_values(row), rows.row_size(row));
         own->best.clear();
         sweep(
-            own->sums, lists, columns, n_ids, own->hits, [&] { return limit(row, own->best); },
+            own->sums, lists, columns, n_ids, own->hits,
+            [&] {
+              own->best.tighten_soon();
+              return limit(row, own->best);
+            },
             [&](std::int32_t id) { visit(own->sums, row, id, own->best); });
         own->best.write(row, out);
       }

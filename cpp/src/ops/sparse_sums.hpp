@@ -97,6 +97,22 @@ class RealSums {
     return there & (sum >= (norms_.empty() ? 0 : norms_[at(id)] * limit.slope) + limit.offset);
   }
   double dot(std::int32_t id) const { return sums_[at(id)]; }
+  bool can_take() const { return support_.empty() && norms_.empty(); }
+  /// Clears the sums of `ids`, but those that reach the limit, whose ids it moves to `hits`; returns how many.
+  template <class Id>
+  std::size_t take(const Id* ids, std::int64_t n, const DotLimit& limit, std::int32_t* hits) {
+    taken_.resize(std::max(taken_.size(), at(n)));
+    std::size_t found = 0;
+    for (std::int64_t e = 0; e < n; ++e) {
+      double& sum = sums_[at(ids[e])];
+      hits[found] = ids[e];
+      taken_[found] = sum;
+      found += static_cast<std::size_t>((sum > 0) & (sum >= limit.offset));
+      sum = 0;
+    }
+    for (std::size_t i = 0; i < found; ++i) sums_[at(hits[i])] = taken_[i];
+    return found;
+  }
   void clear(std::int64_t first, std::int64_t n) {
     std::fill_n(&sums_[at(first)], n, 0.0);
     if (!support_.empty()) std::fill_n(&support_[at(first)], n, 0U);
@@ -111,6 +127,7 @@ class RealSums {
   std::uint32_t least_;
   std::vector<double> sums_;
   std::vector<std::uint32_t> support_;
+  std::vector<double> taken_;
 };
 
 /// Inner product and both norms over the entries that two rows share.

@@ -79,7 +79,7 @@ def plan_als(
             n = f + bool(biases)
             buffers.append(Buffer("Gram matrix", 12 * square, "eigenvectors"))
             buffers.append(Buffer("eigenvectors, being found", 24 * n * n, "eigenvectors"))
-            buffers.append(Buffer("eigenvectors, there and back", 8 * square, "steps"))
+            buffers.append(Buffer("coordinates, there and back", 12 * square, "steps"))
     buffers.append(Buffer("Gram matrix, as systems begin", 12 * square, "steps"))
     return buffers, {"workers": workers, "entries gathered at once": at_once}
 

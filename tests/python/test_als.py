@@ -197,6 +197,36 @@ def test_conjugate_gradients_converge_to_the_solution(rng, isa, convention, fact
     assert_step(convention, matrix, solver, items, 10 * FLOAT32)
 
 
+@pytest.mark.parametrize("least", [1.0, 1e-3, 1e-5, 0.0])
+@pytest.mark.parametrize("regularization", [1e-6, 1.0])
+def test_conjugate_gradients_on_gram_matrices_of_any_condition(rng, isa, least, regularization):
+    """In coordinates of their triangle, or, where float32 does not hold it, of eigenvectors."""
+    convention = Objective(regularization=regularization)
+    matrix = interactions(rng, 40, 60)
+    items = normal(rng, 60, 32) * np.linspace(1, least, 32, dtype=np.float32) ** 3
+    solver = solver_for(matrix, convention, factors=32, solver="cg", cg_steps=100)
+    solver.set_factors(np.zeros((40, 32), np.float32), items, NONE, NONE)
+    solver.step()
+    zeros, users = np.zeros(60), solver.factors()[0]
+    assert_solves(convention, matrix, users, np.zeros(40), items, zeros, 0.0, 10 * FLOAT32)
+
+
+def test_factors_are_written_where_they_are_wanted(rng):
+    matrix = interactions(rng)
+    solver, _ = stepped(rng, matrix, Objective(), factors=20)
+    expected = solver.factors()
+    users, items = np.zeros((40, 20), np.float32), np.zeros((30, 20), np.float32)
+    got = solver.factors(users, items)
+    assert got[0] is users and got[1] is items
+    assert_same_bytes(got, expected)
+    assert solver.factors(users)[1] is not items
+    with pytest.raises(ValueError, match="shape"):
+        solver.factors(items, users)
+    users.flags.writeable = False
+    with pytest.raises(ValueError, match="writeable"):
+        solver.factors(users, items)
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS_ON_CPU, ids=str)
 @pytest.mark.parametrize("factors", [1, 33, 63])
 def test_one_block_is_the_whole_system(rng, isa, convention, factors):

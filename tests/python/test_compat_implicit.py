@@ -151,6 +151,21 @@ def test_fit_goes_on_from_the_factors_of_the_model(plays):
     assert two.user_factors.shape == (40, 3)
 
 
+def test_a_fit_leaves_factors_that_others_hold_alone(plays):
+    model = als.AlternatingLeastSquares(factors=4, iterations=3, random_state=0)
+    held = []
+
+    def callback(*values):
+        held.extend((f, f.copy()) for f in (model.user_factors, model.item_factors))
+
+    model.fit(plays, show_progress=False, callback=callback)
+    held.extend((f, f.copy()) for f in (model.user_factors, model.item_factors))
+    model.fit(plays, show_progress=False)
+    assert (held[-1][0] != model.item_factors).any()
+    for factors, before in held:
+        np.testing.assert_array_equal(factors, before)
+
+
 def test_an_interrupted_fit_keeps_the_last_whole_iteration(plays):
     model = AlternatingLeastSquares(factors=3, iterations=9, random_state=1)
 

@@ -11,7 +11,7 @@
 #include <tuple>
 
 #include "parallel_for.hpp"
-#include "recfuse/sparse_pairs.hpp"
+#include "recfuse/sparse_product.hpp"
 
 namespace recfuse {
 namespace {
@@ -437,27 +437,29 @@ void validate_history(const CsrView& history, const CsrView& neighbours, std::sp
   validate_out(out, 1, out.ids.cols, op);
 }
 
-void validate(const SharedProductsArgs& args) {
-  const char* const op = "shared_products";
+template <class T>
+void validate(const SparseProductArgs<T>& args) {
+  const char* const op = "sparse_product_topk";
+  if (args.k < 1) fail(op, ": k must be at least 1; got ", args.k);
   validate_num_threads(args.num_threads, op);
-  if (args.left.cols != args.right.cols) {
-    fail(op, ": right must have ", args.left.cols, " columns like left; got ", args.right.cols);
+  if (args.left.cols != args.right.rows) {
+    fail(op, ": right must have ", args.left.cols, " rows, as many as left has columns; got ", args.right.rows);
   }
-  validate_csr(args.left, op, "left", args.num_threads);
-  validate_csr(args.right, op, "right", args.num_threads);
-  if (args.pairs.rows != args.left.rows || args.pairs.cols != args.right.rows) {
-    fail(op, ": pairs must have shape ", shape(args.left.rows, args.right.rows), " (left, right); got ",
-         shape(args.pairs.rows, args.pairs.cols));
-  }
-  validate_csr(args.pairs, op, "pairs", args.num_threads, Order::kAny);
-  for (const auto& [name, csr, values] : {std::tuple("left_values", args.left, args.left_values),
-                                          std::tuple("right_values", args.right, args.right_values)}) {
+  if (args.above && std::isnan(*args.above)) fail(op, ": above must be a number; got nan");
+  for (const auto& [name, csr, values] :
+       {std::tuple("left", args.left, args.left_values), std::tuple("right", args.right, args.right_values)}) {
+    validate_csr(csr, op, name, args.num_threads);
     const std::int64_t stored = csr.indptr[csr.rows];
     if (static_cast<std::int64_t>(values.size()) != stored) {
-      fail(op, ": ", name, " must have ", stored, " elements; got ", values.size());
+      fail(op, ": ", name, "_values must have ", stored, " elements; got ", values.size());
+    }
+    for (const T value : values) {
+      if (!std::isfinite(value)) fail(op, ": ", name, "_values must be finite; got ", value);
     }
   }
 }
+template void validate(const SparseProductArgs<float>&);
+template void validate(const SparseProductArgs<double>&);
 
 void validate(const NeighbourTopkArgs& args, const TopkOut& out) {
   const char* const op = "neighbour_topk";

@@ -1,7 +1,7 @@
 # The boundary to C++, written by hand: `make types` and test_stub.py hold it against the module.
 # Nothing is converted on the way in: _inputs.py has prepared dtypes and layouts, C++ checks values.
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,16 +146,32 @@ class NeighbourScorer:
         exclude: NDArray[np.int32] | None,  # ids
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
-# Products in float64 of the rows of each pair, and the first column that both have (-1: none); CPU.
-def shared_products(
-    left: _Csr,  # (n_left, n), its pattern
-    left_values: NDArray[np.float64],
-    right: _Csr,  # (n_right, n), its pattern
-    right_values: NDArray[np.float64],
-    pairs: _Csr,  # (n_left, n_right), those of a row in any order
+# The k largest entries of every row of a product, as parts of a CSR: indptr, indices, values. Values are all float32
+# or all float64. CPU.
+@overload
+def sparse_product_topk(
+    left: _Csr,  # (n_rows, n), its pattern
+    left_values: NDArray[np.float32],
+    right: _Csr,  # (n, n_cols), its pattern
+    right_values: NDArray[np.float32],
+    k: int,
     *,
+    above: float | None,  # only larger ones
+    sort: bool,  # or in the order of SciPy's product
     num_threads: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]: ...
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]: ...
+@overload
+def sparse_product_topk(
+    left: _Csr,
+    left_values: NDArray[np.float64],
+    right: _Csr,
+    right_values: NDArray[np.float64],
+    k: int,
+    *,
+    above: float | None,
+    sort: bool,
+    num_threads: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]: ...
 
 # Rates per second: float32 operations, bytes, increments.
 def measure_flops(num_threads: int = 0) -> float: ...

@@ -113,7 +113,7 @@ def test_threads_and_blocks_do_not_matter(rng, dtype, monkeypatch):
     one = sp_matmul_topn(left, right, 5, sort=True)
     assert lists(sp_matmul_topn(left, right, 5, sort=True, n_threads=2)) == lists(one)
     assert lists(sp_matmul_topn(left, right, 5, sort=True, n_threads=-1)) == lists(one)
-    monkeypatch.setattr(ours, "_BLOCK", 100)
+    monkeypatch.setattr("recfuse.compat.sparse_dot_topn._largest._BLOCK", 100)
     assert lists(sp_matmul_topn(left, right, 5, sort=True)) == lists(one)
 
 

@@ -12,5 +12,5 @@
 #include "recfuse/model_file.hpp"
 #include "recfuse/parallel.hpp"
 #include "recfuse/sparse_memory.hpp"
-#include "recfuse/sparse_pairs.hpp"
+#include "recfuse/sparse_product.hpp"
 #include "recfuse/views.hpp"

@@ -22,6 +22,8 @@ namespace {
 #include "rescore.inl.hpp"
 #include "rounded_screen.inl.hpp"
 #include "sparse_dot.inl.hpp"
+// What is above is used below.
+#include "sparse_product.inl.hpp"
 // The order matters here: the solver multiplies with the tiles of the Gram matrix.
 #include "conjugate_gradient.inl.hpp"
 #include "gram.inl.hpp"
@@ -72,6 +74,9 @@ const KernelTable table{
     .add_integers = add_integers,
     .add_reals = add_reals,
     .add_corated = add_corated,
+    .add_float_products = add_products<float>,
+    .add_double_products = add_products<double>,
+    .block_maxima = block_maxima,
     .screen_counts = screen_counts,
     .screen_reals = screen_reals,
     .add_earlier_counts = add_earlier_counts,

@@ -108,6 +108,17 @@ struct PostingLists {
   const std::uint16_t* integers;
 };
 
+/// The same with values of either type.
+template <class T>
+struct ProductLists {
+  const std::int64_t* indptr;
+  const std::int32_t* ids;
+  const T* values;
+};
+
+constexpr double kNoTerm = -0.0;            // a sum to which nothing was added; no sum of terms is -0.0
+constexpr std::int64_t kProductBlock = 32;  // sums of which the largest is found
+
 /// What two rows have in common.
 struct CoratedSums {
   double dot;
@@ -344,6 +355,14 @@ struct KernelTable {
                     double* sums, std::uint32_t* support);
   void (*add_corated)(const PostingLists& lists, const std::int32_t* columns, const float* weights, std::int64_t n,
                       CoratedSums* sums);
+
+  /// sums[id] += weight * value + 0.0, for float64 sums that begin at kNoTerm.
+  void (*add_float_products)(const ProductLists<float>& lists, const std::int32_t* columns, const float* weights,
+                             std::int64_t n, double* sums);
+  void (*add_double_products)(const ProductLists<double>& lists, const std::int32_t* columns, const double* weights,
+                              std::int64_t n, double* sums);
+  /// The largest of every kProductBlock of these sums; kNoTerm counts as -inf, and a NaN does not count.
+  void (*block_maxima)(const double* sums, std::int64_t n, double* maxima);
 
   /// Positions i in [0, n) whose sum reaches the bound into hits; returns how many.
   std::int64_t (*screen_counts)(const std::uint32_t* sums, const float* norms, std::int64_t n,

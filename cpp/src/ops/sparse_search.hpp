@@ -30,6 +30,19 @@ inline double screen_threshold(const ExactTopk& best) {
   return score == -kInfinity ? score : score - std::abs(score) * 0x1p-20 - 0x1p-126;
 }
 
+/// What looking rows up in lists costs, row by row: their entries, and the ids that are looked at.
+inline std::vector<std::int64_t> lookup_work(const CsrView& rows, const std::int64_t* list_ends, std::int64_t n_ids) {
+  std::vector<std::int64_t> work(static_cast<std::size_t>(rows.rows));
+  for (std::int64_t row = 0; row < rows.rows; ++row) {
+    std::int64_t& sum = work[static_cast<std::size_t>(row)];
+    for (std::int64_t e = rows.indptr[row]; e < rows.indptr[row + 1]; ++e) {
+      sum += list_ends[rows.indices[e] + 1] - list_ends[rows.indices[e]];
+    }
+    sum += std::min(sum, n_ids / kEntryCost);
+  }
+  return work;
+}
+
 /// Rows by descending work, cut into runs of about equal work: what the threads share out. Depends on the work alone.
 struct WorkPlan {
   std::vector<std::int64_t> rows;
@@ -131,7 +144,7 @@ struct SparseSearch {
       ExactTopk best;
       std::vector<std::int32_t> hits;
     };
-    const WorkPlan plan(work());
+    const WorkPlan plan(lookup_work(rows, lists.indptr, n_ids));
     std::vector<std::unique_ptr<Worker>> workers(static_cast<std::size_t>(plan_workers(plan.n_runs(), num_threads)));
     parallel_for(plan.n_runs(), num_threads, [&](std::int64_t run, int worker) {
       auto& own = workers[static_cast<std::size_t>(worker)];
@@ -150,19 +163,6 @@ struct SparseSearch {
         own->best.write(row, out);
       }
     });
-  }
-
- private:
-  std::vector<std::int64_t> work() const {
-    std::vector<std::int64_t> work(static_cast<std::size_t>(rows.rows));
-    for (std::int64_t row = 0; row < rows.rows; ++row) {
-      std::int64_t& sum = work[static_cast<std::size_t>(row)];
-      for (std::int64_t e = rows.indptr[row]; e < rows.indptr[row + 1]; ++e) {
-        sum += lists.indptr[rows.indices[e] + 1] - lists.indptr[rows.indices[e]];
-      }
-      sum += std::min(sum, n_ids / kEntryCost);
-    }
-    return work;
   }
 };
 

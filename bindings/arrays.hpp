@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -88,6 +89,15 @@ inline bool is_canonical_csr(const py::array& indptr, const py::array& indices,
 template <class T>
 Array<T> new_matrix(std::int64_t rows, std::int64_t cols) {
   return Array<T>(std::vector<py::ssize_t>{rows, cols});
+}
+
+/// An array that owns the vector.
+template <class T>
+Array<T> as_array(std::vector<T>&& values) {
+  auto kept = std::make_unique<std::vector<T>>(std::move(values));
+  const py::capsule owner(kept.get(), [](void* p) { delete static_cast<std::vector<T>*>(p); });
+  std::vector<T>& owned = *kept.release();
+  return Array<T>(static_cast<py::ssize_t>(owned.size()), owned.data(), owner);
 }
 
 /// Lists of a search in NumPy arrays; with `n_parts` terms of every score, if there are any to be returned.

@@ -2,6 +2,7 @@
 #include "bind_all.hpp"
 #include "ops/ceilings.hpp"
 #include "ops/device_memory.hpp"
+#include "ops/nearest_rows.hpp"
 #include "ops/sparse_product.hpp"
 
 namespace py = pybind11;
@@ -12,6 +13,7 @@ PYBIND11_MODULE(_core, m) {
   recfuse::bindings::bind_neighbour_scorer(m);
   recfuse::bindings::bind_ceilings(m);
   recfuse::bindings::bind_device_memory(m);
+  recfuse::bindings::bind_nearest_rows(m);
   recfuse::bindings::bind_sparse_product(m);
   m.def("is_canonical_csr", &recfuse::bindings::is_canonical_csr, py::arg("indptr"), py::arg("indices"),
         py::arg("shape"), py::arg("num_threads") = 1);

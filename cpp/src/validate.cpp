@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "parallel_for.hpp"
+#include "recfuse/nearest_rows.hpp"
 #include "recfuse/sparse_product.hpp"
 
 namespace recfuse {
@@ -156,6 +157,16 @@ void validate_sparse_values(const CsrView& csr, const char* op, const char* argu
   if (csr.values == nullptr) fail(op, ": ", argument, " must have values; got a pattern");
   validate_csr(csr, op, argument, num_threads, order);
   validate_finite_values(csr, op, argument, num_threads);
+}
+
+void validate_same_columns(const MatrixView<const float>& queries, const MatrixView<const float>& items,
+                           const char* op) {
+  if (items.cols != queries.cols) {
+    fail(op, ": items must have ", queries.cols, " columns like queries; got ", items.cols);
+  }
+  if (items.rows > std::numeric_limits<std::int32_t>::max()) {
+    fail(op, ": items must have at most 2147483647 rows; got ", items.rows);
+  }
 }
 
 void validate_ids(std::span<const std::int32_t> ids, const char* argument, std::int64_t n_items,
@@ -435,6 +446,31 @@ void validate_history(const CsrView& history, const CsrView& neighbours, std::sp
   validate_histories(history, neighbours, 1);
   validate_ids(exclude, "exclude", neighbours.cols, op);
   validate_out(out, 1, out.ids.cols, op);
+}
+
+void validate(const NearestCandidatesArgs& args, const TopkOut& out) {
+  const char* const op = "nearest_candidates";
+  validate_num_threads(args.num_threads, op);
+  validate_same_columns(args.queries, args.items, op);
+  if (args.candidates.rows != args.queries.rows) {
+    fail(op, ": candidates must have ", args.queries.rows, " rows like queries; got ", args.candidates.rows);
+  }
+  for (std::int64_t q = 0; q < args.candidates.rows; ++q) {
+    for (std::int64_t j = 0; j < args.candidates.cols; ++j) {
+      const std::int32_t id = args.candidates.row(q)[j];
+      if (id >= -1 && id < args.items.rows) continue;
+      fail<std::out_of_range>(op, ": candidates must be in [-1, ", args.items.rows, "); got ", id);
+    }
+  }
+  if (out.ids.cols < 1) fail(op, ": k must be at least 1; got ", out.ids.cols);
+  validate_out(out, args.queries.rows, out.ids.cols, op);
+}
+
+void validate(const RowsInRangeArgs& args) {
+  const char* const op = "rows_in_range";
+  validate_num_threads(args.num_threads, op);
+  validate_same_columns(args.queries, args.items, op);
+  if (std::isnan(args.limit)) fail(op, ": limit must be a number; got nan");
 }
 
 template <class T>

@@ -1,13 +1,14 @@
 # The boundary to C++, written by hand: `make types` and test_stub.py hold it against the module.
 # Nothing is converted on the way in: _inputs.py has prepared dtypes and layouts, C++ checks values.
 
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 # indptr (rows + 1), indices (nnz), (rows, cols), values (nnz) or None
 _Csr = tuple[NDArray[np.int64], NDArray[np.int32], tuple[int, int], NDArray[np.float32] | None]
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 class FusedIndex:
     def __init__(
@@ -146,32 +147,38 @@ class NeighbourScorer:
         exclude: NDArray[np.int32] | None,  # ids
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
 
-# The k largest entries of every row of a product, as parts of a CSR: indptr, indices, values. Values are all float32
-# or all float64. CPU.
-@overload
+# The k largest entries of every row of a product, as parts of a CSR: indptr, indices, values. CPU.
 def sparse_product_topk(
     left: _Csr,  # (n_rows, n), its pattern
-    left_values: NDArray[np.float32],
+    left_values: NDArray[_Float],
     right: _Csr,  # (n, n_cols), its pattern
-    right_values: NDArray[np.float32],
+    right_values: NDArray[_Float],
     k: int,
     *,
     above: float | None,  # only larger ones
     sort: bool,  # or in the order of SciPy's product
     num_threads: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]: ...
-@overload
-def sparse_product_topk(
-    left: _Csr,
-    left_values: NDArray[np.float64],
-    right: _Csr,
-    right_values: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[_Float]]: ...
+
+# Ids of the k nearest candidates of every query, and squared distances; -1, inf for padding. CPU.
+def nearest_candidates(
+    queries: NDArray[np.float32],  # (n_queries, dim)
+    items: NDArray[np.float32],  # (n_items, dim)
+    candidates: NDArray[np.int32],  # (n_queries, n), -1 for none
     k: int,
     *,
-    above: float | None,
-    sort: bool,
     num_threads: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]: ...
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+# Items nearer than a squared distance, or with larger products: indptr, ids, values. CPU.
+def rows_in_range(
+    queries: NDArray[np.float32],  # (n_queries, dim)
+    items: NDArray[np.float32],  # (n_items, dim)
+    limit: float,
+    *,
+    products: bool,
+    num_threads: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]: ...
 
 # Rates per second: float32 operations, bytes, increments.
 def measure_flops(num_threads: int = 0) -> float: ...

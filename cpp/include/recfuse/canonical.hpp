@@ -28,6 +28,17 @@ RECFUSE_HD static inline double canonical_dot(const float* a, const float* b, st
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
+/// |a - b|^2 in float64, in the order of canonical_dot. Squares are rounded before they are added: nothing may fuse.
+static inline double squared_distance(const float* a, const float* b, std::int64_t n) {
+  double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    const double square = difference * difference;
+    sum[i & 7] += square;
+  }
+  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+}
+
 /// 1 / |x| from |x|^2; 0 for a zero vector, so that its cosine with anything is 0.
 RECFUSE_HD static inline double inverse_norm(double squared_norm) {
   return squared_norm == 0.0 ? 0.0 : 1.0 / std::sqrt(squared_norm);

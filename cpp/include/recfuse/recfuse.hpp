@@ -10,6 +10,7 @@
 #include "recfuse/isa.hpp"
 #include "recfuse/model.hpp"
 #include "recfuse/model_file.hpp"
+#include "recfuse/nearest_rows.hpp"
 #include "recfuse/parallel.hpp"
 #include "recfuse/sparse_memory.hpp"
 #include "recfuse/sparse_product.hpp"

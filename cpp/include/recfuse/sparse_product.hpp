@@ -23,7 +23,7 @@ struct SparseProductArgs {
   std::span<const T> left_values;
   std::span<const T> right_values;
   std::int64_t k = 10;
-  std::optional<T> above = {};  // only entries that are larger
+  std::optional<double> above = {};  // only entries that are larger
   ProductOrder order = ProductOrder::kDescending;
   int num_threads = 0;
 };

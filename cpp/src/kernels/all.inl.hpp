@@ -18,6 +18,7 @@ namespace {
 // What is above is used below.
 #include "count_above.inl.hpp"
 #include "keys.inl.hpp"
+#include "nearest_rows.inl.hpp"
 #include "pair_screen.inl.hpp"
 #include "rescore.inl.hpp"
 #include "rounded_screen.inl.hpp"
@@ -36,6 +37,9 @@ const KernelTable table{
     .nr = kPanelItems,
     .canonical_dot = rescore_dot,
     .canonical_dots = rescore_dots,
+    .squared_distance = squared_distance_of,
+    .distance_block = near_block<true>,
+    .product_block = near_block<false>,
     .pack_panel = pack_panel,
     .screen_panel = screen_panel,
     .score_panel = score_panel,

@@ -135,8 +135,9 @@ struct SumBound {
   std::uint32_t least;
 };
 
-constexpr int kDots = 4;        // that canonical_dots and dots_int16 compute at once
-constexpr int kInt16Step = 32;  // elements that dots_int16 multiplies at once
+constexpr int kDots = 4;         // that canonical_dots and dots_int16 compute at once
+constexpr int kNearQueries = 4;  // that distance_block and product_block take at once
+constexpr int kInt16Step = 32;   // elements that dots_int16 multiplies at once
 
 /// How an entry of the lists lies in its word: the number of its row in the low bits, then the value, if any.
 enum class EntryKind { kId16, kId32, kId16Value16, kId24Value8, kId32Value32, kId32Real };
@@ -225,6 +226,15 @@ struct KernelTable {
   double (*canonical_dot)(const float* a, const float* b, std::int64_t n);
   /// kDots of them: dots[i] of a[i] and b[i].
   void (*canonical_dots)(const float* const* a, const float* const* b, std::int64_t n, double* dots);
+
+  /// squared_distance of canonical.hpp, same bits.
+  double (*squared_distance)(const float* a, const float* b, std::int64_t n);
+  /// values[q * n_items + i]: |query_q - item_i|^2 or <query_q, item_i> in float32, of kNearQueries queries. A distance
+  /// is off by less than (n + 8) * 2^-23 of itself, a product of |query| |item|, and n * 2^-125.
+  void (*distance_block)(const float* const* queries, const float* const* items, std::int64_t n_items, std::int64_t n,
+                         float* values);
+  void (*product_block)(const float* const* queries, const float* const* items, std::int64_t n_items, std::int64_t n,
+                        float* values);
 
   /// Interleaves n_rows <= width rows (null: zeros), each times its scale, as panel[k * width + row].
   void (*pack_panel)(const float* const* rows, const float* scales, int n_rows, int width, std::int64_t n,

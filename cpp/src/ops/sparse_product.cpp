@@ -147,11 +147,15 @@ class RowProducts {
       scratch_ = maxima_;
       const auto kth = scratch_.begin() + args_.k - 1;
       std::nth_element(scratch_.begin(), kth, scratch_.end(), std::greater<>());
-      least = *kth;
-      // Less may round to the same value, and then the smaller column counts.
-      if constexpr (std::is_same_v<T, float>) least = std::nextafter(static_cast<float>(least), -kInfinity);
+      least = least_rounding_to(*kth);
     }
-    return args_.above ? std::max(least, static_cast<double>(*args_.above)) : least;
+    return args_.above ? std::max(least, least_rounding_to(*args_.above)) : least;
+  }
+
+  /// A little less than `value` may round to the same, and then the smaller column counts.
+  static double least_rounding_to(double value) {
+    if constexpr (std::is_same_v<T, double>) return value;
+    return std::nextafter(static_cast<float>(value), -kInfinity);
   }
 
   /// Leaves the k best candidates.

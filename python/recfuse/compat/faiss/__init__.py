@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from recfuse.compat.faiss._indexes import (
-    Index,
-    IndexFlat,
-    IndexFlatIP,
-    IndexFlatL2,
-    IndexIDMap,
-    IndexIDMap2,
-    knn,
-)
+from recfuse.compat.faiss._flat import IndexFlat, IndexFlatIP, IndexFlatL2, knn
+from recfuse.compat.faiss._id_map import IndexIDMap, IndexIDMap2
+from recfuse.compat.faiss._index import Index
 from recfuse.compat.faiss._search import METRIC_INNER_PRODUCT, METRIC_L2
 from recfuse.compat.faiss._settings import (
     SearchParameters,

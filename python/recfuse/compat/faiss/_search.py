@@ -7,16 +7,16 @@ more dimension and the query has a 1 there. float32 does not hold that number; t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recfuse.backend import resolve_backend
 from recfuse.index import FusedIndex
 
-__all__ = ["METRIC_INNER_PRODUCT", "METRIC_L2", "ByDistance", "ByProduct"]
+__all__ = ["METRIC_INNER_PRODUCT", "METRIC_L2", "ByDistance", "ByProduct", "in_range"]
 
 METRIC_INNER_PRODUCT = 0
 METRIC_L2 = 1
@@ -27,7 +27,6 @@ Ids = NDArray[np.int64]
 
 _MORE = 16  # candidates beyond k at first
 _BLOCK = 1 << 22  # elements that are looked at together
-_IN_CACHE = 1 << 16  # numbers that are subtracted and squared together
 
 
 class ByProduct:
@@ -41,17 +40,6 @@ class ByProduct:
         """Return the k largest products and their items, padded with -inf and -1."""
         ids, scores = self._index.topk({"": queries}, k)
         return scores, ids.astype(np.int64)
-
-    def in_range(self, queries: Float32, radius: float) -> Iterator[tuple[NDArray[Any], Float32]]:
-        """Yield, query by query, the items above the radius in ascending order."""
-        sizes = np.linalg.norm(self.items.astype(np.float64), axis=1)
-        for block, products, largest in _products(queries, self.items):
-            slack = _slack(self.items) * (largest * sizes[None, :] + abs(radius))
-            pairs = sp.csr_array(~(products < radius - slack))  # NaN is a candidate, and falls
-            scores, _ = self._index.score_pairs({"": block}, pairs)
-            for first, end in zip(pairs.indptr[:-1], pairs.indptr[1:], strict=True):
-                kept = scores[first:end] > np.float32(radius)
-                yield pairs.indices[first:end][kept], scores[first:end][kept]
 
 
 class ByDistance:
@@ -85,7 +73,7 @@ class ByDistance:
         wide = k + _MORE
         while len(open_rows):
             wide = min(wide, len(self.items))
-            step = max(1, _BLOCK // (wide * max(1, queries.shape[1])))
+            step = max(1, _BLOCK // wide)
             left = []
             for first in range(0, len(open_rows), step):
                 rows = open_rows[first : first + step]
@@ -106,15 +94,8 @@ class ByDistance:
         """Return the best of `wide` candidates, and for which queries no other item comes close."""
         ones = np.ones((len(queries), 3), np.float32)
         found, sums = self._index.topk({"": np.hstack([queries, ones])}, wide, **filters)
-        distances = np.empty(found.shape, np.float32)
-        step = max(1, _IN_CACHE // (wide * max(1, queries.shape[1])))
-        for first in range(0, len(queries), step):
-            some = slice(first, first + step)
-            distances[some] = _distances(queries[some, None, :], self.items[found[some]])
-        distances[(found < 0) | np.isnan(distances)] = np.inf
-        order = np.lexsort((found, distances), axis=-1)[:, :k]
-        best = np.take_along_axis(distances, order, axis=1)
-        ids = np.where(np.isposinf(best), -1, np.take_along_axis(found, order, axis=1))
+        ops = resolve_backend("cpu").ops
+        ids, best = ops.nearest_candidates(queries, self.items, found, k, num_threads=0)
 
         last = sums[:, -1].astype(np.float64)
         size = _squares(queries)
@@ -126,34 +107,22 @@ class ByDistance:
         proven = complete | (best[:, -1].astype(np.float64) * (1 + 2.0**-22) < least)
         return best, ids.astype(np.int64), proven
 
-    def in_range(self, queries: Float32, radius: float) -> Iterator[tuple[NDArray[Any], Float32]]:
-        """Yield, query by query, the items nearer than the radius in ascending order."""
-        sizes = _squares(self.items)
-        for block, products, _ in _products(queries, self.items):
-            both = _squares(block)[:, None] + sizes[None, :]
-            slack = _slack(self.items) * (both + abs(radius))
-            near = ~(both - 2 * products > radius + slack)
-            for query, row in zip(block, near, strict=True):
-                ids = np.flatnonzero(row)
-                distances = np.concatenate(
-                    [np.empty(0, np.float32)]
-                    + [_distances(query, self.items[some]) for some in _cut(ids, len(query))]
-                )
-                kept = distances < np.float32(radius)
-                yield ids[kept], distances[kept]
+
+def in_range(
+    queries: Float32, items: Float32, radius: float, metric: int
+) -> tuple[Ids, Float32, Ids]:
+    """Return where each query's items begin, their distances or products, and their ids."""
+    with np.errstate(over="ignore"):
+        limit = float(np.float32(radius))
+    lims, ids, values = resolve_backend("cpu").ops.rows_in_range(
+        queries, items, limit, products=metric == METRIC_INNER_PRODUCT, num_threads=0
+    )
+    return lims, values, ids.astype(np.int64)
 
 
 def _cut(ids: NDArray[Any], dim: int) -> list[NDArray[Any]]:
     step = max(1, _BLOCK // max(1, dim))
     return [ids[first : first + step] for first in range(0, len(ids), step)]
-
-
-def _distances(queries: Any, items: Any) -> Float32:
-    """Return squared distances in float64, rounded once; 0 for equal rows, never below."""
-    differences = queries.astype(np.float64) - items
-    with np.errstate(over="ignore"):
-        rounded: Float32 = np.square(differences).sum(axis=-1).astype(np.float32)
-    return rounded
 
 
 def _squares(rows: Float32) -> Float64:
@@ -177,14 +146,3 @@ def _as_float32_columns(values: Float64) -> Float32:
 def _slack(items: Float32) -> float:
     """Return what a sum of products in float64 and its rounding to float32 may be off."""
     return float((items.shape[1] + 8) * 2.0**-51)
-
-
-def _products(queries: Float32, items: Float32) -> Iterator[tuple[Float32, Float64, Float64]]:
-    """Yield some queries, their products with all items in float64, and their lengths."""
-    step = max(1, _BLOCK // max(1, len(items)))
-    wide = items.astype(np.float64)
-    for first in range(0, len(queries), step):
-        block = queries[first : first + step]
-        with np.errstate(invalid="ignore", over="ignore"):
-            products = block.astype(np.float64) @ wide.T
-        yield block, products, np.sqrt(_squares(block))[:, None]

@@ -1,22 +1,30 @@
 // Squared distances and products of rows: exact ones, and many at once in float32.
 
 double squared_distance_of(const float* a, const float* b, std::int64_t n) {
-  typedef double Doubles __attribute__((vector_size(64)));
-  typedef float Eight __attribute__((vector_size(32)));
-  Doubles sum = {};
-  std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    Eight x, y;
-    __builtin_memcpy(&x, a + i, sizeof x);
-    __builtin_memcpy(&y, b + i, sizeof y);
-    const Doubles difference = __builtin_convertvector(x, Doubles) - __builtin_convertvector(y, Doubles);
-    const Doubles square = difference * difference;
-    sum += square;
+  double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+  std::int64_t k = 0;
+#if defined(__AVX512F__)
+  __m512d s = _mm512_setzero_pd();
+  for (; k + 8 <= n; k += 8) {
+    const __m512d d = _mm512_sub_pd(_mm512_cvtps_pd(_mm256_loadu_ps(a + k)), _mm512_cvtps_pd(_mm256_loadu_ps(b + k)));
+    s = _mm512_add_pd(s, _mm512_mul_pd(d, d));
   }
-  for (; i < n; ++i) {
-    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    const double square = difference * difference;
-    sum[i & 7] += square;
+  _mm512_storeu_pd(sum, s);
+#elif defined(__AVX2__)
+  __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+  for (; k + 8 <= n; k += 8) {
+    const __m256d first = _mm256_sub_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k)), _mm256_cvtps_pd(_mm_loadu_ps(b + k)));
+    const __m256d second =
+        _mm256_sub_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k + 4)), _mm256_cvtps_pd(_mm_loadu_ps(b + k + 4)));
+    low = _mm256_add_pd(low, _mm256_mul_pd(first, first));
+    high = _mm256_add_pd(high, _mm256_mul_pd(second, second));
+  }
+  _mm256_storeu_pd(sum, low);
+  _mm256_storeu_pd(sum + 4, high);
+#endif
+  for (; k < n; ++k) {
+    const double difference = static_cast<double>(a[k]) - static_cast<double>(b[k]);
+    sum[k & 7] += difference * difference;
   }
   return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }

@@ -3,6 +3,8 @@
 ``-|q - x|^2 / 2 = <q, x> - |x|^2 / 2 - |q|^2 / 2`` and the last term is the same for all items, so
 the nearest items are those with the largest inner product once they have ``-|x|^2 / 2`` as one
 more dimension and the query has a 1 there. float32 does not hold that number; three of them do.
+A screen in small integers has one scale for all dimensions, so the first of the three is spread
+until it is no larger than the others (`_constants`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-_MORE = 16  # candidates beyond k at first
+_MORE = 4  # candidates beyond k at first
+_MOST_COLUMNS = 4  # that the largest of the constants is spread over
 _BLOCK = 1 << 22  # elements that are looked at together
 
 
@@ -52,7 +55,7 @@ class ByDistance:
         # What all items have in common ranks nothing, and the rest is rounded less.
         self._centre = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
         self._largest = float(finite.max(initial=0))
-        columns = _as_float32_columns(self._centre - halves)
+        columns, self._constants = _constants(self._centre - halves, items)
         self._index = FusedIndex({"": np.hstack([items, columns])}, metric="dot")
 
     def search(
@@ -92,8 +95,8 @@ class ByDistance:
         self, queries: Float32, k: int, wide: int, filters: dict[str, Any]
     ) -> tuple[Float32, Ids, NDArray[np.bool_]]:
         """Return the best of `wide` candidates, and for which queries no other item comes close."""
-        ones = np.ones((len(queries), 3), np.float32)
-        found, sums = self._index.topk({"": np.hstack([queries, ones])}, wide, **filters)
+        constants = np.broadcast_to(self._constants, (len(queries), len(self._constants)))
+        found, sums = self._index.topk({"": np.hstack([queries, constants])}, wide, **filters)
         ops = resolve_backend("cpu").ops
         ids, best = ops.nearest_candidates(queries, self.items, found, k, num_threads=0)
 
@@ -133,14 +136,23 @@ def _squares(rows: Float32) -> Float64:
     return sums
 
 
-def _as_float32_columns(values: Float64) -> Float32:
-    """Return three columns that add up to the values: 72 bits hold the 53 of a float64."""
-    columns = np.zeros((len(values), 3), np.float32)
-    rest = values.copy()
-    for i in range(3):
-        columns[:, i] = rest
-        rest -= columns[:, i]
-    return columns
+def _constants(values: Float64, items: Float32) -> tuple[Float32, Float32]:
+    """Return columns of items, and what queries have there, whose products add up to the values.
+
+    The last two hold what float32 does not of the first: 72 bits, of which a float64 has 53.
+    Neither is larger than the items' elements, as far as `_MOST_COLUMNS` and powers of two go.
+    """
+    sizes = np.abs(items[np.isfinite(items)])
+    element = np.exp2(np.floor(np.log2(sizes.max(initial=0) or 1.0)))
+    most = np.abs(values[np.isfinite(values)]).max(initial=0)
+    factor = np.exp2(np.ceil(np.log2(max(most / element, 2.0**-100))))
+    n = int(np.clip(factor / element, 1, _MOST_COLUMNS))
+    first = (values / factor).astype(np.float32)
+    rest = values - factor * first.astype(np.float64)
+    second = rest.astype(np.float32)
+    third = (rest - second).astype(np.float32)
+    columns = np.column_stack([*[first] * n, second, third])
+    return columns, np.array([*[factor / n] * n, 1, 1], np.float32)
 
 
 def _slack(items: Float32) -> float:

@@ -174,6 +174,19 @@ TEST(rows_of_a_long_tail_have_tables_and_the_others_strips) {
   }
 }
 
+TEST(a_table_has_more_places_than_its_row_meets_ids) {
+  // Every row meets all others once: too many for 1,024 places, the fewest of a table, and few of the most.
+  for (const int n_rows : {768, 769, 1'100}) {
+    Csr csr;
+    csr.cols = 1;
+    for (int row = 0; row < n_rows; ++row) {
+      csr.add(0, static_cast<float>(1 + row % 7));
+      csr.end_row();
+    }
+    CHECK(agree({.matrix = csr.view(), .k = 5, .min_support = 1}, {.table_ids = 0, .ids_per_addition = 0}));
+  }
+}
+
 TEST(dense_columns_are_multiplied) {
   const recfuse::DenseCosts always{
       .ids_per_entry = 1 << 30, .products_per_addition = std::int64_t{1} << 40, .least_gain = 0};

@@ -285,18 +285,22 @@ def test_a_scorer_checks_what_it_is_given(rng, change, error, message):
 @pytest.mark.parametrize("width", [60, 70_000])
 def test_many_histories_of_few_lists(rng, isa, values, width):
     """The ids of the lists get numbers then, of 16 bits where these suffice."""
-    queries, matrix = problem(rng, values, n_queries=120, n_rows=6)
+    queries, matrix = problem(rng, values, n_queries=160, n_rows=6)
     queries.data[::2], matrix.data[::3] = 1, 1  # equal sums, which run by id
-    exclude, dense = random_pattern(rng, 120, 60, 0.1)
+    exclude, dense = random_pattern(rng, 160, 60, 0.1)
     allow = np.flatnonzero(rng.random(60) < 0.8)
     admitted = ~dense & np.isin(np.arange(60), allow)
-    ids = np.sort(rng.choice(width, 60, replace=False))  # the items, among others that have none
+    # The items, among others that stand on more lists, of which nobody has any: those come first.
+    ids = np.sort(rng.choice(width, 60, replace=False))
     spread, left_out = (
         sp.csr_array((m.data, ids[m.indices], m.indptr), shape=(m.shape[0], width))
         for m in (matrix, exclude)
     )
+    others = np.tile(np.isin(np.arange(width), ids, invert=True), (4, 1)).astype(np.float32)
+    spread = sp.vstack([spread, sp.csr_array(others)], format="csr")
+    histories = sp.csr_array((queries.data, queries.indices, queries.indptr), shape=(160, 10))
     for k in (1, 20):
-        got = neighbour_topk(queries, spread, k, exclude=left_out, allow=ids[allow])
+        got = neighbour_topk(histories, spread, k, exclude=left_out, allow=ids[allow])
         found = np.where(got[0] < 0, -1, np.searchsorted(ids, got[0]))
         expected = reference.neighbour_topk(queries, matrix, k, admitted=admitted)
         assert reference.from_lists(found, got[1]) == expected

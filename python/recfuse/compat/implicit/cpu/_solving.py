@@ -1,16 +1,25 @@
-"""The functions of implicit.cpu.als: one side solved in place, and the loss."""
+"""The functions of implicit.cpu.als: where a fit starts, one side solved in place, and the loss."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recfuse._inputs import as_csr
 from recfuse.compat.implicit._confidence import half_step, objective, per_pair
 
-__all__ = ["calculate_loss", "least_squares", "least_squares_cg", "of_width"]
+__all__ = [
+    "calculate_loss",
+    "least_squares",
+    "least_squares_cg",
+    "of_width",
+    "starting_factors",
+]
+
+_AT_ONCE = 1 << 16  # random numbers
 
 
 def of_width(csr: sp.csr_array, width: int, name: str) -> sp.csr_array:
@@ -62,3 +71,14 @@ def calculate_loss(
     if csr.shape != (len(X), len(Y)):
         raise ValueError(f"Cui must have shape {(len(X), len(Y))}, as of X, Y; got {csr.shape}")
     return per_pair(objective(csr, X, Y, regularization), csr)
+
+
+def starting_factors(rng: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return random numbers from [0, 0.01), each scaled while it is in the cache."""
+    values = np.empty(shape, dtype)
+    flat = values.reshape(-1)
+    for first in range(0, flat.size, _AT_ONCE):
+        part = flat[first : first + _AT_ONCE]
+        rng.random(dtype=dtype, out=part)
+        part *= dtype.type(0.01)
+    return values

@@ -22,6 +22,7 @@ from recfuse.compat.implicit.cpu._solving import (
     least_squares,
     least_squares_cg,
     of_width,
+    starting_factors,
 )
 from recfuse.compat.implicit.cpu.matrix_factorization_base import (
     MatrixFactorizationBase,
@@ -33,7 +34,6 @@ from recfuse.compat.implicit.utils import check_csr, check_random_state
 __all__ = ["AlternatingLeastSquares", "calculate_loss", "least_squares", "least_squares_cg"]
 
 _log = logging.getLogger("implicit")
-_AT_ONCE = 1 << 16  # random numbers
 
 Lists = tuple[NDArray[Any], NDArray[Any]]
 
@@ -169,7 +169,7 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         for name, n in zip(("user_factors", "item_factors"), shape, strict=True):
             factors = getattr(self, name)
             if factors is None:
-                factors = _small_numbers(rng, (n, self.factors), self.dtype)
+                factors = starting_factors(rng, (n, self.factors), self.dtype)
                 setattr(self, name, factors)
                 fresh.append(factors if self.dtype == np.float32 else None)
             elif factors.shape != (n, self.factors):
@@ -393,14 +393,3 @@ class AlternatingLeastSquares(MatrixFactorizationBase):
         model = cls()
         load_factors(model, fileobj_or_path)
         return model
-
-
-def _small_numbers(rng: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return random numbers from [0, 0.01), each scaled while it is in the cache."""
-    values = np.empty(shape, dtype)
-    flat = values.reshape(-1)
-    for first in range(0, flat.size, _AT_ONCE):
-        part = flat[first : first + _AT_ONCE]
-        rng.random(dtype=dtype, out=part)
-        part *= dtype.type(0.01)
-    return values

@@ -42,11 +42,9 @@ class OpenPairs {
       item_norms_ = norms(args.items, args.num_threads);
       return;
     }
-    // No distance is below 0. From some size on, float32 may overflow where the distance does not.
+    // No distance is below 0. Where float32 overflows and this does not, the distance is larger, too.
     const double least = limit_ * (1 + relative_) + absolute_;
-    farthest_ = limit_ <= 0        ? -kInfinity
-                : limit_ < 0x1p126 ? std::nextafter(static_cast<float>(least), kInfinity)
-                                   : kInfinity;
+    farthest_ = limit_ <= 0 ? -kInfinity : std::nextafter(static_cast<float>(least), kInfinity);
   }
 
   /// Positions of those among n items from `first` on; returns how many.

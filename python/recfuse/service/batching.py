@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,9 @@ class _Waiting:
 class Batcher:
     """Gathers requests that one call can answer, and runs the calls in a thread.
 
+    The thread takes what waits by itself: when a search ends, the next begins without a turn of the
+    event loop, which may have a hundred requests to read before it comes to that.
+
     Parameters
     ----------
     max_batch, max_queue : int
@@ -51,24 +55,24 @@ class Batcher:
         self._max_batch, self._max_queue, self._max_wait = max_batch, max_queue, max_wait
         self._metrics = metrics
         self._groups: dict[Hashable, tuple[Solve, list[_Waiting]]] = {}
-        self._wanted = 1  # requests for which the loop is to be woken
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "search")
-        self._task: asyncio.Task[None] | None = None
+        self._changed = threading.Condition()  # of groups, waiting and ending
+        self._wanted = math.inf  # requests for which the thread is to be woken
+        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
+        self._loop: asyncio.AbstractEventLoop
+        self._ending = False
         self.waiting = 0
 
     def start(self) -> None:
-        """Begin to search, in the running event loop."""
-        self._task = asyncio.create_task(self._run())
+        """Begin to search; answers come in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
 
     async def close(self) -> None:
         """End when all that waits is answered."""
-        while self.waiting:
-            await asyncio.sleep(0.005)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._thread.shutdown()
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        await asyncio.to_thread(self._thread.join)
 
     async def ask(self, key: Hashable, solve: Solve, request: Any) -> Any:
         """Return the answer of one request, searched with others of its key.
@@ -83,60 +87,58 @@ class Batcher:
         if self.waiting >= self._max_queue:
             raise Busy
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = (solve, [])
-        group[1].append(_Waiting(request, answer, time.perf_counter()))
-        self.waiting += 1
-        if self.waiting >= self._wanted:
-            self._arrived.set()
+        with self._changed:
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = (solve, [])
+            group[1].append(_Waiting(request, answer, time.perf_counter()))
+            self.waiting += 1
+            if self.waiting >= self._wanted:
+                self._changed.notify()
         return await answer
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _run(self) -> None:
         before = 0  # requests of the last batch; 0 after a pause
         while True:
-            if not self._groups:
-                before = before if await self._come(1, self._max_wait) else 0
+            with self._changed:
+                before = self._gather(before)
                 if not self._groups:
-                    await self._come(1, None)
-            if before > 1 and self.waiting < before:
-                await self._come(min(before, self._max_batch), self._max_wait)
-            solve, batch = self._next(max(_LEAST_TOGETHER, (self.waiting + before) // 2))
+                    return  # it ends
+                solve, batch = self._next(max(_LEAST_TOGETHER, (self.waiting + before) // 2))
             if not batch:
                 continue
             before = len(batch)
             begun = time.perf_counter()
-            for one in batch:
-                self._metrics.queue.observe(begun - one.since)
-            self._metrics.batch.observe(len(batch))
-            answers = await loop.run_in_executor(
-                self._thread, _answers, solve, [one.request for one in batch]
-            )
-            for one, answer in zip(batch, answers, strict=True):
-                if one.answer.done():
-                    continue
-                if isinstance(answer, BaseException):
-                    one.answer.set_exception(answer)
-                else:
-                    one.answer.set_result(answer)
+            answers = _answers(solve, [one.request for one in batch])
+            self._loop.call_soon_threadsafe(self._deliver, batch, answers, begun)
 
-    async def _come(self, wanted: int, seconds: float | None) -> bool:
-        """Wait until so many requests wait, or time is up; say which."""
-        if self.waiting >= wanted:
-            return True
+    def _gather(self, before: int) -> int:
+        """Wait for a batch, as long as pays; return how many the last one had, 0 after a pause."""
+        if not self._groups:
+            before = before if self._come(1, self._max_wait) else 0
+            if not self._groups:
+                self._come(1, None)
+        if before > 1 and self.waiting < before:
+            self._come(min(before, self._max_batch), self._max_wait)
+        return before
+
+    def _come(self, wanted: int, seconds: float | None) -> bool:
+        """Wait until so many requests wait, or time is up, or all ends; say which."""
         self._wanted = wanted
-        self._arrived.clear()
-        timer = None
-        if seconds is not None:
-            timer = asyncio.get_running_loop().call_later(seconds, self._arrived.set)
-        try:
-            await self._arrived.wait()
-        finally:
-            self._wanted = 1
-            if timer is not None:
-                timer.cancel()
+        self._changed.wait_for(lambda: self.waiting >= wanted or self._ending, seconds)
+        self._wanted = math.inf
         return self.waiting >= wanted
+
+    def _deliver(self, batch: list[_Waiting], answers: Sequence[Any], begun: float) -> None:
+        self._metrics.batch.observe(len(batch))
+        for one, answer in zip(batch, answers, strict=True):
+            self._metrics.queue.observe(begun - one.since)
+            if one.answer.done():
+                continue
+            if isinstance(answer, BaseException):
+                one.answer.set_exception(answer)
+            else:
+                one.answer.set_result(answer)
 
     def _next(self, most: int) -> tuple[Solve, list[_Waiting]]:
         """Take the requests of the group that has waited longest, without those who have gone."""

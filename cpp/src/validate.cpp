@@ -49,17 +49,6 @@ std::string modality_of(const char* argument, const FusedItemsArgs& args, std::s
   return args.items.size() == 1 ? argument : std::string(argument) + "[" + std::to_string(m) + "]";
 }
 
-template <class E, std::size_t N>
-E enum_named(std::string_view name, const char* op, const char* argument,
-             const std::pair<std::string_view, E> (&known)[N]) {
-  std::string names;
-  for (const auto& [text, value] : known) {
-    if (name == text) return value;
-    names += (names.empty() ? "'" : ", '") + std::string(text) + "'";
-  }
-  fail(op, ": ", argument, " must be one of ", names, "; got '", name, "'");
-}
-
 void validate_filter(const CsrView& csr, const std::string& op, const char* argument, std::int64_t n_queries,
                      std::int64_t n_items, int num_threads) {
   if (!csr.given()) return;
@@ -215,55 +204,6 @@ void validate_finite(const MatrixView<const float>& matrix, std::span<const floa
 }
 
 }  // namespace
-
-Metric metric_named(std::string_view name, const std::string& op) {
-  return enum_named<Metric>(name, op.c_str(), "metric", {{"dot", Metric::kDot}, {"cosine", Metric::kCosine}});
-}
-
-Fusion fusion_named(std::string_view name) {
-  return enum_named<Fusion>(name, "fuse_topk", "fusion",
-                            {{"sum", Fusion::kSum},
-                             {"average", Fusion::kAverage},
-                             {"product", Fusion::kProduct},
-                             {"max", Fusion::kMax},
-                             {"min", Fusion::kMin}});
-}
-
-Missing missing_named(std::string_view name) {
-  return enum_named<Missing>(name, "fuse_topk", "missing",
-                             {{"renormalise", Missing::kRenormalise}, {"zero", Missing::kZero}});
-}
-
-Norm norm_named(std::string_view name) {
-  return enum_named<Norm>(name, "cosine_knn", "norm", {{"full", Norm::kFull}, {"corated", Norm::kCorated}});
-}
-
-AlsObjective objective_named(std::string_view name) {
-  return enum_named<AlsObjective>(name, "als", "objective",
-                                  {{"implicit", AlsObjective::kImplicit}, {"explicit", AlsObjective::kExplicit}});
-}
-
-LinearSolver solver_named(std::string_view name) {
-  return enum_named<LinearSolver>(name, "als", "solver",
-                                  {{"auto", LinearSolver::kAuto},
-                                   {"cholesky", LinearSolver::kCholesky},
-                                   {"cg", LinearSolver::kCg},
-                                   {"block", LinearSolver::kBlock}});
-}
-
-std::string_view name_of(LinearSolver solver) {
-  switch (solver) {
-    case LinearSolver::kAuto:
-      return "auto";
-    case LinearSolver::kCholesky:
-      return "cholesky";
-    case LinearSolver::kCg:
-      return "cg";
-    case LinearSolver::kBlock:
-      break;
-  }
-  return "block";
-}
 
 void validate_num_threads(int num_threads, const std::string& op) {
   if (num_threads < 0) fail(op, ": num_threads must be at least 0; got ", num_threads);

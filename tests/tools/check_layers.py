@@ -32,6 +32,7 @@ INCLUDES = [
     ("cpp/src/model/*", ["model/*", "recfuse/*"]),
     ("cpp/src/c/*", ["recfuse/*"]),
     ("cpp/src/parallel_for.*", ["parallel_for.hpp", "recfuse/parallel.hpp"]),
+    ("cpp/src/names.*", ["recfuse/*"]),
     ("cpp/src/validate.*", ["validate.hpp", "parallel_for.hpp", "recfuse/*"]),
     (
         "cpp/src/ops/*",

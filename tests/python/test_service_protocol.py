@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 
@@ -11,9 +12,11 @@ import pytest
 import service_models as models
 
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytest.importorskip("uvloop", reason="the extra serve is not installed")
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 import uvicorn
+import uvloop
 from uvicorn.server import ServerState
 
 from recfuse.service import create_app
@@ -33,7 +36,9 @@ def on_socket(tmp_path):
         async def main():
             guard = create_app(chosen)
             await guard.service.start()
-            config = uvicorn.Config(guard, lifespan="off", ws="none", log_config=None)
+            config = uvicorn.Config(
+                guard, lifespan="off", ws="none", log_config=None, timeout_keep_alive=3600
+            )
             config.load()
             state = ServerState()
             state.default_headers = [(b"date", b"today")]
@@ -52,7 +57,16 @@ def on_socket(tmp_path):
                 server.close()
                 await guard.service.close()
 
-        return asyncio.run(main())
+        # The loop that serves, which is stricter than asyncio's about transports that have gone.
+        loop, problems = uvloop.new_event_loop(), []
+        loop.set_exception_handler(lambda _, context: problems.append(context))
+        try:
+            found = loop.run_until_complete(main())
+            gc.collect()
+        finally:
+            loop.close()
+        assert not problems
+        return found
 
     return serve
 

@@ -161,8 +161,12 @@ def larger_ids_first(ids: Ids, scores: NDArray[Any]) -> Lists:
         any_equal = bool((scores[:, 1:] == scores[:, :-1]).any())
     if not any_equal:
         return ids, scores
-    order = np.lexsort((-ids, -scores), axis=-1)
-    return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(scores, order, axis=-1)
+    rows = np.flatnonzero((scores[:, 1:] == scores[:, :-1]).any(axis=1))
+    some_ids, some_scores = ids[rows], scores[rows]
+    order = np.lexsort((-some_ids, -some_scores), axis=-1)
+    ids[rows] = np.take_along_axis(some_ids, order, axis=-1)
+    scores[rows] = np.take_along_axis(some_scores, order, axis=-1)
+    return ids, scores
 
 
 def _fill(

@@ -397,8 +397,9 @@ class FusedIndex(IndexChanges, IndexRanks):
             the order of its items, and of a second one where single queries come with lists of
             allowed items; ``unit_classes``, how many sizes of items rounding
             distinguishes; ``scored_per_query``, how many items the last trial of int8 scored
-            canonically, None before the first. ``order``: 'ids', or 'norms' where the longest
-            items come first and a query stops where they are too short for it; ``order_reason``;
+            canonically, None before the first. ``order``: 'ids'; 'norms' where the longest
+            items come first and a query stops where they are too short for it; 'neighbourhoods'
+            where a query first looks at the items that point where it does; ``order_reason``;
             ``skipped_by_norm``, the share of the pairs of query and item that this spared a sample
             of the queries, None where nothing was sampled.
 

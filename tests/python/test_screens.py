@@ -70,6 +70,10 @@ def vectors(rng, kind, n, dim):
         x = x[:1] + 1e-6 * x
     elif kind == "few values":
         x = np.round(x)
+    elif kind == "signs":  # the largest products of integers that there are
+        x = np.sign(x)
+    elif kind == "signs of pairs":  # which meet in one sum of 16 bits
+        x = np.sign(x) * (np.arange(dim) % 4 < 2)
     elif kind == "zero rows":
         x[rng.random(n) < 0.5] = 0
     return x.astype(np.float32)
@@ -85,6 +89,8 @@ KINDS = [
     "equal rows",
     "near ties",
     "few values",
+    "signs",
+    "signs of pairs",
     "zero rows",
 ]
 
@@ -109,7 +115,7 @@ def test_every_kind_of_vector(rng, kind, metric, num_threads):
 )
 def test_every_shape(n_queries, n_items, dims, k, seed):
     rng = np.random.default_rng(seed)
-    items = {str(m): vectors(rng, KINDS[seed % 10], n_items, d) for m, d in enumerate(dims)}
+    items = {str(m): vectors(rng, KINDS[seed % len(KINDS)], n_items, d) for m, d in enumerate(dims)}
     queries = {m: rng.standard_normal((n_queries, x.shape[1])) for m, x in items.items()}
     present = {m: rng.random(n_items) < 0.7 for m in items}
     weights = {m: rng.standard_normal(n_queries) for m in items}

@@ -68,7 +68,7 @@ struct SearchPlan {
   std::int64_t item_bytes = 0;     // of the matrices that the index has views of
   std::int64_t rounded_bytes = 0;  // of their rounded copy
   std::int64_t unit_classes = 0;   // how many sizes of items the copy distinguishes
-  std::string order = "ids";       // of the rounded items: or "norms", from the longest down
+  std::string order = "ids";       // of the rounded items: "norms", from the longest down, or "neighbourhoods"
   std::string order_reason;        // empty in float32
   double skipped_by_norm = -1;     // share of the pairs of query and item, in a sample; -1 where there was none
   double scored_per_query = -1;    // items that the last trial scored canonically; -1 before there was one

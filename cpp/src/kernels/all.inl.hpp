@@ -21,6 +21,8 @@ namespace {
 #include "nearest_rows.inl.hpp"
 #include "pair_screen.inl.hpp"
 #include "rescore.inl.hpp"
+#include "rounding.inl.hpp"
+// What is above is used below.
 #include "rounded_screen.inl.hpp"
 #include "sparse_dot.inl.hpp"
 // What is above is used below.
@@ -51,6 +53,8 @@ const KernelTable table{
     .dots_int16 = kDotsInt16,
     .largest_element = largest_element,
     .item_limit = kItemLimit,
+    .chunk_steps = kChunkSteps,
+    .largest_lane = kLargestLane,
     .screen_int8 = kScreenInt8,
     .screen_int16 = kScreenInt16,
     .kth_lower_end = kth_lower_end,

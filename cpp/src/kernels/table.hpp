@@ -17,7 +17,7 @@ constexpr int kPanelWidth = 32;  // items in a panel of rounded numbers
 /// Rounded queries of a panel. Where sum is the exact sum of products, (sum - offset) * slope + intercept is within
 /// bound of the score; sums below the threshold cannot rank.
 struct RoundedQueries {
-  const std::int32_t* words;        // as [step][query]
+  const std::int32_t* words;  // as [step][query]; before the steps of a chunk its start (KernelTable::chunk_steps)
   const std::int32_t* multipliers;  // as [segment][query]: of the sum so far, before each segment but the first
   const std::int32_t* thresholds;
   const std::int32_t* offsets;
@@ -276,6 +276,14 @@ struct KernelTable {
 
   /// What an item's bytes may be at most, either way, for screen_int8.
   int item_limit;
+  /// Where this is not 0, a segment falls into chunks of so many steps, and screen_int8 adds their products in two
+  /// lanes of 16 bits: of the first two bytes of every word, and of the last two. Both begin with what the start of the
+  /// chunk has for them, which takes off what was added to the items: sums have no offset then. The products that meet
+  /// in a lane may not sum up to more than 16 bits.
+  int chunk_steps;
+  /// The largest norm of what x[j] * scale - centre[j] (centre null: 0) has in one lane of a chunk. Null without
+  /// chunks.
+  double (*largest_lane)(const float* x, double scale, const double* centre, std::int64_t n);
 
   /// Multiplies `height` queries with kPanelWidth items, the four bytes or two int16 of a row in one word (item_limit +
   /// 1 was added to the bytes of items), and appends what reaches the thresholds to the lists. Returns a bit for every
@@ -291,8 +299,8 @@ struct KernelTable {
   /// Keeps, in their order, the candidates whose value + bound is at least `least`; returns how many.
   std::int64_t (*keep_reaching)(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids);
 
-  /// sums[i]: of the products of a query and row rows[i] of a table of int8 rows, `stride` words apart, both of `words`
-  /// words, a multiple of 16. Null where screen_int8 is.
+  /// sums[i], with the offset of screen_int8 if that has one: of the products of a query and row rows[i] of a table of
+  /// int8 rows, `stride` words apart, both of `words` words, a multiple of 16. Null where screen_int8 is.
   void (*dot_rows_int8)(const std::int32_t* query, const std::int32_t* table, std::int64_t stride,
                         const std::uint32_t* rows, std::int64_t n, std::int64_t words, std::int32_t* sums);
 

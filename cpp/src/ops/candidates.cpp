@@ -17,6 +17,7 @@ constexpr std::int64_t kBatchFloats = 1 << 17;  // of the items that are scored 
 // numbers fail one query in some 100,000.
 constexpr double kGuessDeviations = 5, kGuessMore = 3;
 constexpr std::size_t kAhead = 16;     // candidates of a batch lie in as many lists
+constexpr std::size_t kRowsAhead = 8;  // items that are fetched while others are scored
 constexpr double kLeastNarrowing = 4;  // of an interval, for a second screen to be worth it
 
 /// Of the items that are scored together.
@@ -343,6 +344,9 @@ void Candidates::score(std::span<const Pending> batch) {
     std::array<Queries::Pair, kernels::kDots> pairs;
     std::array<float, kernels::kDots> scores;
     for (std::size_t j = 0; j < pairs.size(); ++j) pairs[j] = {first_ + batch[i + j].row, id(batch[i + j])};
+    for (std::size_t ahead = i + kRowsAhead; ahead < std::min(i + kRowsAhead + kernels::kDots, batch.size()); ++ahead) {
+      queries_.items().fetch(id(batch[ahead]));
+    }
     queries_.score_four(kernels_, pairs.data(), scores.data());
     for (std::size_t j = 0; j < pairs.size(); ++j) set_score(entry(batch[i + j]), scores[j]);
   }

@@ -63,6 +63,10 @@ class Candidates {
 
   /// -inf before there are k, or a guess.
   float threshold(std::int64_t q) const { return std::max(thresholds_[row(q)], guesses_[row(q)]); }
+  /// That k scores are known to reach this.
+  void raise_threshold(std::int64_t q, float at_least) {
+    thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
+  }
   /// Takes over what other workers have found.
   void catch_up(std::int64_t q) {
     if (shared_ != nullptr) raise_threshold(q, shared_->get(row(q)));
@@ -124,9 +128,6 @@ class Candidates {
   std::size_t row(std::int64_t q) const { return static_cast<std::size_t>(q - first_); }
   std::size_t first_entry(std::int64_t q) const {
     return row(q) * static_cast<std::size_t>(room_ + kernels::kSpareCandidates);
-  }
-  void raise_threshold(std::int64_t q, float at_least) {
-    thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
   }
   bool compact(std::int64_t q);
   void drop_refused(std::int64_t q);

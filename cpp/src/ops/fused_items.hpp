@@ -1,6 +1,7 @@
 // Items of several modalities as the screen needs them: norms, and tiles of items with the same modalities present.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -45,6 +46,13 @@ class FusedItems {
   double inverse_norm_of(std::int32_t id, int m) const { return inverse_norms_[offset(id, m)]; }
   /// At least the norm of what the screen multiplies: |x_m|, or 1 for the cosine; 0 where missing.
   float screen_norm(std::int32_t id, int m) const { return screen_norms_[offset(id, m)]; }
+
+  /// Has the beginning of an item's row brought to the caches.
+  void fetch(std::int32_t id) const {
+    constexpr std::int64_t kMostFloats = 128, kLineFloats = 16;
+    const float* const row = matrix(0).row(id);
+    for (std::int64_t j = 0; j < std::min(matrix(0).cols, kMostFloats); j += kLineFloats) __builtin_prefetch(row + j);
+  }
 
   /// Whether the item leaves the range of the screen, or has an infinity or a NaN.
   bool irregular(std::int32_t id) const { return irregular_[static_cast<std::size_t>(id)] != 0; }

@@ -52,12 +52,15 @@ bool RoundedItems::fits(const FusedItems& items) {
   return dims <= kMaxDims;
 }
 
-RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept, const NormOrder& by_norm)
+RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept, const NormOrder& by_norm,
+                           Neighbourhoods near)
     : items_(items),
       format_(format),
       limit_(kernel_table().item_limit),
+      chunk_steps_(format == Format::kInt8 ? kernel_table().chunk_steps : 0),
       centres_(static_cast<std::size_t>(items.n_modalities())),
-      centre_norms_(static_cast<std::size_t>(items.n_modalities()), 0.0) {
+      centre_norms_(static_cast<std::size_t>(items.n_modalities()), 0.0),
+      near_(std::move(near)) {
   for (int m = 0; m < items.n_modalities(); ++m) steps_ += words_of(items, m, format);
   find_centres();
   std::vector<char> class_of_item;
@@ -65,6 +68,7 @@ RoundedItems::RoundedItems(const FusedItems& items, Format format, bool kept, co
   order_segments();
   order_items(class_of_item, by_norm);
   if (by_norm.pays) measure_panels();
+  if (near_.any()) find_near_panels();
 
   if (!kept) return;
   const std::size_t n_tiles = order_.tiles.size(), per_tile = 2 * static_cast<std::size_t>(items.n_modalities());
@@ -157,6 +161,7 @@ void RoundedItems::choose_classes(std::vector<char>& class_of_item, std::int64_t
   const auto n_items = static_cast<std::size_t>(items_.n_items());
   const int n_modalities = items_.n_modalities();
   std::vector<float> largest(n_items * static_cast<std::size_t>(n_modalities), 0.0F);
+  std::vector<float> lanes(in_chunks() ? largest.size() : 0, 0.0F);
   const std::int64_t n_chunks = (items_.n_items() + kRowsPerChunk - 1) / kRowsPerChunk;
   parallel_for(n_chunks, items_.args().num_threads, [&](std::int64_t chunk, int) {
     const std::int64_t end = std::min(items_.n_items(), (chunk + 1) * kRowsPerChunk);
@@ -164,7 +169,12 @@ void RoundedItems::choose_classes(std::vector<char>& class_of_item, std::int64_t
     for (auto id = static_cast<std::int32_t>(chunk * kRowsPerChunk); id < end; ++id) {
       for (int m = 0; m < n_modalities; ++m) {
         if (items_.irregular(id) || !present(id, m)) continue;
-        largest[slot(static_cast<std::size_t>(id), m)] = static_cast<float>(size_of(id, m, row));
+        const std::size_t at = slot(static_cast<std::size_t>(id), m);
+        largest[at] = static_cast<float>(size_of(id, m, row));
+        if (lanes.empty()) continue;
+        const auto& matrix = items_.matrix(m);
+        const double lane = kernel_table().largest_lane(matrix.row(id), scale(id, m), centre(m), matrix.cols);
+        lanes[at] = static_cast<float>(lane * (1 + 0x1p-22));
       }
     }
   });
@@ -216,6 +226,21 @@ void RoundedItems::choose_classes(std::vector<char>& class_of_item, std::int64_t
       unit = std::max(unit, static_cast<double>(largest[slot(i, m)]) / in_units);
     }
   }
+  if (!lanes.empty()) measure_lanes(class_of_item, lanes);
+}
+
+/// In units of the classes. Rounding may add half a unit to every element.
+void RoundedItems::measure_lanes(std::span<const char> class_of_item, std::span<const float> lanes) {
+  lane_norms_.assign(units_.size(), 0.0);
+  for (std::size_t i = 0; i < class_of_item.size(); ++i) {
+    for (int m = 0; m < items_.n_modalities(); ++m) {
+      double& norm = lane_norms_[slot(static_cast<std::size_t>(class_of_item[i]), m)];
+      norm = std::max(norm, static_cast<double>(lanes[slot(i, m)]));
+    }
+  }
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    lane_norms_[i] = units_[i] > 0 ? lane_norms_[i] / units_[i] * kUp + rounded_lane() : 0.0;
+  }
 }
 
 /// A sum of products can become one of smaller units, by a multiplication, but not of larger ones.
@@ -229,6 +254,8 @@ void RoundedItems::order_segments() {
     first_steps_[static_cast<std::size_t>(m)] = step;
     segment_steps_.push_back(words_of(items_, m, format_));
     step += segment_steps_.back();
+    query_words_ += segment_steps_.back();
+    if (in_chunks()) query_words_ += (segment_steps_.back() + chunk_steps_ - 1) / chunk_steps_;
   }
 }
 
@@ -245,7 +272,11 @@ void RoundedItems::order_items(const std::vector<char>& class_of_item, const Nor
   }
   const std::int64_t tile_items = std::clamp<std::int64_t>(kTileBytes / (4 * steps_) / 64 * 64, 64, 4096);
   for (std::size_t run = 0; run < runs.size(); ++run) {
-    if (by_norm.pays) sort_by_size(items_, by_norm, runs[run]);
+    if (by_norm.pays) {
+      sort_by_size(items_, by_norm, runs[run]);
+    } else if (near_.any()) {
+      sort_by_neighbourhood(near_, runs[run]);
+    }
     const auto start = static_cast<std::int64_t>(order_.ids.size());
     order_.ids.insert(order_.ids.end(), runs[run].begin(), runs[run].end());
     const auto stop = static_cast<std::int64_t>(order_.ids.size());

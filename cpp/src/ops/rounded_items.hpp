@@ -2,13 +2,17 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
+#include <compare>
 #include <cstdint>
 #include <mutex>
 #include <span>
 #include <vector>
 
 #include "aligned.hpp"
+#include "isa/dispatch.hpp"
 #include "ops/fused_items.hpp"
+#include "ops/neighbourhoods.hpp"
 #include "ops/norm_order.hpp"
 #include "ops/rounded_row.hpp"
 
@@ -20,6 +24,9 @@ constexpr double kMaxNorm = 32767 - 128;
 
 /// Norms are multiplied by this: more than their float64 sums of squares can have been rounded down.
 constexpr double kUp = 1 + 0x1p-40;
+
+/// What rounding adds to the norm of a lane of a chunk at most: half a unit to each of its elements, two of a word.
+inline double rounded_lane() { return std::sqrt(2.0 * kernel_table().chunk_steps) / 2; }
 
 /// Vectors y of a modality (items, or unit vectors for the cosine, minus their centre) are kept as unit * integers.
 /// Items of about one size share a unit: they form a class, so that a few large ones do not make all others coarse.
@@ -39,8 +46,9 @@ class RoundedItems {
   };
 
   /// `kept`: rounds all tiles now and keeps them; otherwise each is rounded when it is asked for. The items of a class
-  /// come from the largest down where `by_norm` says that it pays, otherwise by id.
-  RoundedItems(const FusedItems& items, Format format, bool kept, const NormOrder& by_norm);
+  /// come from the largest down where `by_norm` says that it pays, otherwise by neighbourhood, if there are any, and
+  /// id.
+  RoundedItems(const FusedItems& items, Format format, bool kept, const NormOrder& by_norm, Neighbourhoods near = {});
 
   /// Whether sums of this many dimensions fit into 32 bits.
   static bool fits(const FusedItems& items);
@@ -60,6 +68,11 @@ class RoundedItems {
 
   /// Words of an item: all modalities behind one another, each padded with zeros, in the order segments() gives.
   std::int64_t steps() const { return steps_; }
+  /// Whether segments fall into chunks, and of how many steps (KernelTable::chunk_steps); one where they do not.
+  bool in_chunks() const { return chunk_steps_ > 0; }
+  std::int64_t chunk_steps() const { return in_chunks() ? chunk_steps_ : steps_; }
+  /// Words of a query: as many as of an item, and a start for every chunk.
+  std::int64_t query_words() const { return query_words_; }
   std::int64_t first_step(int m) const { return first_steps_[static_cast<std::size_t>(m)]; }
   /// Modalities by falling unit.
   const std::vector<int>& segments() const { return segments_; }
@@ -68,6 +81,10 @@ class RoundedItems {
   RoundedTile tile(std::size_t tile, Scratch& scratch) const;
 
   double unit(int klass, int m) const { return units_[slot(static_cast<std::size_t>(klass), m)]; }
+  /// At least the norm, in units, that any item of the class has in a lane of a chunk; 0 without chunks.
+  double lane_norm(int klass, int m) const {
+    return lane_norms_.empty() ? 0.0 : lane_norms_[slot(static_cast<std::size_t>(klass), m)];
+  }
   bool centred() const { return centred_; }
   /// Null where the modality is not centred.
   const double* centre(int m) const;
@@ -80,6 +97,18 @@ class RoundedItems {
     return &panel_norms_[static_cast<std::size_t>(first_panels_[tile] + panel) *
                          static_cast<std::size_t>(items_.n_modalities())];
   }
+
+  /// A panel of a tile.
+  struct Panel {
+    std::size_t tile;
+    std::int64_t panel;
+    auto operator<=>(const Panel&) const = default;
+  };
+  const Neighbourhoods& neighbourhoods() const { return near_; }
+  /// Their centres, interleaved for KernelTable::score_panel.
+  const float* centre_panels() const { return centre_panels_.data(); }
+  /// Those that have items of a neighbourhood, in their order.
+  std::span<const Panel> near(int centre) const { return near_panels_[static_cast<std::size_t>(centre)]; }
 
   /// Makes a second copy of what is kept, item by item, for lists that name few items: `row_words()` words each,
   /// padded with zeros to whole lines, in the order of slots. int8 of one modality only.
@@ -106,9 +135,11 @@ class RoundedItems {
   double size_of(std::int32_t id, int m, RoundedRow& row) const;
   void find_centres();
   void choose_classes(std::vector<char>& class_of_item, std::int64_t least_items);
+  void measure_lanes(std::span<const char> class_of_item, std::span<const float> lanes);
   void order_segments();
   void order_items(const std::vector<char>& class_of_item, const NormOrder& by_norm);
   void measure_panels();
+  void find_near_panels();
   void find_slots() const;
   std::size_t tile_words(std::size_t tile) const;
   void round_tile(std::size_t tile, std::int32_t* words, double* norms, AlignedVector<std::int32_t>& rows) const;
@@ -116,9 +147,10 @@ class RoundedItems {
   const FusedItems& items_;
   Format format_;
   int limit_;
+  std::int64_t chunk_steps_;
   ScanOrder order_;
   int n_classes_ = 1;
-  std::int64_t steps_ = 0;
+  std::int64_t steps_ = 0, query_words_ = 0;
   std::vector<std::int64_t> first_steps_;  // per modality
   std::vector<int> segments_;
   std::vector<std::int64_t> segment_steps_;  // in their order
@@ -126,9 +158,13 @@ class RoundedItems {
   std::vector<std::vector<double>> centres_;  // per modality; empty: none
   std::vector<double> centre_norms_;
   std::vector<double> units_;               // (classes, modalities)
+  std::vector<double> lane_norms_;          // (classes, modalities); empty where sums have no chunks
   std::vector<int> classes_;                // per tile
   std::vector<float> panel_norms_;          // empty where items are ordered by id
   std::vector<std::int64_t> first_panels_;  // per tile, and how many there are
+  Neighbourhoods near_;
+  std::vector<std::vector<Panel>> near_panels_;  // per centre
+  std::vector<float> centre_panels_;
   // Made at first use.
   mutable std::once_flag slots_made_;
   mutable std::vector<std::uint32_t> slots_;

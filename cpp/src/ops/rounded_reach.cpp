@@ -105,26 +105,26 @@ void RoundedScreen::choose_queries(std::size_t tile, const Packed& packed, Scrat
 RoundedScreen::QueryWords RoundedScreen::gather(std::size_t tile, const Packed& packed, Scratch& scratch) const {
   const auto klass = static_cast<std::size_t>(items_.class_of(tile));
   const auto n = packed.last - packed.first, n_rows = static_cast<std::int64_t>(scratch.rows.size());
-  const std::int64_t steps = items_.steps(), n_multipliers = items_.segment_steps().n - 1;
+  const std::int64_t length = items_.query_words(), n_multipliers = items_.segment_steps().n - 1;
   const std::int32_t *const words = packed.panels[klass].data(), *const multipliers = packed.multipliers[klass].data();
   if (n_rows == n && std::is_sorted(scratch.rows.begin(), scratch.rows.end())) return {words, multipliers};
   const std::int64_t most = (n_rows + max_height() - 1) / max_height() * max_height();
-  scratch.words.assign(static_cast<std::size_t>(most * steps), 0);
+  scratch.words.assign(static_cast<std::size_t>(most * length), 0);
   scratch.multipliers.assign(static_cast<std::size_t>(most * n_multipliers), 0);
-  const auto copy = [&](const std::int32_t* from, std::int32_t* to, std::int64_t length) {
+  const auto copy = [&](const std::int32_t* from, std::int32_t* to, std::int64_t n_words) {
     for (std::int64_t begin = 0; begin < n_rows; begin += max_height()) {
       const std::int64_t used = std::min<std::int64_t>(max_height(), n_rows - begin), height = panel_height(used);
       for (std::int64_t r = 0; r < used; ++r) {
         const std::int64_t row = scratch.rows[static_cast<std::size_t>(begin + r)];
         const std::int64_t panel = row / max_height() * max_height();
         const std::int64_t stride = panel_height(std::min<std::int64_t>(max_height(), n - panel));
-        const std::int32_t* in = from + panel * length + row - panel;
-        std::int32_t* out = to + begin * length + r;
-        for (std::int64_t i = 0; i < length; ++i, in += stride, out += height) *out = *in;
+        const std::int32_t* in = from + panel * n_words + row - panel;
+        std::int32_t* out = to + begin * n_words + r;
+        for (std::int64_t i = 0; i < n_words; ++i, in += stride, out += height) *out = *in;
       }
     }
   };
-  copy(words, scratch.words.data(), steps);
+  copy(words, scratch.words.data(), length);
   copy(multipliers, scratch.multipliers.data(), n_multipliers);
   return {scratch.words.data(), scratch.multipliers.data()};
 }

@@ -17,8 +17,9 @@ using kernels::kPanelWidth;
 constexpr std::int64_t kManyDims = 256;  // from here on the bounds of int8 are wide against the spread of scores
 constexpr std::size_t kManyTiles = 32;   // of which a few are a sample
 constexpr int kMaxHeight = kPanelHeights[std::size(kPanelHeights) - 1];
-constexpr double kFewAllowed = 0.25;    // of the items: what one query reads item by item
-constexpr int kUnitsTried = 16;         // from one to its double
+constexpr double kFewAllowed = 0.25;  // of the items: what one query reads item by item
+constexpr int kUnitsTried = 16;       // from one to its double
+constexpr double kLargestLane = 32767 / kUp;
 constexpr double kLargestSum = 0x1p30;  // of integers: thresholds and offsets need room too
 // Relative to |v| |y|. In float32, half an ulp (2^-24) each: the score is rounded once, the screened value five times,
 // the ends of its interval once. The rest is for what float64 rounds here and there.
@@ -60,6 +61,8 @@ int RoundedScreen::panel_queries() const { return kMaxHeight; }
 /// alike; those that there is no room for must be scored on the way.
 std::int64_t RoundedScreen::candidates(std::int64_t k) const {
   if (items_.format() == Format::kInt16) return 2 * k + 64;
+  // Where thresholds are known from the start, all that passes is looked at once, in the end.
+  if (items_.neighbourhoods().any() && k <= kMostNearList) return 16 * k + 64;
   const std::int64_t times = items_.items().total_dim() < kManyDims ? 4 : std::clamp<std::int64_t>(3072 / k, 10, 24);
   return times * k + 64;
 }
@@ -87,12 +90,13 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   measure_reach(packed);
   QueryUnits units;
   for (std::size_t klass = 0; klass < n_classes; ++klass) {
-    packed.panels[klass].resize(static_cast<std::size_t>(rows * items_.steps()));
+    packed.panels[klass].resize(static_cast<std::size_t>(rows * items_.query_words()));
     packed.multipliers[klass].resize(static_cast<std::size_t>(rows) * (n_modalities - 1));
     for (std::int64_t q = first; q < last; ++q) {
       if (queries_.scanned(q)) round_query(q, static_cast<int>(klass), units, packed);
     }
   }
+  find_nearest(packed);
   if (!items_.centred()) return packed;
   std::vector<double> products(n_modalities);
   for (std::size_t i = 0; i < n; ++i) {
@@ -110,7 +114,8 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
   return packed;
 }
 
-/// The largest element of every segment needs its 127 units in int8, and the whole query its norm in int16.
+/// The largest element of every segment needs its 127 units in int8, and a chunk of sums the norms that keep its lanes
+/// within 16 bits; in int16 the whole query needs its norm.
 void RoundedScreen::choose_units(std::int64_t q, int klass, QueryUnits& chosen) const {
   const auto& segments = items_.segments();
   const std::size_t n = segments.size();
@@ -121,7 +126,13 @@ void RoundedScreen::choose_units(std::int64_t q, int klass, QueryUnits& chosen) 
     const int m = segments[s];
     const auto& matrix = queries_.args().queries[static_cast<std::size_t>(m)];
     const double unit = items_.unit(klass, m), norm = queries_.screen_norm(q, m) * unit;
-    chosen.units[s] = kernels_.largest_element(matrix.row(q), queries_.scale(q, m) * unit, nullptr, matrix.cols) / 127;
+    const double scale = queries_.scale(q, m) * unit;
+    chosen.units[s] = kernels_.largest_element(matrix.row(q), scale, nullptr, matrix.cols) / 127;
+    if (const double of_items = items_.lane_norm(klass, m); of_items > 0) {
+      const double most = kLargestLane / of_items - rounded_lane();
+      const double lane = kernels_.largest_lane(matrix.row(q), scale, nullptr, matrix.cols) * kUp;
+      chosen.units[s] = std::max(chosen.units[s], lane / most);
+    }
     squares += norm * norm;
   }
   if (items_.format() == Format::kInt16) {
@@ -184,21 +195,47 @@ void RoundedScreen::round_query(std::int64_t q, int klass, QueryUnits& units, Pa
     *multiplier = units.multiples[s];
     multiplier += height;
   }
+  packed.offsets[at] = items_.in_chunks() ? 0 : offset_of(rounded, units);
+
+  std::int32_t* out = packed.panels[k].data() + panel * items_.query_words() + row - panel;
+  std::vector<std::int32_t> words(static_cast<std::size_t>(items_.steps()));
+  rounded.copy_words(words.data());
+  const std::int32_t* word = words.data();
+  for (std::size_t s = 0; s < segments.size(); ++s) {
+    for (std::int64_t left = items_.segment_steps().steps[s]; left > 0; left -= items_.chunk_steps()) {
+      const std::span steps(word, static_cast<std::size_t>(std::min(left, items_.chunk_steps())));
+      word += steps.size();
+      if (items_.in_chunks()) {
+        *out = chunk_start(steps);
+        out += height;
+      }
+      for (const std::int32_t step : steps) {
+        *out = step;
+        out += height;
+      }
+    }
+  }
+}
+
+/// What was added to the items' bytes adds to the sum.
+std::int32_t RoundedScreen::offset_of(const RoundedRow& rounded, const QueryUnits& units) const {
   std::int32_t offset = 0;
   const std::int8_t* byte = rounded.bytes().data();
-  for (std::size_t s = 0; s < segments.size() && !rounded.bytes().empty(); ++s) {
+  for (std::size_t s = 0; s < units.units.size() && !rounded.bytes().empty(); ++s) {
     if (s > 0) offset *= units.multiples[s - 1];
     for (std::int64_t j = 0; j < 4 * items_.segment_steps().steps[s]; ++j) offset += (items_.limit() + 1) * *byte++;
   }
-  packed.offsets[at] = offset;
+  return offset;
+}
 
-  std::int32_t* out = packed.panels[k].data() + panel * items_.steps() + row - panel;
-  std::vector<std::int32_t> words(static_cast<std::size_t>(items_.steps()));
-  rounded.copy_words(words.data());
+/// The same, taken off beforehand, of the two lanes of a chunk, modulo 2^16.
+std::int32_t RoundedScreen::chunk_start(std::span<const std::int32_t> words) const {
+  std::int32_t sums[2] = {0, 0};
   for (const std::int32_t word : words) {
-    *out = word;
-    out += height;
+    for (int byte = 0; byte < 4; ++byte) sums[byte / 2] += static_cast<std::int8_t>(word >> 8 * byte);
   }
+  const auto start = [&](std::int32_t sum) { return static_cast<std::uint16_t>(-(items_.limit() + 1) * sum); };
+  return static_cast<std::int32_t>(start(sums[0]) | static_cast<std::uint32_t>(start(sums[1])) << 16);
 }
 
 std::size_t RoundedScreen::class_slot(std::int64_t q, std::size_t tile, const Packed& packed) const {
@@ -223,20 +260,20 @@ double RoundedScreen::bound(std::int64_t q, std::size_t tile, const RoundedItems
   return queries_.factor(q, group) * (sum * kUp + size * kRounding) + 0x1p-110;
 }
 
+/// Of sums: the least with which an item may reach a score.
 std::int32_t RoundedScreen::threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
-                                      const Candidates& candidates) const {
+                                      float score) const {
   const int group = order().tiles[tile].group;
   const double factor = queries_.factor(q, group);
   if (factor == 0) return std::numeric_limits<std::int32_t>::max();
   const std::size_t at = class_slot(q, tile, packed);
-  const double lowest =
-      ((static_cast<double>(candidates.threshold(q)) - bound) / factor - constant(q, group, packed)) / packed.units[at];
+  const double lowest = ((static_cast<double>(score) - bound) / factor - constant(q, group, packed)) / packed.units[at];
   return round_threshold(lowest + packed.offsets[at]);
 }
 
-/// What the kernel needs to know of the queries of a block to scan a tile.
-void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
-                                    Scratch& scratch, const Candidates& candidates) const {
+/// What the kernel needs to know of the queries of a block to scan a tile, but for thresholds.
+void RoundedScreen::describe_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
+                                     Scratch& scratch) const {
   const int group = order().tiles[tile].group;
   const std::size_t n = scratch.rows.size();
   scratch.thresholds.assign(n + kMaxHeight, std::numeric_limits<std::int32_t>::max());
@@ -244,16 +281,26 @@ void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::Rounde
   scratch.slopes.resize(n + kMaxHeight);
   scratch.intercepts.resize(n + kMaxHeight);
   scratch.bounds.resize(n + kMaxHeight);
+  scratch.widths.resize(n);
   for (std::size_t i = 0; i < n; ++i) {
     const std::int64_t q = packed.first + scratch.rows[i];
     const double factor = queries_.factor(q, group);
     const std::size_t at = class_slot(q, tile, packed);
     const double width = bound(q, tile, rounded, packed);
+    scratch.widths[i] = width;
     scratch.bounds[i] = static_cast<float>(width * (1 + 0x1p-22));
-    scratch.thresholds[i] = threshold(q, tile, packed, width, candidates);
     scratch.offsets[i] = packed.offsets[at];
     scratch.slopes[i] = static_cast<float>(factor * packed.units[at]);
     scratch.intercepts[i] = static_cast<float>(factor * constant(q, group, packed));
+  }
+}
+
+void RoundedScreen::prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
+                                    Scratch& scratch, const Candidates& candidates) const {
+  describe_queries(tile, rounded, packed, scratch);
+  for (std::size_t i = 0; i < scratch.rows.size(); ++i) {
+    const std::int64_t q = packed.first + scratch.rows[i];
+    scratch.thresholds[i] = threshold(q, tile, packed, scratch.widths[i], candidates.threshold(q));
   }
 }
 
@@ -280,12 +327,13 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
   if (excludes) scratch.refused.start(items_, filters_.exclude, packed.first, packed.last);
   const QueryWords of_queries = gather(tile, packed, scratch);
   const auto n = static_cast<std::int64_t>(scratch.rows.size()), steps = items_.steps();
+  const std::int64_t query_words = items_.query_words();
   const kernels::Segments segments = items_.segment_steps();
   // The tile stays in L2 and a panel of queries in L1, beside the candidates that it finds.
   for (std::int64_t query = 0; query < n; query += kMaxHeight) {
     const int height = panel_height(std::min<std::int64_t>(kMaxHeight, n - query));
     const auto first = static_cast<std::size_t>(query);
-    const kernels::RoundedQueries queries{of_queries.words + query * steps,
+    const kernels::RoundedQueries queries{of_queries.words + query * query_words,
                                           of_queries.multipliers + query * (segments.n - 1),
                                           &scratch.thresholds[first],
                                           &scratch.offsets[first],
@@ -309,7 +357,7 @@ void RoundedScreen::scan(std::size_t tile, const Prepared& prepared, const Packe
         const std::size_t i = first + static_cast<std::size_t>(__builtin_ctz(grown));
         const std::int64_t q = packed.first + scratch.rows[i];
         if (!candidates.make_room(q)) continue;
-        scratch.thresholds[i] = threshold(q, tile, packed, scratch.bounds[i], candidates);
+        scratch.thresholds[i] = threshold(q, tile, packed, scratch.bounds[i], candidates.threshold(q));
       }
     }
   }
@@ -320,7 +368,13 @@ void RoundedScreen::scan_rows(std::size_t tile, const Packed& packed, const std:
                               const std::uint32_t* refused, Scratch& scratch, Candidates& candidates) const {
   const std::int64_t words = items_.row_words(), q = packed.first;
   scratch.query.assign(static_cast<std::size_t>(words), 0);
-  std::copy_n(query, items_.steps(), scratch.query.begin());
+  const std::int64_t chunk = items_.chunk_steps();
+  for (std::int64_t step = 0; step < items_.steps(); step += chunk) {
+    query += items_.in_chunks() ? 1 : 0;  // the start
+    const std::int64_t n_words = std::min(chunk, items_.steps() - step);
+    std::copy_n(query, n_words, scratch.query.begin() + step);
+    query += n_words;
+  }
   scratch.places.clear();
   for (std::int32_t panel = 0; panel < scratch.ends[0]; ++panel) {
     for (std::uint32_t left = ~refused[panel]; left != 0; left &= left - 1) {
@@ -337,7 +391,7 @@ void RoundedScreen::scan_rows(std::size_t tile, const Packed& packed, const std:
     const auto sum = static_cast<double>(scratch.sums[i] - scratch.offsets[0]);
     const double value = sum * static_cast<double>(scratch.slopes[0]) + static_cast<double>(scratch.intercepts[0]);
     if (candidates.push(q, value, scratch.bounds[0], ids[scratch.places[i]])) {
-      scratch.thresholds[0] = threshold(q, tile, packed, scratch.bounds[0], candidates);
+      scratch.thresholds[0] = threshold(q, tile, packed, scratch.bounds[0], candidates.threshold(q));
     }
   }
 }

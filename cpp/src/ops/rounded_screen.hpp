@@ -21,6 +21,11 @@ namespace recfuse {
 /// are measured in float64 and rounded up, not estimated.
 class RoundedScreen {
  public:
+  /// The neighbourhoods that a query is nearest to.
+  struct Nearest {
+    int first = 0, second = 0;
+  };
+
   /// Queries [first, last) of a block, rounded for every class.
   struct Packed {
     std::int64_t first = 0, last = 0;
@@ -31,6 +36,7 @@ class RoundedScreen {
     std::vector<double> lost_norms;                      // (queries, classes, modalities)
     std::vector<double> constants;                       // (queries, groups): the product with the centres
     std::vector<double> reaches;                         // (queries, groups, modalities): see reach()
+    std::vector<Nearest> nearest;                        // (queries); empty where nobody asks
   };
 
   struct Prepared {
@@ -46,11 +52,17 @@ class RoundedScreen {
     // kernels::RoundedQueries says what these are.
     std::vector<std::int32_t> thresholds, offsets;
     std::vector<float> slopes, intercepts, bounds;
+    std::vector<double> widths;  // the bounds before their rounding
     RefusedItems refused;
     // Of the items of a tile that a single query may get.
     AlignedVector<std::int32_t> query;
     std::vector<std::uint32_t> places;
     std::vector<std::int32_t> sums;
+    // Of the neighbourhood of a query: its panels, and the lower ends of their items.
+    std::vector<RoundedItems::Panel> near;
+    std::vector<float> near_values, near_bounds;
+    std::vector<std::int32_t> near_ids, keys;
+    RoundedItems::Scratch room;
   };
 
   /// Units of a query, per segment: each is a multiple of the next one.
@@ -74,6 +86,7 @@ class RoundedScreen {
   /// bounds are wide. Where the longest items come first they are high anyway.
   bool guesses() const;
   Packed pack(std::int64_t first, std::int64_t last) const;
+  float known_threshold(std::int64_t q, const Packed& packed, Scratch& scratch) const;
   bool reaches(std::size_t tile, const Packed& packed, Candidates& candidates) const;
   void prepare(std::size_t tile, Prepared& prepared) const { prepared.tile = items_.tile(tile, prepared.room); }
   void scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
@@ -82,6 +95,8 @@ class RoundedScreen {
  private:
   void choose_units(std::int64_t q, int klass, QueryUnits& units) const;
   void round_query(std::int64_t q, int klass, QueryUnits& units, Packed& packed) const;
+  std::int32_t offset_of(const RoundedRow& rounded, const QueryUnits& units) const;
+  std::int32_t chunk_start(std::span<const std::int32_t> words) const;
   double constant(std::int64_t q, int group, const Packed& packed) const {
     return packed.constants[static_cast<std::size_t>(q - packed.first) * items_.items().groups().size() +
                             static_cast<std::size_t>(group)];
@@ -100,11 +115,18 @@ class RoundedScreen {
   QueryWords gather(std::size_t tile, const Packed& packed, Scratch& scratch) const;
   std::size_t class_slot(std::int64_t q, std::size_t tile, const Packed& packed) const;
   double bound(std::int64_t q, std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed) const;
-  std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound,
-                         const Candidates& candidates) const;
+  std::int32_t threshold(std::int64_t q, std::size_t tile, const Packed& packed, double bound, float score) const;
   void mark_disallowed();
   void scan_rows(std::size_t tile, const Packed& packed, const std::int32_t* query, const std::uint32_t* refused,
                  Scratch& scratch, Candidates& candidates) const;
+  void find_nearest(Packed& packed) const;
+  float look_near(std::span<const RoundedItems::Panel> panels, float reached, const Packed& packed, Scratch& scratch,
+                  std::int32_t& count) const;
+  void scan_near(std::span<const RoundedItems::Panel> panels, float reached, const Packed& packed, Scratch& scratch,
+                 std::int32_t& count) const;
+  float score_near(std::int64_t q, float reached, std::int32_t count, const Scratch& scratch) const;
+  void describe_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
+                        Scratch& scratch) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
                        Scratch& scratch, const Candidates& candidates) const;
 

@@ -86,7 +86,7 @@ NormOrder ScreenChoice::order_for(const FuseTopkArgs& args) const {
 
 ScreenChoice::Handle ScreenChoice::round(Format format, bool keep, const FuseTopkArgs& args) {
   by_norm_ = order_for(args);
-  return std::make_shared<RoundedItems>(items_, format, keep, by_norm_);
+  return std::make_shared<RoundedItems>(items_, format, keep, by_norm_, keep ? near_ : Neighbourhoods());
 }
 
 ScreenChoice::Handle ScreenChoice::in_int16(const FuseTopkArgs& args) {
@@ -100,10 +100,17 @@ ScreenChoice::Handle ScreenChoice::rounded_for(const FuseTopkArgs& args) {
   ++n_calls_;
   n_asked_ += n_queries;
   if (!is_linear(args.fusion) || !why_float32(n_queries).empty()) return nullptr;
-  if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16(args);
-  if (int8_ && int8_->limit() != kernel_table().item_limit) int8_ = nullptr;  // of another instruction set
   // An index that is asked once keeps nothing: its tiles are rounded as the scan reaches them.
   const bool keep = n_calls_ > 1 && may_keep();
+  if (keep && !sought_near_ && forced_ != Forced::kInt16 && forced_order_ == Order::kSampled) {
+    sought_near_ = true;
+    near_ = find_neighbourhoods(items_);
+    // With them less is left open: what was found out without them counts for nothing.
+    if (near_.any()) int8_is_too_coarse_ = false;
+    if (near_.any()) tried_k_ = 0;
+  }
+  if (forced_ == Forced::kInt16 || (int8_is_too_coarse_ && n_queries >= kManyQueries)) return in_int16(args);
+  if (int8_ && int8_->limit() != kernel_table().item_limit) int8_ = nullptr;  // of another instruction set
   if (!int8_ || (keep && !int8_->kept())) int8_ = round(Format::kInt8, keep, args);
   n_listed_ += n_queries == 1 && args.has_allow_ids ? 1 : 0;
   if (n_listed_ >= kQueriesToKeep && int8_->kept() && items_.n_modalities() == 1 && may_keep(2)) int8_->keep_rows();
@@ -151,6 +158,7 @@ SearchPlan ScreenChoice::plan() const {
   const auto& rounded = int16 ? int16_ : int8_;
   if (rounded) plan.unit_classes = rounded->n_classes();
   if (rounded && rounded->ordered_by_norm()) plan.order = "norms";
+  if (rounded && rounded->neighbourhoods().any()) plan.order = "neighbourhoods";
   plan.order_reason = why_order();
   plan.skipped_by_norm = by_norm_.skipped;
   if (forced_ != Forced::kNothing) {

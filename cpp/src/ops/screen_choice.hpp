@@ -59,6 +59,8 @@ class ScreenChoice {
   std::int64_t n_listed_ = 0;  // single queries with a list of allowed items
   double scored_per_query_ = -1;
   NormOrder by_norm_;  // as the items were last rounded
+  bool sought_near_ = false;
+  Neighbourhoods near_;  // until the copy that is kept has them
   std::atomic<std::int64_t> tried_k_ = 0;
   std::atomic<bool> guesses_fail_ = false;
 };

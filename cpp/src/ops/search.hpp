@@ -65,6 +65,7 @@ class ExactScores {
 ///   chunk_tiles()                                   how many tiles are prepared together, to stay in cache
 ///   guesses()                                       whether thresholds guessed from a sample of the tiles may pay
 ///   Packed pack(first, last)                        queries as its kernels want them
+///   known_threshold(q, packed, scratch)             what k scores of a query reach, as far as that is known beforehand
 ///   reaches(tile, packed, candidates)               whether any of these queries may find something in a tile
 ///   prepare(tile, prepared)                         a tile as its kernels want it, in a Prepared
 ///   left_to_candidates()                            the filters that scan() does not look at
@@ -166,13 +167,17 @@ void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, co
   for (std::int64_t begin = 0; begin < cut.n_blocks; begin += cut.blocks_at_once) {
     blocks.at_work.resize(static_cast<std::size_t>(std::min(cut.blocks_at_once, cut.n_blocks - begin)));
     std::iota(blocks.at_work.begin(), blocks.at_work.end(), std::size_t{0});
-    parallel_for(static_cast<std::int64_t>(blocks.at_work.size()), num_threads_, [&](std::int64_t b, int) {
+    parallel_for(static_cast<std::int64_t>(blocks.at_work.size()), num_threads_, [&](std::int64_t b, int worker) {
       const auto at = static_cast<std::size_t>(b);
       const std::int64_t first = cut.blocks[static_cast<std::size_t>(begin + b)];
       const std::int64_t last = cut.blocks[static_cast<std::size_t>(begin + b + 1)];
       if (!blocks.candidates[at]) blocks.candidates[at] = make_candidates(cut.blocks[1] - cut.blocks[0], nullptr);
       blocks.candidates[at]->start(first, last);
       blocks.packed[at] = screen_.pack(first, last);
+      Scratch& scratch = blocks.scratch[static_cast<std::size_t>(worker)];
+      for (std::int64_t q = first; q < last; ++q) {
+        blocks.candidates[at]->raise_threshold(q, screen_.known_threshold(q, blocks.packed[at], scratch));
+      }
     });
     scan_all(blocks, begin == 0, guess_, out, parts);
     if (!guess_) continue;
@@ -263,6 +268,9 @@ void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, cons
     const std::int64_t first = cut.blocks[b], last = cut.blocks[b + 1];
     const auto packed = screen_.pack(first, last);
     shared.clear();
+    for (std::int64_t q = first; q < last; ++q) {
+      shared.raise(static_cast<std::size_t>(q - first), screen_.known_threshold(q, packed, scratch[0]));
+    }
     for (const auto& c : candidates) {
       if (c) c->start(first, last);
     }

@@ -31,7 +31,7 @@ build-cpp: $(requirements)-dev
 	@cmake --build build/cpp -- --quiet
 
 test-cpp: build-cpp ## the C++ tests alone
-	@ctest --test-dir build/cpp --output-on-failure --no-tests=error
+	@ctest --test-dir build/cpp -j 2 --output-on-failure --no-tests=error
 
 # The C ABI has a comment for everything; in C++ a name that says it all needs none.
 docs-cpp: ## the public headers as HTML in build/docs-cpp (doxygen >= 1.9)

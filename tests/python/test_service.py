@@ -94,6 +94,20 @@ def test_feedback_is_a_fold_in(ask):
     assert listed(answers[5])[0] == [items[i] for i in expected[0][0]]
 
 
+def test_an_item_of_the_fit_can_be_taken_back(ask):
+    model = models.als()
+    history = model.interactions_[[model.users_.tolist().index("u3")]]
+    item = model.items_.tolist()[history.indices[0]]
+    before, _, after = ask(
+        model,
+        ("/recommend", {"user": "u3", "k": 40}),
+        ("/feedback", {"user": "u3", "events": [{"item": item, "value": 0}]}),
+        ("/recommend", {"user": "u3", "k": 40}),
+    )
+    assert item not in listed(before)[0]
+    assert item in listed(after)[0] and len(listed(after)[0]) == len(listed(before)[0]) + 1
+
+
 def test_fuse_with_weights_is_recommend_with_weights(ask):
     model = models.fused()
     weights = {"als": 0.2, "text": 2.0}

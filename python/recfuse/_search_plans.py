@@ -16,9 +16,11 @@ from recfuse.index import FusedIndex, most_kept_bytes
 __all__ = ["plan_index", "plan_rank_pairs", "plan_topk"]
 
 _RANKED_PANELS, _PREPARED_FLOATS = 8, 16 << 20  # of rank_pairs
-# Of cpp/src/ops: search, candidates, float_screen, rounded_items, rounded_reach, screen_choice.
+# Of cpp/src/ops: search, candidates, float_screen, neighbourhoods, rounded_items, rounded_reach,
+# screen_choice.
 _BLOCK_QUERIES, _SHARED_QUERIES, _PANEL_QUERIES, _BLOCKS_PER_WORKER = 512, 64, 14, 4
 _CANDIDATE_BYTES, _SPARE_CANDIDATES, _MANY_DIMS = 32 << 20, 48, 256
+_LEAST_NEAR, _MOST_NEAR, _MOST_NEAR_LIST = 4096, 1 << 17, 32  # neighbourhoods
 _FLOAT_CHUNK, _ROUNDED_CHUNK = 8, 32  # tiles
 _FLOAT_TILE, _ROUNDED_TILE, _PANEL_ITEMS = 1 << 18, 256 << 10, 32
 _FEW_QUERIES, _MANY_QUERIES, _LEAST_ITEMS = 6, 256, 1024
@@ -124,6 +126,10 @@ def _plan_search(
     steps = sum(ceil(width, 4) for width in widths)  # of an item's bytes, in words
     best = max(min(k, n), 1)
     times = 2 if not rounded else 4 if d < _MANY_DIMS else clamp(3072 // best, 10, 24)
+    # At most: whether items have neighbourhoods, only their vectors tell.
+    near = kept and rounded and m == 1 and d < _MANY_DIMS and _LEAST_NEAR <= n <= _MOST_NEAR
+    if near and best <= _MOST_NEAR_LIST:
+        times = 16
     room = times * best + 64
     if rounded:
         tile = clamp(_ROUNDED_TILE // max(4 * steps, 1) // 64 * 64, 64, 4096)
@@ -154,7 +160,8 @@ def _plan_search(
         words = 4 * (tile + _PANEL_ITEMS) * steps
         buffers += [
             Buffer("order of the rounded scan", 4 * n, "kept" if again else "search"),
-            Buffer("sizes of the items, to choose units", (4 * m + 9) * n, "rounding"),
+            Buffer("sizes of the items, to choose units", (8 * m + 9) * n, "rounding"),
+            Buffer("neighbourhoods of the items", (n + 1024 * d) * near, "kept"),
             Buffer("queries in int16", lists * (2 * 32 * ceil(d, 32) + 8 * m), "search"),
             Buffer(
                 "queries, rounded", blocks_at_once * block * (4 * steps + 16 * m + 24), "search"

@@ -10,6 +10,7 @@
 #include <new>
 #include <random>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -252,6 +253,26 @@ TEST(what_fails_on_the_host_within_an_epoch_is_told) {
     }
     CHECK(told);
     CHECK(fit.finished_steps() == 0);
+  }
+}
+
+TEST(items_stay_as_they_are_where_users_could_not_be_solved) {
+  // Of items that are all zeros every system is singular. Steps from anywhere end at once there: nothing is to be
+  // gained.
+  const Interactions interactions;
+  for (auto [params, limits] : all_ways(AlsObjective::kImplicit)) {
+    if (params.solver != LinearSolver::kCholesky) continue;
+    params.regularization = 0;
+    Emulator device;
+    recfuse::cuda::AlsFit<Emulator> fit(device, interactions.view(), params, limits, 1);
+    std::vector<float> users(static_cast<std::size_t>(kUsers * params.factors)),
+        items(static_cast<std::size_t>(kItems * params.factors), 0.0F);
+    std::mt19937 random(3);  // so that items could be solved
+    for (float& value : users) value = static_cast<float>(random() % 1000) / 1000.0F;
+    fit.set_factors({.users = {users.data(), kUsers, params.factors}, .items = {items.data(), kItems, params.factors}});
+    CHECK(!recfuse::testing::thrown_message<std::domain_error>([&] { fit.step(1); }).empty());
+    fit.factors({.users = {users.data(), kUsers, params.factors}, .items = {items.data(), kItems, params.factors}});
+    CHECK(std::all_of(items.begin(), items.end(), [](float value) { return value == 0; }));
   }
 }
 

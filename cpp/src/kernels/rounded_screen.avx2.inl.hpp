@@ -49,7 +49,7 @@ struct TwoInt16 {
   }
 };
 
-constexpr int kVectors = kPanelWidth / 8;  // of a panel's sums
+constexpr int kSumVectors = kPanelWidth / 8;  // of a panel's sums
 
 /// A bit for every sum that reaches the threshold.
 inline unsigned at_least_mask(const __m256i* sums, std::int32_t threshold) {
@@ -92,14 +92,14 @@ inline void append_candidates(const RoundedQueries& queries, const RoundedPanel&
 /// Adds the products of a chunk's steps. GCC 12, left alone, multiplies first, into memory, and adds in an order of its
 /// own: the sums are held in registers from step to step.
 template <int kRows, int kHeight>
-void add_chunk(__m256i (&pairs)[kRows][kVectors], const std::int32_t* query_words, const std::int32_t* item_words,
+void add_chunk(__m256i (&pairs)[kRows][kSumVectors], const std::int32_t* query_words, const std::int32_t* item_words,
                std::int64_t steps) {
   for (std::int64_t s = 0; s < steps; ++s) {
     __m256i q[kRows];
 #pragma GCC unroll 2
     for (int r = 0; r < kRows; ++r) q[r] = _mm256_set1_epi32(query_words[r]);
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kSumVectors; ++v) {
       const __m256i x = eight_words(item_words + 8 * v);
 #pragma GCC unroll 2
       for (int r = 0; r < kRows; ++r) {
@@ -115,7 +115,7 @@ void add_chunk(__m256i (&pairs)[kRows][kVectors], const std::int32_t* query_word
 /// The sums of queries [first, first + kRows) of a panel, whose words are kHeight apart from step to step.
 template <int kRows, int kHeight>
 void sum_int8_rows(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments, int first,
-                   __m256i (*sums)[kVectors]) {
+                   __m256i (*sums)[kSumVectors]) {
   const std::int32_t *query_words = queries.words + first, *item_words = items.words;
   const std::int32_t* multipliers = queries.multipliers + first;
   for (int segment = 0; segment < segments.n; ++segment) {
@@ -127,7 +127,7 @@ void sum_int8_rows(const RoundedQueries& queries, const RoundedPanel& items, con
       multipliers += kHeight;
     }
     for (std::int64_t step = 0; step < segments.steps[segment]; step += kChunkSteps) {
-      __m256i pairs[kRows][kVectors];
+      __m256i pairs[kRows][kSumVectors];
 #pragma GCC unroll 2
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -145,7 +145,7 @@ void sum_int8_rows(const RoundedQueries& queries, const RoundedPanel& items, con
 #pragma GCC unroll 2
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < kSumVectors; ++v) {
           const __m256i more = add_lanes(pairs[r][v]);
           sums[r][v] = segment == 0 && step == 0 ? more : _mm256_add_epi32(sums[r][v], more);
         }
@@ -158,7 +158,7 @@ template <int kHeight>
 unsigned screen_int8_panel(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
                            const CandidateLists& lists) {
   constexpr int kRows = kHeight == 1 ? 1 : 2;
-  __m256i sums[kHeight][kVectors];  // in memory: the registers are for a chunk
+  __m256i sums[kHeight][kSumVectors];  // in memory: the registers are for a chunk
   unsigned masks[kHeight], grown = 0;
   const unsigned inside = ~0U >> (kPanelWidth - items.n_items);
   for (int first = 0; first < kHeight; first += kRows) {
@@ -198,11 +198,11 @@ unsigned screen_int8(int height, const RoundedQueries& queries, const RoundedPan
 template <int kRows>
 unsigned screen_int16_rows(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
                            int height, int first, const CandidateLists& lists) {
-  __m256i sums[kRows][kVectors];
+  __m256i sums[kRows][kSumVectors];
 #pragma GCC unroll 2
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_setzero_si256();
+    for (int v = 0; v < kSumVectors; ++v) sums[r][v] = _mm256_setzero_si256();
   }
   const std::int32_t *query_words = queries.words + first, *item_words = items.words;
   const std::int32_t* multipliers = queries.multipliers + first;
@@ -212,7 +212,7 @@ unsigned screen_int16_rows(const RoundedQueries& queries, const RoundedPanel& it
       for (int r = 0; r < kRows; ++r) {
         const __m256i multiplier = _mm256_set1_epi32(multipliers[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) sums[r][v] = _mm256_mullo_epi32(sums[r][v], multiplier);
+        for (int v = 0; v < kSumVectors; ++v) sums[r][v] = _mm256_mullo_epi32(sums[r][v], multiplier);
       }
       multipliers += height;
     }
@@ -221,7 +221,7 @@ unsigned screen_int16_rows(const RoundedQueries& queries, const RoundedPanel& it
 #pragma GCC unroll 2
       for (int r = 0; r < kRows; ++r) q[r] = _mm256_set1_epi32(query_words[r]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < kSumVectors; ++v) {
         const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(item_words + 8 * v));
 #pragma GCC unroll 2
         for (int r = 0; r < kRows; ++r) sums[r][v] = TwoInt16::add_products(sums[r][v], x, q[r]);
@@ -233,7 +233,7 @@ unsigned screen_int16_rows(const RoundedQueries& queries, const RoundedPanel& it
 #pragma GCC unroll 2
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) asm volatile("" : "+x"(sums[r][v]));
+      for (int v = 0; v < kSumVectors; ++v) asm volatile("" : "+x"(sums[r][v]));
     }
   }
   unsigned grown = 0;
@@ -244,7 +244,7 @@ unsigned screen_int16_rows(const RoundedQueries& queries, const RoundedPanel& it
     if (mask == 0) continue;
     alignas(32) std::int32_t all[kPanelWidth];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(all + 8 * v), sums[r][v]);
+    for (int v = 0; v < kSumVectors; ++v) _mm256_store_si256(reinterpret_cast<__m256i*>(all + 8 * v), sums[r][v]);
     append_candidates(queries, items, all, mask, first + r, lists);
     grown |= 1U << (first + r);
   }

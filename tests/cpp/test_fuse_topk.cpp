@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "ops/search.hpp"
 #include "recfuse/recfuse.hpp"
 
 namespace {
@@ -158,6 +159,26 @@ TEST(a_row_slice_of_a_larger_csr_excludes) {
   call.args.exclude = {indptr.data(), indices.data(), nullptr, 1, 3};
   call.run();
   CHECK((call.out.result == Result{{0, 1}, {2, 1}}));
+}
+
+TEST(blocks_of_queries_are_even) {
+  constexpr int kPanel = 14;
+  constexpr std::int64_t kRoom = 100;
+  for (const int workers : {1, 2, 3, 16}) {
+    for (std::int64_t n = 1; n < 1500; n += n < 100 ? 1 : 37) {
+      const auto cut = recfuse::cut_search(5, 5 + n, workers, kPanel, kRoom, false);
+      CHECK(static_cast<std::int64_t>(cut.blocks.size()) == cut.n_blocks + 1);
+      CHECK(cut.blocks.front() == 5 && cut.blocks.back() == 5 + n);
+      const std::int64_t first = cut.blocks[1] - cut.blocks[0];
+      for (std::size_t b = 1; b < cut.blocks.size(); ++b) {
+        const std::int64_t size = cut.blocks[b] - cut.blocks[b - 1];
+        CHECK(0 < size && size <= first && first <= size + 1);
+      }
+      // No worker is left out where every one has a panel.
+      CHECK(cut.by_queries == (n >= workers * kPanel));
+      CHECK(!cut.by_queries || cut.n_blocks % workers == 0);
+    }
+  }
 }
 
 TEST(an_index_can_be_moved) {

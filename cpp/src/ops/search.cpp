@@ -17,15 +17,14 @@ SearchCut cut_search(std::int64_t first, std::int64_t last, int num_threads, int
   const std::int64_t n = std::max<std::int64_t>(last - first, 1), workers = plan_workers(n, num_threads);
   const std::int64_t most = std::max<std::int64_t>(1, kMaxCandidateBytes / Candidates::bytes_per_query(room));
   SearchCut cut{.by_queries = n >= workers * panel_queries, .n_blocks = 0, .blocks_at_once = 1, .blocks = {}};
-  // Whole panels of queries, evenly over the blocks, and those evenly over the workers.
   const std::int64_t n_panels = (n + panel_queries - 1) / panel_queries;
   const std::int64_t largest = std::min(cut.by_queries ? kBlockQueries : kMaxSharedQueries, most);
   const std::int64_t rounds = cut.by_queries ? workers : 1;
   cut.n_blocks = std::min(n_panels, ((n + largest - 1) / largest + rounds - 1) / rounds * rounds);
+  // Evenly by queries, not by panels: of 32 queries in panels of 14, one of two workers would have 28. The larger
+  // blocks come first: the first one is the size of all candidates.
   for (std::int64_t b = 0; b <= cut.n_blocks; ++b) {
-    // The larger blocks first: the first one is the size of all candidates.
-    const std::int64_t panels = (b * n_panels + cut.n_blocks - 1) / cut.n_blocks;
-    cut.blocks.push_back(std::min(last, first + panels * panel_queries));
+    cut.blocks.push_back(std::min(last, first + (b * n + cut.n_blocks - 1) / cut.n_blocks));
   }
   const std::int64_t at_once = one_chunk ? kBlocksPerWorker * workers : most / (cut.blocks[1] - cut.blocks[0]);
   cut.blocks_at_once = std::clamp<std::int64_t>(at_once / workers * workers, workers, std::max(workers, cut.n_blocks));

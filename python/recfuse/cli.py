@@ -276,6 +276,7 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--log-requests", action="store_true", help="a line for every request")
     for name, text in (
         ("max_wait_ms", "a request waits for others, while others are asked"),
+        ("searches", "at a time"),
         ("max_batch", "requests of one search"),
         ("max_queue", "requests that may wait; more get 503"),
         ("max_body", "bytes of a request"),
@@ -294,7 +295,9 @@ def _add_serve(commands: Commands) -> None:
             default=default,
             help=f"{text} (%(default)s)",
         )
-    parser.add_argument("--threads", type=int, default=0, help="of a search; 0: all CPUs but one")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="of a search; 0: its part of the CPUs"
+    )
 
     def run(options: argparse.Namespace) -> int:
         from recfuse.service import serve

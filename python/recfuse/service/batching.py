@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,16 +34,19 @@ class _Waiting:
 
 
 class Batcher:
-    """Gathers requests that one call can answer, and runs the calls in a thread.
+    """Gathers requests that one call can answer, and runs the calls in threads.
 
-    The thread takes what waits by itself: when a search ends, the next begins without a turn of the
-    event loop, which may have a hundred requests to read before it comes to that.
+    The threads take what waits by themselves: when a search ends, the next begins without a turn of
+    the event loop, which may have a hundred requests to read before it comes to that.
 
     Parameters
     ----------
+    searches : int
+        At a time, each in a thread of its own. Of two, one runs on while the other ends, and while
+        requests for the next are still being read: no core waits for another.
     max_batch, max_queue : int
-        A search is of half of the requests that are under way, within `max_batch`, so that the
-        other half is answered and made ready meanwhile.
+        A search is of its part of the requests that are under way, within `max_batch`; those that
+        are answered and made ready meanwhile are one part more.
     max_wait : float
         Seconds for which a request waits for others after a batch of several: those who were
         answered together ask again together. Nothing waits when nothing has run.
@@ -50,14 +54,20 @@ class Batcher:
     """
 
     def __init__(
-        self, *, max_batch: int, max_queue: int, max_wait: float, metrics: Metrics
+        self, *, searches: int, max_batch: int, max_queue: int, max_wait: float, metrics: Metrics
     ) -> None:
         self._max_batch, self._max_queue, self._max_wait = max_batch, max_queue, max_wait
         self._metrics = metrics
         self._groups: dict[Hashable, tuple[Solve, list[_Waiting]]] = {}
+        self._turn = threading.Lock()  # of the one thread that gathers
         self._changed = threading.Condition()  # of groups, waiting and ending
         self._wanted = math.inf  # requests for which the thread is to be woken
-        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
+        # How many the latest batches had: those requests are searched for, or asked again soon.
+        self._latest: deque[int] = deque(maxlen=searches)
+        self._threads = [
+            threading.Thread(target=self._run, name=f"search-{i}", daemon=True)
+            for i in range(searches)
+        ]
         self._loop: asyncio.AbstractEventLoop
         self._ending = False
         self.waiting = 0
@@ -65,14 +75,16 @@ class Batcher:
     def start(self) -> None:
         """Begin to search; answers come in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     async def close(self) -> None:
         """End when all that waits is answered."""
         with self._changed:
             self._ending = True
             self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     async def ask(self, key: Hashable, solve: Solve, request: Any) -> Any:
         """Return the answer of one request, searched with others of its key.
@@ -98,29 +110,30 @@ class Batcher:
         return await answer
 
     def _run(self) -> None:
-        before = 0  # requests of the last batch; 0 after a pause
         while True:
-            with self._changed:
-                before = self._gather(before)
+            with self._turn, self._changed:
+                self._gather()
                 if not self._groups:
                     return  # it ends
-                solve, batch = self._next(max(_LEAST_TOGETHER, (self.waiting + before) // 2))
+                under_way = self.waiting + sum(self._latest)
+                part = under_way // (len(self._threads) + 1)
+                solve, batch = self._next(max(_LEAST_TOGETHER, part))
+                if batch:
+                    self._latest.append(len(batch))
             if not batch:
                 continue
-            before = len(batch)
             begun = time.perf_counter()
             answers = _answers(solve, [one.request for one in batch])
             self._loop.call_soon_threadsafe(self._deliver, batch, answers, begun)
 
-    def _gather(self, before: int) -> int:
-        """Wait for a batch, as long as pays; return how many the last one had, 0 after a pause."""
-        if not self._groups:
-            before = before if self._come(1, self._max_wait) else 0
-            if not self._groups:
-                self._come(1, None)
+    def _gather(self) -> None:
+        """Wait for a batch, as long as pays."""
+        if not self._groups and not self._come(1, self._max_wait):
+            self._latest.clear()  # a pause
+            self._come(1, None)
+        before = self._latest[-1] if self._latest else 0
         if before > 1 and self.waiting < before:
             self._come(min(before, self._max_batch), self._max_wait)
-        return before
 
     def _come(self, wanted: int, seconds: float | None) -> bool:
         """Wait until so many requests wait, or time is up, or all ends; say which."""

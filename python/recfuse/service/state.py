@@ -40,6 +40,7 @@ class Service:
         self.titles: dict[str, str] = {}
         self.sessions: Sessions | None = None
         self.batcher = Batcher(
+            searches=options.searches,
             max_batch=options.max_batch,
             max_queue=options.max_queue,
             max_wait=options.max_wait_ms / 1000,
@@ -105,7 +106,7 @@ class Service:
             raise
 
     def _opened(self) -> Served:
-        threads = self.options.threads or max(1, doctor()["threads"] - 1)
+        threads = self.options.threads or max(1, doctor()["threads"] // self.options.searches)
         model = open_model(self.options.model, threads)
         # Buffers and pages are in place before the first client comes.
         model.search([Ask(1, None if model.users.n == 0 else 0)], False)

@@ -1,8 +1,9 @@
 """The service under load: wrk on loopback, single-user requests, latencies and throughput.
 
 ``python benchmarks/service.py [--out FILE]`` makes a model of 100,000 items and 128 factors, serves
-it, has `wrk` ask for random users with several numbers of connections, and prints a table. Client
-and service share the machine's cores.
+it, has `wrk` ask for random users with several numbers of connections, and prints a table. Its
+vectors are random, in which no search finds structure; with ``--fitted`` they are the factors of a
+fit. Client and service share the machine's cores.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from pathlib import Path
 import numpy as np
 
 import recfuse
+from recfuse.bench.interactions import draw_interactions, user_items
 from recfuse.bench.machine import describe_machine
+
+PER_USER = 50  # interactions, of a fit
 
 LUA = """
 local n = %d
@@ -40,7 +44,7 @@ end
 
 
 def make(path: Path, n_users: int, n_items: int, factors: int) -> None:
-    """Save a model of normal vectors: a search finds no structure that would help it."""
+    """Save a model of normal vectors."""
     rng = np.random.default_rng(0)
     model = recfuse.AlternatingLeastSquares(factors=factors)
     model.user_factors_ = rng.standard_normal((n_users, factors), np.float32)
@@ -49,6 +53,12 @@ def make(path: Path, n_users: int, n_items: int, factors: int) -> None:
     model.item_biases_ = np.zeros(n_items, np.float32)
     model.global_mean_ = 0.0
     model.save(path)
+
+
+def fit(path: Path, n_users: int, n_items: int, factors: int) -> None:
+    """Save a model of generated interactions."""
+    histories = user_items(draw_interactions(n_users, n_items, PER_USER * n_users, 0))
+    recfuse.AlternatingLeastSquares(factors=factors, random_state=0).fit(histories).save(path)
 
 
 def serve(path: Path, *arguments: str) -> tuple[subprocess.Popen[str], int]:
@@ -81,6 +91,7 @@ def main() -> None:
     parser.add_argument("--factors", type=int, default=128)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 32, 64, 128])
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--fitted", action="store_true", help="factors of a fit, not random ones")
     parser.add_argument("--model", type=Path, help="made where it is not there")
     parser.add_argument("--serve", default="", help="further options of the service")
     parser.add_argument("--out", type=Path)
@@ -88,7 +99,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or Path(folder) / "model.recfuse"
         if not model.exists():
-            make(model, options.users, options.items, options.factors)
+            (fit if options.fitted else make)(model, options.users, options.items, options.factors)
         script = Path(folder) / "ask.lua"
         script.write_text(LUA % options.users)
         process, port = serve(model, "--no-feedback", *options.serve.split())
@@ -111,6 +122,7 @@ def main() -> None:
             f"| {row['p99.9']:.1f} | {row['errors']} |"
         )
     sizes = {"items": options.items, "users": options.users, "factors": options.factors, "k": 10}
+    sizes["fitted"] = options.fitted
     if options.out:
         found = {"machine": describe_machine(0), "sizes": sizes, "rows": rows, "sums": sums}
         options.out.write_text(json.dumps(found, indent=1) + "\n")

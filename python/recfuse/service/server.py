@@ -53,15 +53,13 @@ def run(options: Options) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Reloads on SIGHUP."""
+    """Reloads on SIGHUP, from before it says that it runs: the signal would end it otherwise."""
 
     async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        if not self.started:
-            return
-        # What is there now stays: looking through all of it for garbage stops all for 40 ms.
-        gc.collect()
-        gc.freeze()
         service = self.config.loaded_app.service
         with contextlib.suppress(NotImplementedError, ValueError):  # not in the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_soon)
+        await super().startup(sockets)
+        # What is there now stays: looking through all of it for garbage stops all for 40 ms.
+        gc.collect()
+        gc.freeze()

@@ -75,8 +75,9 @@ class Service:
         """Open the model and the journal, and begin to answer."""
         begun = time.perf_counter()
         self.titles = await asyncio.to_thread(read_titles, self.options.titles)
-        self._stamp = _stamp(self.options.model)
-        self._model = await asyncio.to_thread(self._opened)
+        async with self._loading:  # who asks for a reload already, waits
+            self._stamp = _stamp(self.options.model)
+            self._model = await asyncio.to_thread(self._opened)
         if self.options.feedback:
             self.sessions = await asyncio.to_thread(self._replayed)
         self.batcher.start()

@@ -4,8 +4,6 @@
 #include <functional>
 #include <limits>
 
-#include "recfuse/canonical.hpp"
-
 namespace recfuse {
 namespace {
 
@@ -17,13 +15,6 @@ bool contains(const CsrView& csr, std::int64_t row, std::int32_t column) {
 }
 
 }  // namespace
-
-void ExactTopk::push(float score, std::int32_t id) {
-  const std::uint64_t key = ranking_key(score, id);
-  if (key <= worst_) return;  // NaN has key 0
-  keys_.push_back(key);
-  if (keys_.size() >= 2 * k_ + 64) shrink();
-}
 
 void ExactTopk::clear() {
   worst_ = 0;

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "recfuse/canonical.hpp"
 #include "recfuse/views.hpp"
 
 namespace recfuse {
@@ -14,7 +15,12 @@ class ExactTopk {
  public:
   explicit ExactTopk(std::int64_t k) : k_(static_cast<std::size_t>(k)) {}
 
-  void push(float score, std::int32_t id);
+  void push(float score, std::int32_t id) {
+    const std::uint64_t key = ranking_key(score, id);
+    if (key <= worst_) return;  // NaN has key 0
+    keys_.push_back(key);
+    if (keys_.size() >= 2 * k_ + 64) shrink();
+  }
   /// A score that any further item must reach; -inf before k are known. Lags behind until tighten().
   float worst_score() const;
   void tighten() { shrink(); }

@@ -26,10 +26,43 @@ void fetch(const CsrView& neighbours, std::int32_t row) {
 struct HistorySums {
   explicit HistorySums(std::int64_t n_items) : sums(at(n_items), 0.0), seen(at(n_items), 0) {}
 
+  /// Lists the items that have a term.
+  std::span<const std::int32_t> add(const CsrView& neighbours, const CsrView& history);
+
   std::vector<double> sums;
   std::vector<char> seen;
-  std::vector<std::int32_t> items;  // that have a term
+  std::vector<std::int32_t> items;
 };
+
+/// Pointers are held in registers: a byte that is written might be a part of any vector. No branch asks whether an item
+/// is new, which is guessed wrong as often as not.
+std::span<const std::int32_t> HistorySums::add(const CsrView& neighbours, const CsrView& history) {
+  const std::int32_t* const rows = history.row_indices(0);
+  const float* const weights = history.row_values(0);
+  std::int64_t n_entries = 0;
+  for (std::int64_t j = 0; j < history.row_size(0); ++j) {
+    fetch(neighbours, rows[j]);
+    n_entries += neighbours.row_size(rows[j]);
+  }
+  if (items.size() < at(n_entries)) items.resize(at(n_entries));
+  double* const sum = sums.data();
+  char* const known = seen.data();
+  std::int32_t* item = items.data();
+  for (std::int64_t j = 0; j < history.row_size(0); ++j) {
+    const double weight = weights[j];
+    const std::int32_t* const ids = neighbours.row_indices(rows[j]);
+    const float* const values = neighbours.row_values(rows[j]);
+    const std::int64_t n = neighbours.row_size(rows[j]);
+    for (std::int64_t e = 0; e < n; ++e) {
+      const std::int32_t id = ids[e];
+      sum[id] += weight * static_cast<double>(values[e]);
+      *item = id;
+      item += known[id] == 0 ? 1 : 0;
+      known[id] = 1;
+    }
+  }
+  return {items.data(), item};
+}
 
 }  // namespace
 
@@ -69,28 +102,15 @@ void NeighbourScorer::topk(const CsrView& history, std::span<const std::int32_t>
   validate_history(history, neighbours, exclude, out);
   ExactTopk best(out.ids.cols);
   auto own = state_->take();
-  auto& [sums, seen, items] = *own;
-  const std::int32_t* const rows = history.row_indices(0);
-  for (std::int64_t j = 0; j < history.row_size(0); ++j) fetch(neighbours, rows[j]);
-  for (std::int64_t j = 0; j < history.row_size(0); ++j) {
-    const double weight = history.row_values(0)[j];
-    const std::int32_t row = rows[j];
-    const std::int32_t* const ids = neighbours.row_indices(row);
-    const float* const values = neighbours.row_values(row);
-    for (std::int64_t e = 0; e < neighbours.row_size(row); ++e) {
-      const std::size_t id = at(ids[e]);
-      sums[id] += weight * static_cast<double>(values[e]);
-      if (seen[id] == 0) items.push_back(ids[e]);
-      seen[id] = 1;
-    }
-  }
-  for (const std::int32_t id : exclude) seen[at(id)] = 0;
+  const auto items = own->add(neighbours, history);
+  double* const sums = own->sums.data();
+  char* const seen = own->seen.data();
+  for (const std::int32_t id : exclude) seen[id] = 0;
   for (const std::int32_t id : items) {
-    if (seen[at(id)] != 0) best.push(static_cast<float>(sums[at(id)]), id);
-    sums[at(id)] = 0;
-    seen[at(id)] = 0;
+    if (seen[id] != 0) best.push(static_cast<float>(sums[id]), id);
+    sums[id] = 0;
+    seen[id] = 0;
   }
-  items.clear();
   state_->give_back(std::move(own));
   best.write(0, out);
 }

@@ -1,6 +1,7 @@
 // What the C++ tests are written with: TEST, CHECK, CHECK_THROWS and a main that runs every TEST of its file.
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -14,7 +15,7 @@ inline std::vector<std::pair<const char*, void (*)()>>& tests() {
   return all;
 }
 
-inline int failures = 0;
+inline std::atomic<int> failures = 0;  // of any thread
 
 inline void fail(const char* file, int line, const std::string& what) {
   std::fprintf(stderr, "%s:%d: %s\n", file, line, what.c_str());

@@ -24,6 +24,7 @@ import recfuse
 import recfuse.adapters.cornac as adapter
 from helpers import program
 from recfuse.adapters.cornac import ALS, ItemNeighbours, Multimodal
+from recfuse.fusion.hybrid import HybridIndex
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # cornac's own
 N_USERS, N_ITEMS, GROUPS = 120, 60, 4
@@ -131,6 +132,24 @@ def test_scores_are_those_of_the_model_within(data, model):
         listed = model.recommend(name, k=5, remove_seen=True, train_set=data)
         seen = {list(data.iid_map)[item] for item in matrix[user].indices}
         assert len(listed) == 5 and not seen & set(listed)
+
+
+def test_all_items_are_scored_and_not_ranked(events, content, monkeypatch):
+    ids, _, images = content
+    some = np.where(np.arange(N_ITEMS)[:, None] < 9, 0, images)
+    method = split(events, item_image=ImageModality(features=some, ids=list(ids)))
+    for weights in ("fit", {"image": 1.0}):
+        model = Multimodal(weights=weights, random_state=0).fit(method.train_set)
+        users = (0, 5, 44)
+        lists = [model.model.recommend(user, N_ITEMS, exclude_seen=False) for user in users]
+        with monkeypatch.context() as patch:
+            patch.setattr(HybridIndex, "topk", None)  # which sorts
+            scored = [model.score(user) for user in users]
+        for got, (listed, scores) in zip(scored, lists, strict=True):
+            n = (listed[0] >= 0).sum()
+            assert (n < N_ITEMS) == (weights != "fit")
+            np.testing.assert_array_equal(got[listed[0, :n]], scores[0, :n])
+            assert (np.delete(got, listed[0, :n]) == scores[0, n - 1]).all()
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)

@@ -445,6 +445,33 @@ def test_a_modality_without_weight_is_not_asked(likes, content, monkeypatch):
     )
 
 
+def test_what_a_users_own_weights_leave_out_stays_out_beside_others(likes, content):
+    """An image is all that user 2 asks for; the neighbours that user 1 asks reach items without."""
+    model = new_model(weights=WEIGHTS).fit(likes, content)
+    weights = {"neighbours": [1.0, 0.0], "image": [0.0, 1.0]}
+    got = model.recommend([1, 2], N_ITEMS, exclude_seen=False, weights=weights, contributions=True)
+    alone = model.recommend(
+        2, N_ITEMS, exclude_seen=False, weights={"image": 1.0}, contributions=True
+    )
+    assert_same_bytes([part[1:] for part in got], alone)
+    assert (alone[0] < 0).sum() == N_ITEMS // 5
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, {"image": 1.0}, {"als": 0.5, "text": 0.5}])
+def test_scores_of_all_items_are_those_of_the_lists(likes, content, weights):
+    model = new_model(weights=WEIGHTS).fit(likes, content)
+    users = np.array([0, 3, 7])
+    weights = {name: np.full(3, weights.get(name, 0.0)) for name in model.modalities_}
+    weights["text"][1] = 0.7
+    ids, scores = model.recommend(users, N_ITEMS, exclude_seen=False, weights=weights)
+    expected = np.full((3, N_ITEMS), np.nan, np.float32)
+    for row in range(3):
+        listed = ids[row] >= 0
+        expected[row, ids[row, listed]] = scores[row, listed]
+    got = model._index.scores(users, model.user_items_[users], weights)
+    np.testing.assert_array_equal(got, expected, strict=True)
+
+
 def _not_asked(*_):
     raise AssertionError("a modality of weight 0 was asked")
 

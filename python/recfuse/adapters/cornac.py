@@ -333,10 +333,10 @@ class Multimodal(_Model):
         return rows
 
     def _scores(self, user: int) -> Float32:
-        n_items = self.model.user_items_.shape[1]
-        ids, scores = self.model.recommend(user, n_items, exclude_seen=False)
-        ranked = ids[0] >= 0
+        model, users = self.model, np.array([user])
+        weights = model._weights_of(users)
+        scores: Float32 = model._index.scores(users, model.user_items_[users], weights)[0]
         # What no modality knows anything of is as good as the worst, as with all models of cornac.
-        out = np.full(n_items, scores[0, ranked].min() if ranked.any() else 0, np.float32)
-        out[ids[0, ranked]] = scores[0, ranked]
-        return out
+        unknown = np.isnan(scores)
+        scores[unknown] = 0 if unknown.all() else np.nanmin(scores)
+        return scores

@@ -16,6 +16,7 @@ __all__ = [
     "merge_lists",
     "pattern",
     "pattern_of_lists",
+    "sums",
     "union",
     "values_at",
     "without",
@@ -134,12 +135,12 @@ def merge_lists(
     """
     n, k = ids.shape
     listed = ids >= 0
-    scores = np.where(listed, _sum_in_order(parts), -np.inf).astype(np.float32)
-    sums = _sum_in_order(pair_parts)
-    entries = _best_entries(sums, pairs.indptr, k)
+    scores = np.where(listed, sums(parts), -np.inf).astype(np.float32)
+    of_pairs = sums(pair_parts)
+    entries = _best_entries(of_pairs, pairs.indptr, k)
     # An entry -1, which is padding, takes what is appended.
     items = np.append(pairs.indices, -1).astype(np.int32)[entries]
-    of_items = np.append(sums, np.float32(-np.inf))[entries]
+    of_items = np.append(of_pairs, np.float32(-np.inf))[entries]
     where = np.hstack([np.arange(n * k).reshape(n, k), n * k + entries])
     out_ids, out_scores, where = best_of(
         np.hstack([ids, items]), np.hstack([scores, of_items]), where, k=k
@@ -170,7 +171,8 @@ def _best_entries(scores: NDArray[np.float32], indptr: NDArray[Any], k: int) -> 
     return np.where(best == _NO_ENTRY, -1, best & 0xFFFFFFFF)
 
 
-def _sum_in_order(parts: NDArray[np.float64]) -> NDArray[np.float32]:
+def sums(parts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return scores (...) from their terms (..., n_modalities): added in order, rounded once."""
     total = np.zeros(parts.shape[:-1])
     for m in range(parts.shape[-1]):
         total += parts[..., m]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recfuse.fusion._patterns import (
     intersection,
     merge_lists,
+    sums,
     union,
     values_at,
     without,
@@ -77,31 +78,59 @@ class HybridIndex:
         allow: Any = None,
     ) -> Ranked:
         """Return ids, scores and parts (n, k, n_modalities) for a batch of users."""
+        queries, vectors, per_user = self._asked(users, history, weights)
+        search: dict[str, Any] = {"weights": per_user, "contributions": True, "allow": allow}
+        sparse = [q.entries for q in queries.values() if q.entries is not None]
+        if not sparse:
+            ids, scores, parts = self._index.topk(vectors, k, exclude=exclude, **search)
+            return ids, scores, parts
+        reached = functools.reduce(union, sparse)
+        ids, _, parts = self._index.topk(vectors, k, exclude=union(reached, exclude), **search)
+        pairs = without(reached, exclude)
+        if allow is not None:
+            pairs = intersection(pairs, allow)
+        return merge_lists(ids, parts, pairs, self._parts(queries, vectors, per_user, pairs))
+
+    def scores(
+        self, users: NDArray[np.int64], history: sp.csr_array, weights: Mapping[str, Any]
+    ) -> NDArray[np.float32]:
+        """Return the scores (n, n_items) of all items; NaN for those that are not ranked."""
+        shape = (len(users), self._index.n_items)
+        pairs = sp.csr_array(np.ones(shape, np.float32))
+        return sums(self._parts(*self._asked(users, history, weights), pairs)).reshape(shape)
+
+    def _asked(
+        self, users: NDArray[np.int64], history: sp.csr_array, weights: Mapping[str, Any]
+    ) -> tuple[dict[str, BlockQueries], dict[str, NDArray[np.float32]], dict[str, Float64]]:
+        """Return the queries of the modalities that are asked, vectors of all, and weights."""
         asked = [name for name in self.blocks if name == self.fallback or np.any(weights[name])]
         queries = {name: self.blocks[name].queries(users, history) for name in asked}
         vectors = {
             name: queries[name].vectors if name in queries else _nothing(block, len(users))
             for name, block in self.blocks.items()
         }
-        per_user = self._weights_per_user(queries, weights, len(users))
-        search: dict[str, Any] = {"weights": per_user, "contributions": True, "allow": allow}
-        sparse = {name: q.entries for name, q in queries.items() if q.entries is not None}
-        if not sparse:
-            ids, scores, parts = self._index.topk(vectors, k, exclude=exclude, **search)
-            return ids, scores, parts
-        reached = functools.reduce(union, sparse.values())
-        ids, _, parts = self._index.topk(vectors, k, exclude=union(reached, exclude), **search)
-        pairs = without(reached, exclude)
-        if allow is not None:
-            pairs = intersection(pairs, allow)
-        _, pair_parts = self._index.score_pairs(vectors, pairs, weights=per_user)
+        return queries, vectors, self._weights_per_user(queries, weights, len(users))
+
+    def _parts(
+        self,
+        queries: dict[str, BlockQueries],
+        vectors: dict[str, NDArray[np.float32]],
+        weights: dict[str, Float64],
+        pairs: sp.csr_array,
+    ) -> Float64:
+        """Return the terms of the scores of pairs; NaN where an item is not ranked."""
+        scores, parts = self._index.score_pairs(vectors, pairs, weights=weights)
         rows = _rows_of(pairs)
-        factor = self._presence_factor(rows, pairs.indices, per_user)
+        factor = None
         for column, name in enumerate(self.blocks):
-            if name in sparse:
-                added = _sparse_zscores(queries[name], pairs, rows)
-                pair_parts[:, column] += _of_pairs(per_user[name], rows) * factor * added
-        return merge_lists(ids, parts, pairs, pair_parts)
+            if name not in queries or queries[name].entries is None:
+                continue
+            if factor is None:
+                factor = self._presence_factor(rows, pairs.indices, weights)
+            added = _sparse_zscores(queries[name], pairs, rows)
+            parts[:, column] += _of_pairs(weights[name], rows) * factor * added
+        parts[np.isnan(scores)] = np.nan
+        return parts
 
     def zscores(
         self, users: NDArray[np.int64], history: sp.csr_array, pairs: sp.csr_array

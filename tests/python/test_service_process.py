@@ -278,17 +278,38 @@ def dripped(port, data, pause):
 
 def test_two_processes_do_not_share_a_journal(start, tmp_path):
     start()
-    second = subprocess.run(
-        [sys.executable, "-m", "recfuse", "serve", str(tmp_path / "model.recfuse"), "--port", "0"],
+    assert "another process has" in refused(tmp_path / "model.recfuse", "--port", "0")
+
+
+def refused(path, *arguments):
+    """Return the line that a service which cannot begin ends with."""
+    done = subprocess.run(
+        [sys.executable, "-m", "recfuse", "serve", str(path), *arguments],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert second.returncode != 0 and "another process has" in second.stderr
-    third = subprocess.run(
-        [sys.executable, "-m", "recfuse", "serve", str(tmp_path / "none.recfuse"), "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=120,
+    assert done.returncode == 2
+    *log, last = done.stderr.splitlines()
+    assert all(json.loads(line)["level"] == "info" for line in log)  # no traceback
+    assert last.startswith("recfuse serve: ")
+    return last
+
+
+def test_a_service_that_cannot_begin_says_why_in_a_line(start, tmp_path):
+    port = ("--port", "0")
+    missing, text = tmp_path / "none.recfuse", tmp_path / "text.recfuse"
+    text.write_text("no model\n")
+    assert refused(missing, *port).endswith(f"No such file or directory: '{missing}'")
+    assert f"{text} must be a recfuse file; got bytes" in refused(text, *port)
+    assert "Is a directory" in refused(tmp_path, *port)
+    titles = refused(text, *port, "--titles", str(missing))
+    assert titles.endswith(f"No such file or directory: '{missing}'")
+    used = start().port
+    # Before the model is opened, which may take long.
+    assert refused(missing, "--port", str(used)) == (
+        "recfuse serve: serve: host and port must be free to listen on; "
+        f"got 127.0.0.1:{used}: Address already in use"
     )
-    assert third.returncode != 0 and "none.recfuse" in third.stderr
+    nowhere = refused(text, *port, "--host", "nowhere.invalid")
+    assert "must be free to listen on; got nowhere.invalid:0: " in nowhere

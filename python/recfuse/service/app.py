@@ -106,7 +106,8 @@ def create_app(options: Options) -> Guard:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await service.start()
+        if not service.ready:  # as it is where `recfuse serve` runs it
+            await service.start()
         yield
         await service.close()
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from typing import Any
@@ -53,13 +54,31 @@ def run(options: Options) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Reloads on SIGHUP, from before it says that it runs: the signal would end it otherwise."""
+    """Raises what keeps it from answering, which uvicorn would log as a traceback.
+
+    Reloads on SIGHUP, from before it says that it runs: the signal would end it otherwise.
+    """
 
     async def startup(self, sockets: Any = None) -> None:
         service = self.config.loaded_app.service
         with contextlib.suppress(NotImplementedError, ValueError):  # not in the main thread
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_soon)
+        await _try_address(self.config.host, self.config.port)  # before a large model is opened
+        await service.start()
         await super().startup(sockets)
         # What is there now stays: looking through all of it for garbage stops all for 40 ms.
         gc.collect()
         gc.freeze()
+
+
+async def _try_address(host: str, port: int) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        # Names that are not found have numbers of their own.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise OSError(
+            f"serve: host and port must be free to listen on; got {host}:{port}: {why}"
+        ) from error
+    server.close()

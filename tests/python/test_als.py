@@ -223,6 +223,23 @@ def test_conjugate_gradients_on_gram_matrices_of_any_condition(
             assert error @ a @ error <= most * abs(b @ exact)
 
 
+@pytest.mark.parametrize("regularization", [1e-8, 1e-12])
+def test_a_triangle_that_float32_does_not_hold(rng, isa, regularization):
+    """Of small whole numbers, whose Gram matrix is exact, so that float64 factors it for certain.
+
+    Its condition is 2^34 and 2^47. In coordinates of its triangle rounding leaves residuals from
+    1e-5 and from 2e-4 on (tried without the limit), in those of eigenvectors 6e-8.
+    """
+    convention = Objective(regularization=regularization)
+    matrix = interactions(rng, 40, 48)
+    items = np.vstack([np.eye(24) + 4 * np.eye(24, k=1)] * 2).astype(np.float32)
+    solver = solver_for(matrix, convention, factors=24, solver="cg", cg_steps=100)
+    solver.set_factors(np.zeros((40, 24), np.float32), items, NONE, NONE)
+    solver.step()
+    zeros, users = np.zeros(48), solver.factors()[0]
+    assert_solves(convention, matrix, users, np.zeros(40), items, zeros, 0.0, FLOAT32)
+
+
 def test_factors_are_written_where_they_are_wanted(rng):
     matrix = interactions(rng)
     solver, _ = stepped(rng, matrix, Objective(), factors=20)

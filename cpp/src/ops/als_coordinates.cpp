@@ -13,7 +13,9 @@ using kernels::kPanel;
 using kernels::kTurnedRows;
 
 constexpr double kSmallestEigenvalue = 0x1p-24;  // of the largest, for the preconditioner: float32 holds no less
-constexpr double kMostCondition = 0x1p24;  // traces of a matrix and its inverse: half of float32's digits are left
+// Traces of a matrix and its inverse: half of the digits of float32 are left. Beyond, entries whose coordinates nearly
+// cancel keep none (test_als.py, "a triangle that float32 does not hold").
+constexpr double kMostCondition = 0x1p24;
 constexpr std::int64_t kSample = 43 * kTurnedRows;  // entries
 // Mean square of the relative error of an element: half a unit of 2^-7, uniform, over the mantissas.
 constexpr double kRoundingNoise = 2.4e-6;

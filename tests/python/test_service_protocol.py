@@ -306,3 +306,20 @@ def test_what_is_refused_goes_the_long_way(on_socket):
         assert ways == ["/recommend"]
 
     on_socket(run, token="secret", max_body=64)
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 17, 1 << 20])
+@pytest.mark.parametrize("length", [True, False])
+def test_long_bodies_are_read_to_their_end(on_socket, size, length):
+    """uvicorn's protocol stops to read after 64 KiB, until somebody asks for more."""
+
+    async def run(connect, guard, state):
+        ways = counted(guard)
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(post("/recommend", json.dumps(GOOD).encode().ljust(size), length=length))
+            assert (await response(reader))[0] == 200
+        assert len(ways) == (2 if length else 0)
+        writer.close()
+
+    on_socket(run, request_timeout=2)

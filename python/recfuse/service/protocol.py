@@ -82,6 +82,13 @@ def service_protocol(guard: Guard, options: Options) -> type[HttpToolsProtocol]:
                     return
             super().on_headers_complete()
 
+        def on_body(self, body: bytes) -> None:
+            if type(self.cycle) is _Ready:
+                # All of it: uvicorn's stops to read until a part is asked for, and nobody asks.
+                self.cycle.body += body
+            else:
+                super().on_body(body)
+
         def on_message_complete(self) -> None:
             self._in_headers, self._whole = True, True
             if self._timer is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import logging
 import os
+import weakref
 
 import pytest
 
@@ -111,6 +113,35 @@ def test_reload_takes_a_new_file_or_keeps_the_old(tmp_path):
             assert f'recfuse_reloads_total{{outcome="{outcome}"}} 1.0' in text
 
     models.with_client(Options(model=path, feedback=False), run)
+
+
+def test_a_replaced_model_is_given_back(tmp_path):
+    """Its memory, too, when it was asked in every way and a session was shown in its rows."""
+    path = tmp_path / "model.recfuse"
+    models.als().save(path)
+
+    async def run(client, service):
+        async def ask_all():
+            for route, body in (
+                ("/recommend", {"user": user}),
+                ("/recommend", {"user": user, "contributions": True}),
+                ("/similar", {"item": "i1"}),
+                ("/explain", {"user": user, "item": "i1"}),
+                ("/feedback", {"user": user, "events": [{"item": "i1"}]}),
+                ("/recommend", {"user": user}),
+            ):
+                assert (await client.post(route, json=body)).status_code == 200
+
+        user = "u1"
+        await ask_all()
+        old = weakref.ref(service.model)
+        await service.reload()
+        user = "u2"
+        await ask_all()
+        gc.collect()
+        assert old() is None
+
+    models.with_client(Options(model=path), run)
 
 
 def test_logs_have_no_user_data(tmp_path, caplog, ask):

@@ -164,18 +164,15 @@ def _add_searches(app: FastAPI, service: Service) -> None:
     options, batcher = service.options, service.batcher
 
     async def searched(model: Any, ask: Any, contributions: bool) -> bytes:
-        # Lists of different lengths are one search, as long as the longest: not too different.
-        key = (id(model), contributions, ask.allow is None, ask.k.bit_length() > 7)
-        found: bytes = await batcher.ask(key, _solver(model, contributions), ask)
-        return found
-
-    @functools.lru_cache(4)  # the last models; their requests may still wait
-    def _solver(model: Any, contributions: bool) -> Any:
-        return solver(
+        solve = solver(  # not kept: it would keep a model that a reload has replaced
             lambda asks: model.search(asks, contributions),
             lambda found, asks: lists_of(model, found, [ask.k for ask in asks], service.titles),
             service.metrics,
         )
+        # Lists of different lengths are one search, as long as the longest: not too different.
+        key = (id(model), contributions, ask.allow is None, ask.k.bit_length() > 7)
+        found: bytes = await batcher.ask(key, solve, ask)
+        return found
 
     post = functools.partial(_add_ready, app, responses=_UNKNOWN)
 

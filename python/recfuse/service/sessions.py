@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,14 +25,15 @@ class Session:
 
     values: dict[Label, float] = field(default_factory=dict)
     version: int = 0
-    _rows: tuple[Any, int, dict[int, float]] | None = None
+    # Not the model itself: one that a reload has replaced would stay for users who do not return.
+    _rows: tuple[weakref.ref[Any], int, dict[int, float]] | None = None
 
     def rows(self, model: Any) -> Mapping[int, float]:
         """Return the items that a model knows, by row."""
-        if self._rows is None or self._rows[0] is not model or self._rows[1] != self.version:
+        if self._rows is None or self._rows[0]() is not model or self._rows[1] != self.version:
             rows = {model.items.row(item): value for item, value in self.values.items()}
             rows.pop(None, None)
-            self._rows = (model, self.version, rows)
+            self._rows = (weakref.ref(model), self.version, rows)
         return self._rows[2]
 
 

@@ -190,6 +190,18 @@ def test_errors(change, error, message):
         sp_matmul_topn(**{"A": eye, "B": eye, "top_n": 1, **change})
 
 
+def test_thresholds_that_other_types_do_not_hold():
+    big = sp.csr_matrix(np.array([[2**53 + 1, 2**53]], np.int64))
+    ones = sp.csr_matrix(np.eye(2, dtype=np.int64))
+    found = sp_matmul_topn(big, ones, 2, threshold=2**53)
+    assert found.indices.tolist() == [0]
+    for limit, n in ((1e30, 0), (np.inf, 0), (-1e30, 2), (-np.inf, 2)):
+        for dtype in (np.int32, np.int64, np.float32, np.float64):
+            assert sp_matmul_topn(ones.astype(dtype), big.T, 2, threshold=limit).nnz == n
+            few = sp.csr_matrix(np.array([[1, 2]], dtype))
+            assert sp_matmul_topn(few, ones.astype(dtype), 2, threshold=limit).nnz == n
+
+
 def test_an_index_out_of_range_is_refused():
     bad = sp.csr_matrix(np.eye(3))
     bad.indices[1] = 7

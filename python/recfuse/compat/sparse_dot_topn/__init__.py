@@ -97,11 +97,10 @@ def sp_matmul_topn(
     num_threads = as_threads(n_threads, "sp_matmul_topn")
     n_cols = right.shape[1]
     if k >= n_cols and limit is None and not sort:
-        return as_matrix(product(left, right), index_type)
+        return as_matrix(product(left, right), index_type, "sp_matmul_topn")
     largest = largest_sums if is_exact_in_float(left, right) else largest_integers
-    return as_matrix(
-        largest(left, right, min(k, max(n_cols, 1)), limit, sort, num_threads), index_type
-    )
+    found = largest(left, right, min(k, max(n_cols, 1)), limit, sort, num_threads)
+    return as_matrix(found, index_type, "sp_matmul_topn")
 
 
 def sp_matmul(
@@ -129,7 +128,7 @@ def sp_matmul(
     """
     as_threads(n_threads, "sp_matmul")
     left, right = as_operands(A, B, "sp_matmul")
-    return as_matrix(product(left, right).astype(left.dtype), as_index_type(idx_dtype, "sp_matmul"))
+    return as_matrix(product(left, right), as_index_type(idx_dtype, "sp_matmul"), "sp_matmul")
 
 
 def zip_sp_matmul_topn(top_n: int, C_mats: Sequence[Any]) -> sp.csr_matrix:
@@ -172,7 +171,8 @@ def zip_sp_matmul_topn(top_n: int, C_mats: Sequence[Any]) -> sp.csr_matrix:
             f"rows; got {[part.shape for part in parts]}"
         )
     index_type = np.result_type(*(part.indices.dtype for part in parts))
-    return as_matrix(largest_entries(sp.hstack(parts, format="csr"), k), index_type)
+    best = largest_entries(sp.hstack(parts, format="csr"), k)
+    return as_matrix(best, index_type, "zip_sp_matmul_topn")
 
 
 def awesome_cossim_topn(

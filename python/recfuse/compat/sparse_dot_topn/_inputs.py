@@ -65,7 +65,10 @@ def as_threshold(threshold: Any, dtype: Any) -> Any:
     value = as_float(threshold, "sp_matmul_topn: threshold")
     if np.isnan(value):
         raise ValueError("sp_matmul_topn: threshold must be a number; got nan")
-    return np.rint(value) if dtype.kind == "i" else dtype.type(value)
+    if dtype.kind == "i":  # a number of NumPy would compare integers as float64
+        return int(np.rint(value)) if np.isfinite(value) else value
+    with np.errstate(over="ignore"):
+        return dtype.type(value)
 
 
 def as_index_type(dtype: Any, op: str) -> Any:
@@ -84,11 +87,11 @@ def as_threads(n_threads: Any, op: str) -> int:
     return max(1, n)
 
 
-def as_matrix(matrix: Any, index_type: Any) -> sp.csr_matrix:
+def as_matrix(matrix: Any, index_type: Any, op: str) -> sp.csr_matrix:
     result = sp.csr_matrix(matrix)
     if result.nnz > np.iinfo(index_type).max:
         raise ValueError(
-            f"sp_matmul_topn: idx_dtype must be int64 for {result.nnz} entries; got {index_type}"
+            f"{op}: idx_dtype must be int64 for {result.nnz} entries; got {index_type}"
         )
     result.indices = result.indices.astype(index_type, copy=False)
     result.indptr = result.indptr.astype(index_type, copy=False)

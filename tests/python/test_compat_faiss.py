@@ -8,12 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import assert_same_bytes, normal
 from recfuse.compat import faiss as ours
 from recfuse.compat.faiss import METRIC_INNER_PRODUCT, METRIC_L2
+from recfuse.compat.faiss._search import ByDistance
 
 METRICS = [METRIC_L2, METRIC_INNER_PRODUCT]
 KINDS = {
@@ -87,23 +89,47 @@ def test_products_are_the_definition(rng, k):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_ranges_hold_what_a_search_of_all_finds(rng, kind, metric, monkeypatch):
+def test_ranges_hold_what_a_search_of_all_finds(rng, kind, metric):
     items = KINDS[kind](rng, 90, 9).astype(np.float32)
     queries = np.vstack([KINDS[kind](rng, 5, 9), items[[4, 4]]]).astype(np.float32)
     index = made(metric, items)
     distances, ids = index.search(queries, 90)
     for radius in [float(np.median(distances)), float(distances.max()), 0.0]:
-        for block in (1 << 22, 50):
-            monkeypatch.setattr("recfuse.compat.faiss._search._BLOCK", block)
-            lims, near, found = index.range_search(queries, radius)
-            assert (lims.dtype, near.dtype, found.dtype) == (np.uint64, np.float32, np.int64)
-            for i, (first, end) in enumerate(pairwise(lims)):
-                inside = distances[i] < np.float32(radius)
-                if metric == METRIC_INNER_PRODUCT:
-                    inside = distances[i] > np.float32(radius)
-                order = np.argsort(ids[i][inside])
-                np.testing.assert_array_equal(found[first:end], ids[i][inside][order])
-                np.testing.assert_array_equal(near[first:end], distances[i][inside][order])
+        lims, near, found = index.range_search(queries, radius)
+        assert (lims.dtype, near.dtype, found.dtype) == (np.uint64, np.float32, np.int64)
+        for i, (first, end) in enumerate(pairwise(lims)):
+            inside = distances[i] < np.float32(radius)
+            if metric == METRIC_INNER_PRODUCT:
+                inside = distances[i] > np.float32(radius)
+            order = np.argsort(ids[i][inside])
+            np.testing.assert_array_equal(found[first:end], ids[i][inside][order])
+            np.testing.assert_array_equal(near[first:end], distances[i][inside][order])
+
+
+@pytest.mark.parametrize("size", [1e19, 1e25, 3e38, np.inf, np.nan])
+@pytest.mark.parametrize("n_far", [1, 40])
+def test_rows_that_are_too_long_for_the_screen_cost_no_other(rng, size, n_far):
+    items = normal(rng, 40, 9)
+    items[3 : 3 + n_far, 2] = size
+    queries = np.vstack([normal(rng, 3, 9), items[[3, 39, 39]]])
+    queries[5, 0] += 1
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = np.square(queries[:, None].astype(np.float64) - items[None]).sum(axis=2)
+        squares = squares.astype(np.float32)
+    excluded = rng.random(squares.shape) < 0.3
+    allowed = np.flatnonzero(rng.random(40) < 0.7)
+    for exclude, allow in ((None, None), (excluded, None), (excluded, allowed)):
+        want = squares.copy()
+        if exclude is not None:
+            want[exclude] = np.inf
+        if allow is not None:
+            want[:, np.setdiff1d(np.arange(40), allow)] = np.inf
+        want[np.isnan(want)] = np.inf
+        ids = np.argsort(want, axis=1, kind="stable")[:, :20]
+        want = np.take_along_axis(want, ids, axis=1)
+        filters = {"exclude": None if exclude is None else sp.csr_array(exclude * np.float32(1))}
+        distances, found = ByDistance(items).search(queries, 20, allow=allow, **filters)
+        assert_same_bytes((distances, found), (want, np.where(want == np.inf, -1, ids)))
 
 
 def test_equal_rows_have_no_distance_and_blocks_do_not_matter(rng, monkeypatch):

@@ -30,6 +30,7 @@ Ids = NDArray[np.int64]
 _MORE = 4  # candidates beyond k at first
 _MOST_COLUMNS = 4  # that the largest of the constants is spread over
 _BLOCK = 1 << 22  # elements that are looked at together
+_MOST_HALF_SQUARE = 2.0**100  # of what the screen takes: float32 holds the constants, and sums
 
 
 class ByProduct:
@@ -51,11 +52,17 @@ class ByDistance:
     def __init__(self, items: Float32) -> None:
         self.items = items
         halves = _squares(items) / 2
-        finite = halves[np.isfinite(halves)]
+        near = halves < _MOST_HALF_SQUARE
+        self._far = np.flatnonzero(~near).astype(np.int32)
+        screened = halves[near]
         # What all items have in common ranks nothing, and the rest is rounded less.
-        self._centre = (finite.min() + finite.max()) / 2 if len(finite) else 0.0
-        self._largest = float(finite.max(initial=0))
-        columns, self._constants = _constants(self._centre - halves, items)
+        self._centre = (screened.min() + screened.max()) / 2 if len(screened) else 0.0
+        self._largest = float(screened.max(initial=0))
+        constants, self._constants = _constants(
+            self._centre - screened, items[near] if len(self._far) else items
+        )
+        columns = np.full((len(items), constants.shape[1]), np.nan, np.float32)  # never found
+        columns[near] = constants
         self._index = FusedIndex({"": np.hstack([items, columns])}, metric="dot")
 
     def search(
@@ -76,7 +83,7 @@ class ByDistance:
         wide = k + _MORE
         while len(open_rows):
             wide = min(wide, len(self.items))
-            step = max(1, _BLOCK // wide)
+            step = max(1, _BLOCK // (wide + len(self._far)))
             left = []
             for first in range(0, len(open_rows), step):
                 rows = open_rows[first : first + step]
@@ -98,7 +105,8 @@ class ByDistance:
         constants = np.broadcast_to(self._constants, (len(queries), len(self._constants)))
         found, sums = self._index.topk({"": np.hstack([queries, constants])}, wide, **filters)
         ops = resolve_backend("cpu").ops
-        ids, best = ops.nearest_candidates(queries, self.items, found, k, num_threads=0)
+        candidates = np.hstack([found, self._far_of(len(queries), **filters)])
+        ids, best = ops.nearest_candidates(queries, self.items, candidates, k, num_threads=0)
 
         last = sums[:, -1].astype(np.float64)
         size = _squares(queries)
@@ -109,6 +117,20 @@ class ByDistance:
         complete = (found[:, -1] < 0) | (wide == len(self.items))
         proven = complete | (best[:, -1].astype(np.float64) * (1 + 2.0**-22) < least)
         return best, ids.astype(np.int64), proven
+
+    def _far_of(
+        self, n: int, exclude: sp.csr_array | None, allow: NDArray[Any] | None
+    ) -> NDArray[np.int32]:
+        """Return the items that the screen does not take, which are candidates of every query."""
+        far = np.tile(self._far, (n, 1))
+        if allow is not None:
+            far[:, ~np.isin(self._far, allow)] = -1
+        if exclude is not None and len(self._far):
+            stored = sp.csr_array(
+                (np.ones(exclude.nnz, bool), exclude.indices, exclude.indptr), shape=exclude.shape
+            )
+            far[stored[:, self._far].toarray()] = -1
+        return far
 
 
 def in_range(
@@ -123,15 +145,12 @@ def in_range(
     return lims, values, ids.astype(np.int64)
 
 
-def _cut(ids: NDArray[Any], dim: int) -> list[NDArray[Any]]:
-    step = max(1, _BLOCK // max(1, dim))
-    return [ids[first : first + step] for first in range(0, len(ids), step)]
-
-
 def _squares(rows: Float32) -> Float64:
     """Return the squared length of every row, in float64."""
     sums = np.empty(len(rows))
-    for some in _cut(np.arange(len(rows)), rows.shape[1]):
+    step = max(1, _BLOCK // max(1, rows.shape[1]))
+    for first in range(0, len(rows), step):
+        some = slice(first, first + step)
         sums[some] = np.square(rows[some], dtype=np.float64).sum(axis=1)
     return sums
 
@@ -142,9 +161,8 @@ def _constants(values: Float64, items: Float32) -> tuple[Float32, Float32]:
     The last two hold what float32 does not of the first: 72 bits, of which a float64 has 53.
     Neither is larger than the items' elements, as far as `_MOST_COLUMNS` and powers of two go.
     """
-    sizes = np.abs(items[np.isfinite(items)])
-    element = np.exp2(np.floor(np.log2(sizes.max(initial=0) or 1.0)))
-    most = np.abs(values[np.isfinite(values)]).max(initial=0)
+    element = np.exp2(np.floor(np.log2(np.abs(items).max(initial=0) or 1.0)))
+    most = np.abs(values).max(initial=0)
     factor = np.exp2(np.ceil(np.log2(max(most / element, 2.0**-100))))
     n = int(np.clip(factor / element, 1, _MOST_COLUMNS))
     first = (values / factor).astype(np.float32)

@@ -171,6 +171,23 @@ def test_an_index_changes(rng, metric):
     assert index.range_search(queries, 1.0)[0].tolist() == [0, 0, 0, 0]
 
 
+def test_vectors_are_copied():
+    class Wrapped:
+        def __init__(self, held):
+            self.held = held
+
+        def __array__(self, *args, **kwargs):
+            return self.held
+
+    for source in (np.ones((2, 3), np.float32), np.ones((2, 3)), np.ones((4, 3), np.float32)[::2]):
+        for x in (source, source[:], Wrapped(source)):
+            source[:] = 1
+            index = ours.IndexFlatL2(3)
+            index.add(x)
+            source[:] = 7
+            assert (index.reconstruct_n() == 1).all()
+
+
 def test_vectors_come_along(rng):
     items = normal(rng, 5, 3)
     index = made(METRIC_L2, items)

@@ -119,7 +119,8 @@ class IndexFlat(Index):
     def add(self, x: ArrayLike) -> None:
         """Add vectors, shape (n, d); their ids go on from `ntotal`. They are copied."""
         vectors = self._as_vectors(x, "x")
-        self._added.append(vectors.copy() if vectors is x or vectors.base is not None else vectors)
+        converted = isinstance(x, np.ndarray) and not np.may_share_memory(x, vectors)
+        self._added.append(vectors if converted else vectors.copy())
         self._made = None
 
     def add_with_ids(self, x: ArrayLike, ids: ArrayLike) -> None:

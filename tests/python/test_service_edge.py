@@ -81,6 +81,24 @@ def test_the_token(tmp_path):
     models.with_client(Options(model=path, token="secret"), run)
 
 
+def test_routes_and_methods_that_do_not_exist_are_errors_like_others(tmp_path):
+    path = tmp_path / "model.recfuse"
+    models.als().save(path)
+
+    async def run(client, service):
+        for method, route, status, error in (
+            ("GET", "/nowhere", 404, "Not Found"),
+            ("GET", "/recommend", 405, "Method Not Allowed"),
+            ("PUT", "/model", 405, "Method Not Allowed"),
+        ):
+            answer = await client.request(method, route)
+            assert (answer.status_code, answer.json()) == (status, {"error": error})
+            assert answer.headers["content-type"] == "application/json"
+            assert ("allow" in answer.headers) == (status == 405)
+
+    models.with_client(Options(model=path, feedback=False), run)
+
+
 def test_nobody_reloads_without_a_token(ask):
     ((status, _),) = ask(models.als(), ("/admin/reload", {}))
     assert status == 403

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 from recfuse.service.answers import (
     ask_of,
@@ -137,6 +138,11 @@ def create_app(options: Options) -> Guard:
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         return Response(error_body(_first_of(error.errors())), 422, media_type=_JSON)
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> Response:
+        body = error_body(str(error.detail))
+        return Response(body, error.status_code, error.headers, media_type=_JSON)
 
     for known in (ValueError, KeyError, CannotLoad):
         app.exception_handler(known)(_handled)

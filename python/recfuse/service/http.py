@@ -23,7 +23,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 logger = logging.getLogger("recfuse.service")
 _OPEN = ("/health", "/ready", "/")  # for those without the token; the page asks for it
-_LOGGED = ("event", "method", "route", "status", "ms", "error", "detail")
+_LOGGED = ("event", "method", "route", "status", "ms", "error")
 
 
 class JsonLines(logging.Formatter):

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 import recfuse
 import service_models as models
+from recfuse.service.opening import served
 from recfuse.serving import Retriever
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
@@ -288,3 +289,31 @@ def test_wrong_weights_are_told(ask, weights):
     body = f'{{"user": "u1", "weights": {weights}}}'.encode()
     ((status, _),) = ask(models.als(), ("/fuse", body))
     assert status == 422
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        models.als,
+        models.fused,
+        models.with_neighbours,
+        lambda: recfuse.LabelledModel(recfuse.ItemNeighbours(k=5)).fit(models.small()),
+    ],
+)
+def test_a_model_of_a_gpu_is_served_where_the_service_runs(ask, make, tmp_path):
+    """With its number of threads, the models within a recommender, too."""
+    requests = [
+        ("/recommend", {"user": "u1", "k": 3}),
+        ("/feedback", {"user": "u1", "events": [{"item": "i1"}]}),
+        ("/recommend", {"user": "u1", "k": 3}),
+        ("/fuse", {"items": ["i1"], "k": 3}),
+    ]
+    model = make()
+    parts = [model.model, *getattr(model.model, "models_", {}).values()]
+    want = ask(model, *requests)
+    for part in parts:
+        there = {"device": "cuda", "device_bytes": 1 << 30, "num_threads": 64}
+        part.set_params(**{name: there[name] for name in there if hasattr(part, name)})
+    assert ask(model, *requests, journal=tmp_path / "another") == want
+    served(model, threads=1)
+    assert {part.num_threads for part in parts if hasattr(part, "num_threads")} == {1}

@@ -39,8 +39,7 @@ def served(model: Any, threads: int = 0) -> Served:
         model = model._recommender()
     labelled = hasattr(model, "users_") and hasattr(model, "interactions_")
     inner = model.model if labelled else model
-    if hasattr(inner, "num_threads"):
-        inner.set_params(num_threads=threads)
+    _run_here(inner, threads)
     if not isinstance(model, (Retriever, Pipeline)) and not hasattr(inner, "recommend"):
         raise TypeError(f"model must recommend items; got {type(inner).__name__}")
     if isinstance(inner, Popularity):  # feedback changes nobody's list, but for what is left out
@@ -59,6 +58,14 @@ def served(model: Any, threads: int = 0) -> Served:
         histories = model.interactions_ if labelled else None
         folding = FactorFolding(inner, histories, retriever)
     return DenseModel(retriever, folding)
+
+
+def _run_here(model: Any, threads: int) -> None:
+    """Have a model and those within run where this process does, not where they were fitted."""
+    here = {"num_threads": threads, "device": "auto", "device_bytes": None}
+    for one in (model, *getattr(model, "models_", {}).values()):
+        if isinstance(one, Estimator):
+            one.set_params(**{name: value for name, value in here.items() if hasattr(one, name)})
 
 
 def _labels_of(model: Any, labelled: bool) -> tuple[Any, ...]:

@@ -156,8 +156,11 @@ def test_single_histories_in_any_form(fitted):
         model.recommend(4, plays[[4, 5]])
     with pytest.raises(ValueError, match="finite"):
         model.recommend(4, row * np.nan)
-    with pytest.raises(ValueError, match="N must be at least 1"):
-        model.recommend(4, row, N=0)
+    for users, rows in ((4, row), ([4, 5], plays[[4, 5]])):
+        with pytest.raises(ValueError, match=r"^N must be at least 1; got 0"):
+            model.recommend(users, rows, N=0)
+    with pytest.raises(ValueError, match=r"^K must be at least 1; got -1"):
+        model.scorer.recommend(row.indptr, row.indices, row.data, K=-1)
     assert [len(x) for x in model.recommend(4, sp.csr_matrix((1, 35)))] == [0, 0]
 
 

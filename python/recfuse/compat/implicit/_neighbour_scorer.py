@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recfuse._inputs import CsrParts, as_csr, csr_parts
 from recfuse.backend import resolve_op
-from recfuse.compat.implicit._search import larger_ids_first
+from recfuse.compat.implicit._search import larger_ids_first, length_of
 
 __all__ = ["Lists", "NearestNeighboursScorer"]
 
@@ -37,12 +37,11 @@ class NearestNeighboursScorer:
         parts = (user_data, user_indices, np.asarray(user_indptr)[:2])
         shape = (1, self.neighbours.shape[0])
         history = csr_parts(as_csr(sp.csr_array(parts, shape=shape), "user_items"))
-        return self.one(history, K, history.indices if remove_own_likes else None)
+        own = history.indices if remove_own_likes else None
+        return self.one(history, length_of(K, "K"), own)
 
     def one(self, history: CsrParts, k: int, excluded: NDArray[np.int32] | None) -> Lists:
         """Return the list of one history, with a look at the neighbours of its items alone."""
-        if k < 1:
-            raise ValueError(f"N must be at least 1; got {k}")
         most = max(1, self.neighbours.shape[1])
         ids, scores = self._compiled.topk(history, min(k, most), exclude=excluded)
         if ids[0, -1] < 0:

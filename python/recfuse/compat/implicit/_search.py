@@ -12,10 +12,18 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from recfuse._inputs import CsrParts, as_ids, check_ids, csr_parts, is_canonical
+from recfuse._inputs import CsrParts, as_ids, as_int, check_ids, csr_parts, is_canonical
 from recfuse.index import FusedIndex
 
-__all__ = ["chosen_ids", "given", "larger_ids_first", "liked_items", "lists", "refused"]
+__all__ = [
+    "chosen_ids",
+    "given",
+    "larger_ids_first",
+    "length_of",
+    "liked_items",
+    "lists",
+    "refused",
+]
 
 Ids = NDArray[np.int32]
 Lists = tuple[NDArray[Any], NDArray[Any]]
@@ -26,6 +34,14 @@ _WEIGHT = np.ones((1, 1))  # of the only modality
 def given(ids: Any) -> Any:
     """Return a filter, None where it filters nothing: programs pass False and [] for that."""
     return None if ids is None or ids is False or len(ids) == 0 else ids
+
+
+def length_of(wanted: Any, name: str = "N") -> int:
+    """Return how many entries of a list are asked for."""
+    n = as_int(wanted, name)
+    if n < 1:
+        raise ValueError(f"{name} must be at least 1; got {n}")
+    return n
 
 
 def chosen_ids(given: ArrayLike, n: int, name: str) -> NDArray[Any]:

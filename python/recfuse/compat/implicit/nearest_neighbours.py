@@ -15,6 +15,7 @@ from recfuse.compat.implicit._search import (
     chosen_ids,
     given,
     larger_ids_first,
+    length_of,
     liked_items,
     refused,
 )
@@ -131,8 +132,9 @@ class ItemItemRecommender(RecommenderBase):
         scores : ndarray of the same shape, float64
             Descending; the least float32 for padding.
         """
+        n = length_of(N)
         if filter_items is None and items is None and isinstance(userid, (int, np.integer)):
-            plain = self._of_plain_history(user_items, N, filter_already_liked_items)
+            plain = self._of_plain_history(user_items, n, filter_already_liked_items)
             if plain is not None:
                 return plain
         similarity, scalar = self._fitted(), np.isscalar(userid)
@@ -149,13 +151,13 @@ class ItemItemRecommender(RecommenderBase):
         seen = liked if filter_already_liked_items else None
         if scalar and items is None:
             left_out = [dropped] if seen is None else [dropped, seen.indices]
-            return self._scorer().one(csr_parts(history), as_int(N, "N"), _joined(left_out))
+            return self._scorer().one(csr_parts(history), n, _joined(left_out))
         excluded, others = refused(seen, dropped, n_rows, n_items)
         allowed = others if items is None else chosen_ids(items, n_items, "items")
         ids, found = neighbour_topk(
             history,
             self._scorer().neighbours,
-            as_int(N, "N"),
+            n,
             exclude=excluded,
             allow=allowed,
             num_threads=self._threads,
@@ -170,7 +172,7 @@ class ItemItemRecommender(RecommenderBase):
         size = np.count_nonzero(ids[0] >= 0)
         return ids[0, :size].astype(dtype, copy=False), scores[0, :size]
 
-    def _of_plain_history(self, user_items: Any, N: Any, filter_liked: bool) -> Lists | None:
+    def _of_plain_history(self, user_items: Any, n: int, filter_liked: bool) -> Lists | None:
         """Return the list of a history as it comes; None where it needs a closer look."""
         x, scorer = user_items, self.scorer
         if scorer is None or not isinstance(x, (sp.csr_matrix, sp.csr_array)) or x.shape[0] != 1:
@@ -186,7 +188,7 @@ class ItemItemRecommender(RecommenderBase):
             np.ascontiguousarray(values, np.float32),
         )
         try:
-            return scorer.one(parts, as_int(N, "N"), ids if filter_liked else None)
+            return scorer.one(parts, n, ids if filter_liked else None)
         except (ValueError, IndexError):  # not canonical, say; or wrong, which is told by its name
             return None
 

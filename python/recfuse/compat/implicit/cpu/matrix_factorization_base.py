@@ -11,8 +11,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recfuse._inputs import as_int, as_matrix
-from recfuse.compat.implicit._search import Lists, chosen_ids, given, liked_items, lists
+from recfuse._inputs import as_matrix
+from recfuse.compat.implicit._search import (
+    Lists,
+    chosen_ids,
+    given,
+    length_of,
+    liked_items,
+    lists,
+)
 from recfuse.compat.implicit.recommender_base import ModelFitError, RecommenderBase
 from recfuse.errors import NotFittedError
 from recfuse.index import FusedIndex
@@ -103,7 +110,7 @@ class MatrixFactorizationBase(RecommenderBase):
         ids, scores = lists(
             self._index("item_factors", "dot"),
             users,
-            _length(N, n_items if allowed is None else len(allowed)),
+            min(length_of(N), n_items if allowed is None else len(allowed)),
             liked=liked if filter_already_liked_items else None,
             filtered=filter_items,
             allowed=allowed,
@@ -207,7 +214,7 @@ class MatrixFactorizationBase(RecommenderBase):
         ids, scores = lists(
             self._index(f"{side}_factors", "cosine"),
             queries,
-            _length(N, len(factors) if allowed is None else len(allowed)),
+            min(length_of(N), len(factors) if allowed is None else len(allowed)),
             filtered=filtered,
             allowed=allowed,
             dtype=factors.dtype,
@@ -311,13 +318,6 @@ def _rows(factors: Any, ids: Any, name: str) -> NDArray[Any]:
         raise IndexError(f"{name} must be in [0, {n}); got {wrong}")
     rows: NDArray[Any] = factors[at]
     return rows
-
-
-def _length(N: Any, most: int) -> int:
-    wanted = as_int(N, "N")
-    if wanted < 1:
-        raise ValueError(f"N must be at least 1; got {wanted}")
-    return min(wanted, most)
 
 
 def _norms(factors: NDArray[Any]) -> NDArray[Any]:

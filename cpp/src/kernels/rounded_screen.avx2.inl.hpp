@@ -89,107 +89,145 @@ inline void append_candidates(const RoundedQueries& queries, const RoundedPanel&
   lists.counts[list] = static_cast<std::int32_t>(at - begin);
 }
 
-/// Adds the products of a chunk's steps. GCC 12, left alone, multiplies first, into memory, and adds in an order of its
-/// own: the sums are held in registers from step to step.
+/// The products of a chunk's steps, from its start on. GCC 12, left alone, multiplies first, into memory, adds in an
+/// order of its own and loads every item twice: the sums and the items are held in registers from step to step.
 template <int kRows, int kHeight>
-void add_chunk(__m256i (&pairs)[kRows][kSumVectors], const std::int32_t* query_words, const std::int32_t* item_words,
-               std::int64_t steps) {
-  for (std::int64_t s = 0; s < steps; ++s) {
+inline void sum_chunk(__m256i (&pairs)[kRows][kSumVectors], const std::int32_t* query_words,
+                      const std::int32_t* item_words, std::int64_t steps) {
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (auto& sum : pairs[r]) sum = _mm256_set1_epi32(query_words[r]);
+  }
+  const auto add_step = [&](std::int64_t s) __attribute__((always_inline)) {
     __m256i q[kRows];
 #pragma GCC unroll 2
-    for (int r = 0; r < kRows; ++r) q[r] = _mm256_set1_epi32(query_words[r]);
+    for (int r = 0; r < kRows; ++r) q[r] = _mm256_set1_epi32(query_words[(s + 1) * kHeight + r]);
 #pragma GCC unroll 4
     for (int v = 0; v < kSumVectors; ++v) {
-      const __m256i x = eight_words(item_words + 8 * v);
+      __m256i x = eight_words(item_words + s * kPanelWidth + 8 * v);
+      asm("" : "+x"(x));
 #pragma GCC unroll 2
-      for (int r = 0; r < kRows; ++r) {
-        pairs[r][v] = add_pairs(pairs[r][v], x, q[r]);
-        asm volatile("" : "+x"(pairs[r][v]));
-      }
+      for (int r = 0; r < kRows; ++r) pairs[r][v] = add_pairs(pairs[r][v], x, q[r]);
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) asm volatile("" : "+x"(pairs[r][v]));
     }
-    query_words += kHeight;
-    item_words += kPanelWidth;
+  };
+  if (steps == kChunkSteps) {
+#pragma GCC unroll 8
+    for (std::int64_t s = 0; s < kChunkSteps; ++s) add_step(s);
+  } else {
+#pragma GCC unroll 1
+    for (std::int64_t s = 0; s < steps; ++s) add_step(s);
   }
 }
 
-/// The sums of queries [first, first + kRows) of a panel, whose words are kHeight apart from step to step.
-template <int kRows, int kHeight>
-void sum_int8_rows(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments, int first,
-                   __m256i (*sums)[kSumVectors]) {
-  const std::int32_t *query_words = queries.words + first, *item_words = items.words;
-  const std::int32_t* multipliers = queries.multipliers + first;
-  for (int segment = 0; segment < segments.n; ++segment) {
-    if (segment > 0) {
+/// Adds the sums of a chunk to those of the chunks before it.
+template <int kRows>
+inline void add_chunk(__m256i (&sums)[kRows][kSumVectors], const __m256i (&pairs)[kRows][kSumVectors]) {
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kSumVectors; ++v) sums[r][v] = _mm256_add_epi32(sums[r][v], add_lanes(pairs[r][v]));
+  }
+}
+
+/// The sums of as many queries of a panel, whose words are kHeight apart from step to step. kPlain: of one segment in
+/// whole chunks; a loop over segments around it makes GCC keep everything in memory, a tenth of the time.
+template <int kRows, int kHeight, bool kPlain>
+inline void sum_int8_rows(const std::int32_t* query_words, const std::int32_t* multipliers,
+                          const std::int32_t* item_words, const Segments& segments,
+                          __m256i (&sums)[kRows][kSumVectors]) {
+  __m256i pairs[kRows][kSumVectors];
+  std::int64_t left = segments.steps[0], steps = kPlain || left >= kChunkSteps ? kChunkSteps : left;
+  sum_chunk<kRows, kHeight>(pairs, query_words, item_words, steps);
+#pragma GCC unroll 2
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kSumVectors; ++v) sums[r][v] = add_lanes(pairs[r][v]);
+  }
+  const auto move_on = [&]() __attribute__((always_inline)) {
+    query_words += (1 + steps) * kHeight;
+    item_words += steps * kPanelWidth;
+  };
+  if constexpr (kPlain) {
+    for (std::int64_t chunk = 1; chunk < left / kChunkSteps; ++chunk) {
+      move_on();
+      sum_chunk<kRows, kHeight>(pairs, query_words, item_words, kChunkSteps);
+      add_chunk(sums, pairs);
+    }
+    return;
+  }
+  for (int segment = 0;;) {
+    left -= steps;
+    if (left == 0) {
+      if (++segment == segments.n) return;
 #pragma GCC unroll 2
       for (int r = 0; r < kRows; ++r) {
         for (auto& sum : sums[r]) sum = _mm256_mullo_epi32(sum, _mm256_set1_epi32(multipliers[r]));
       }
       multipliers += kHeight;
+      left = segments.steps[segment];
     }
-    for (std::int64_t step = 0; step < segments.steps[segment]; step += kChunkSteps) {
-      __m256i pairs[kRows][kSumVectors];
-#pragma GCC unroll 2
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-        for (auto& sum : pairs[r]) sum = _mm256_set1_epi32(query_words[r]);
-      }
-      query_words += kHeight;
-      const std::int64_t left = segments.steps[segment] - step, steps = left < kChunkSteps ? left : kChunkSteps;
-      if (steps == kChunkSteps) {  // unrolled
-        add_chunk<kRows, kHeight>(pairs, query_words, item_words, kChunkSteps);
-      } else {
-        add_chunk<kRows, kHeight>(pairs, query_words, item_words, steps);
-      }
-      query_words += steps * kHeight;
-      item_words += steps * kPanelWidth;
-#pragma GCC unroll 2
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-        for (int v = 0; v < kSumVectors; ++v) {
-          const __m256i more = add_lanes(pairs[r][v]);
-          sums[r][v] = segment == 0 && step == 0 ? more : _mm256_add_epi32(sums[r][v], more);
-        }
-      }
-    }
+    move_on();
+    steps = left < kChunkSteps ? left : kChunkSteps;
+    sum_chunk<kRows, kHeight>(pairs, query_words, item_words, steps);
+    add_chunk(sums, pairs);
   }
 }
 
-template <int kHeight>
+template <int kHeight, bool kPlain>
 unsigned screen_int8_panel(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
                            const CandidateLists& lists) {
   constexpr int kRows = kHeight == 1 ? 1 : 2;
-  __m256i sums[kHeight][kSumVectors];  // in memory: the registers are for a chunk
-  unsigned masks[kHeight], grown = 0;
-  const unsigned inside = ~0U >> (kPanelWidth - items.n_items);
+  unsigned grown = 0;
   for (int first = 0; first < kHeight; first += kRows) {
-    sum_int8_rows<kRows, kHeight>(queries, items, segments, first, sums + first);
+    __m256i sums[kRows][kSumVectors];
+    sum_int8_rows<kRows, kHeight, kPlain>(queries.words + first, queries.multipliers + first, items.words, segments,
+                                          sums);
+    // One branch for both: mostly none of their items reaches a threshold.
+    __m256i below = _mm256_set1_epi32(-1);
 #pragma GCC unroll 2
-    for (int r = first; r < first + kRows; ++r) {
-      masks[r] = at_least_mask(sums[r], queries.thresholds[r]) & inside;
-      grown |= static_cast<unsigned>(masks[r] != 0) << r;
+    for (int r = 0; r < kRows; ++r) {
+      const __m256i largest =
+          _mm256_max_epi32(_mm256_max_epi32(sums[r][0], sums[r][1]), _mm256_max_epi32(sums[r][2], sums[r][3]));
+      const __m256i least = _mm256_set1_epi32(queries.thresholds[first + r]);
+      below = _mm256_and_si256(below, _mm256_cmpgt_epi32(least, largest));
+    }
+    if (_mm256_movemask_epi8(below) == -1) continue;
+#pragma GCC unroll 1
+    for (int r = 0; r < kRows; ++r) {
+      const unsigned inside = ~0U >> (kPanelWidth - items.n_items);
+      const unsigned mask = at_least_mask(sums[r], queries.thresholds[first + r]) & inside;
+      if (mask == 0) continue;
+      append_candidates(queries, items, reinterpret_cast<const std::int32_t*>(sums[r]), mask, first + r, lists);
+      grown |= 1U << (first + r);
     }
   }
-  // One loop over the queries that have hits: a branch per query would be guessed wrong as often as not.
-  for (unsigned left = grown; left != 0; left &= left - 1) {
-    const int r = __builtin_ctz(left);
-    append_candidates(queries, items, reinterpret_cast<const std::int32_t*>(sums[r]), masks[r], r, lists);
-  }
   return grown;
+}
+
+template <int kHeight>
+unsigned screen_int8_height(const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
+                            const CandidateLists& lists) {
+  const bool plain = segments.n == 1 && segments.steps[0] % kChunkSteps == 0;
+  if (plain) return screen_int8_panel<kHeight, true>(queries, items, segments, lists);
+  return screen_int8_panel<kHeight, false>(queries, items, segments, lists);
 }
 
 unsigned screen_int8(int height, const RoundedQueries& queries, const RoundedPanel& items, const Segments& segments,
                      const CandidateLists& lists) {
   switch (height) {
     case 1:
-      return screen_int8_panel<1>(queries, items, segments, lists);
+      return screen_int8_height<1>(queries, items, segments, lists);
     case 2:
-      return screen_int8_panel<2>(queries, items, segments, lists);
+      return screen_int8_height<2>(queries, items, segments, lists);
     case 4:
-      return screen_int8_panel<4>(queries, items, segments, lists);
+      return screen_int8_height<4>(queries, items, segments, lists);
     case 8:
-      return screen_int8_panel<8>(queries, items, segments, lists);
+      return screen_int8_height<8>(queries, items, segments, lists);
     default:
-      return screen_int8_panel<14>(queries, items, segments, lists);
+      return screen_int8_height<14>(queries, items, segments, lists);
   }
 }
 

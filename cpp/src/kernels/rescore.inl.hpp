@@ -15,6 +15,11 @@ double rescore_dot(const float* a, const float* b, std::int64_t n) {
     low = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k)), _mm256_cvtps_pd(_mm_loadu_ps(b + k)), low);
     high = _mm256_fmadd_pd(_mm256_cvtps_pd(_mm_loadu_ps(a + k + 4)), _mm256_cvtps_pd(_mm_loadu_ps(b + k + 4)), high);
   }
+  if (k == n) {  // the same order, without a way through memory
+    const __m256d four = _mm256_add_pd(low, high);
+    const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
+  }
   _mm256_storeu_pd(sum, low);
   _mm256_storeu_pd(sum + 4, high);
 #endif

@@ -51,7 +51,16 @@ void Candidates::start(std::int64_t first, std::int64_t last) {
   std::fill_n(admitted_.begin(), n, 0);
   std::fill_n(thresholds_.begin(), n, -std::numeric_limits<float>::infinity());
   std::fill_n(guesses_.begin(), n, -std::numeric_limits<float>::infinity());
-  guessed_ = false;
+  guessed_ = known_ = false;
+}
+
+void Candidates::know(std::span<const float> thresholds) {
+  known_ = !thresholds.empty();
+  for (std::size_t r = 0; r < thresholds.size(); ++r) {
+    thresholds_[r] = std::max(thresholds_[r], thresholds[r]);
+    known_ = known_ && (thresholds_[r] > -std::numeric_limits<float>::infinity() ||
+                        !queries_.scanned(first_ + static_cast<std::int64_t>(r)));
+  }
 }
 
 bool Candidates::crowded() const {
@@ -146,6 +155,10 @@ void Candidates::settle() {
 }
 
 void Candidates::find_open() {
+  if (known_) {
+    for (std::int64_t q = first_; q < last_; ++q) score_list(q);
+    return;
+  }
   score_best();
   for (std::int64_t q = first_; q < last_; ++q) {
     if (shared_ != nullptr) {
@@ -185,7 +198,10 @@ void Candidates::end_settling() {
 
 void Candidates::take(std::int64_t q, ExactTopk& best) const {
   const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(counts_[row(q)]);
-  for (std::size_t i = begin; i < end; ++i) best.push(values_[i], ids_[i]);
+  const float least = thresholds_[row(q)];
+  for (std::size_t i = begin; i < end; ++i) {
+    if (values_[i] >= least) best.push(values_[i], ids_[i]);
+  }
 }
 
 /// Marks the excluded items of a query among `ids`, looks those up, and wipes the marks: a search in the list for every
@@ -354,6 +370,24 @@ void Candidates::score(std::span<const Pending> batch) {
     set_score(entry(batch[i]), queries_.score(kernels_, first_ + batch[i].row, id(batch[i])));
   }
   n_scored_ += static_cast<std::int64_t>(batch.size());
+}
+
+/// All of a query: again, where they are scored already.
+void Candidates::score_list(std::int64_t q) {
+  const std::size_t first = first_entry(q), n = static_cast<std::size_t>(counts_[row(q)]);
+  const std::int32_t* const ids = &ids_[first];
+  for (std::size_t i = 0; i < std::min(kRowsAhead, n); ++i) queries_.items().fetch(ids[i]);
+  for (std::size_t i = 0; i < n; i += kernels::kDots) {
+    std::array<Queries::Pair, kernels::kDots> pairs;
+    std::array<float, kernels::kDots> scores;
+    for (std::size_t j = 0; j < pairs.size(); ++j) {
+      pairs[j] = {q, ids[std::min(i + j, n - 1)]};
+      if (i + j + kRowsAhead < n) queries_.items().fetch(ids[i + j + kRowsAhead]);
+    }
+    queries_.score_four(kernels_, pairs.data(), scores.data());
+    for (std::size_t j = 0; j < std::min(pairs.size(), n - i); ++j) set_score(first + i + j, scores[j]);
+  }
+  n_scored_ += static_cast<std::int64_t>(n);
 }
 
 void Candidates::keep_best_exactly(std::int64_t q) {

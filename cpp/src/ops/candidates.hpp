@@ -67,6 +67,9 @@ class Candidates {
   void raise_threshold(std::int64_t q, float at_least) {
     thresholds_[row(q)] = std::max(thresholds_[row(q)], at_least);
   }
+  /// Of all queries, before the scan. Where each is known to reach something, next to nothing passes that is not scored
+  /// in the end: then it is scored without more ado.
+  void know(std::span<const float> thresholds);
   /// Takes over what other workers have found.
   void catch_up(std::int64_t q) {
     if (shared_ != nullptr) raise_threshold(q, shared_->get(row(q)));
@@ -137,6 +140,7 @@ class Candidates {
   void sort_pending(std::int64_t width);
   void narrow(std::span<const Pending> batch, Settling& settling);
   void score(std::span<const Pending> batch);
+  void score_list(std::int64_t q);
   void keep_best_exactly(std::int64_t q);
   std::size_t entry(const Pending& p) const { return first_entry(first_ + p.row) + static_cast<std::size_t>(p.entry); }
   std::int32_t id(const Pending& p) const { return ids_[entry(p)]; }
@@ -158,7 +162,7 @@ class Candidates {
   std::vector<std::int32_t> admitted_;  // the first so many passed the filters already
   std::vector<float> thresholds_;       // proven
   std::vector<float> guesses_;
-  bool guessed_ = false;
+  bool guessed_ = false, known_ = false;
   std::vector<std::int32_t> keys_;
   std::vector<Pending> pending_, by_item_;
   std::vector<std::size_t> batch_ends_;      // in by_item_

@@ -44,9 +44,7 @@ class FloatScreen {
   std::int64_t chunk_tiles() const { return 8; }
   static bool guesses() { return false; }
   Packed pack(std::int64_t first, std::int64_t last) const;
-  static float known_threshold(std::int64_t /*q*/, const Packed& /*packed*/, Scratch& /*scratch*/) {
-    return -std::numeric_limits<float>::infinity();
-  }
+  static std::span<const float> known_thresholds(const Packed& /*packed*/, Scratch& /*scratch*/) { return {}; }
   bool reaches(std::size_t /*tile*/, const Packed& /*packed*/, const Candidates& /*candidates*/) const { return true; }
   void prepare(std::size_t tile, Prepared& prepared) const;
   void scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,

@@ -6,6 +6,7 @@
 
 #include "isa/dispatch.hpp"
 #include "ops/float_screen.hpp"
+#include "ops/near_queries.hpp"
 #include "ops/rank_pairs.hpp"
 #include "ops/rounded_screen.hpp"
 #include "ops/screen_choice.hpp"
@@ -29,17 +30,33 @@ void search_in_float32(const FusedItems& items, const ScanOrder& order, const Fu
   Search(screen, queries, filters).run(0, queries.size(), out, parts);
 }
 
-/// Answers queries [first, last); returns how many items were scored canonically.
 std::int64_t search_rounded(ScreenChoice& choice, const RoundedItems& items, const FuseTopkArgs& args,
-                            const std::uint32_t* allowed, std::int64_t first, std::int64_t last, const TopkOut& out,
-                            const MatrixView<double>& parts) {
+                            const Filters& filters, std::span<const Nearest> nearest, std::int64_t first,
+                            std::int64_t last, const TopkOut& out, const MatrixView<double>& parts) {
   const Queries queries(items.items(), args, items.order());
-  const Filters filters{args.exclude, args.allow, allowed, args.allow_ids};
-  const RoundedScreen screen(queries, items, filters);
+  const RoundedScreen screen(queries, items, filters, nearest);
   Search search(screen, queries, filters, choice.may_guess());
   search.run(first, last, out, parts);
   choice.judge_guesses(last - first, search.n_retried());
   return search.n_scored();
+}
+
+/// Answers queries [first, last); returns how many items were scored canonically.
+std::int64_t search_rounded(ScreenChoice& choice, const RoundedItems& items, const FuseTopkArgs& args,
+                            const std::uint32_t* allowed, std::int64_t first, std::int64_t last, const TopkOut& out,
+                            const MatrixView<double>& parts) {
+  const Filters filters{args.exclude, args.allow, allowed, args.allow_ids};
+  // With filters a neighbourhood may not be the query's, so nothing is known of it.
+  std::vector<Nearest> nearest;
+  if (!filters.given()) nearest = find_nearest(items, args, first, last);
+  if (nearest.empty() || last - first == 1 || args.weights.rows > 1 || parts.data != nullptr) {
+    return search_rounded(choice, items, args, filters, nearest, first, last, out, parts);
+  }
+  SortedQueries sorted(args, first, nearest, out);
+  const std::int64_t n_scored =
+      search_rounded(choice, items, sorted.args(), filters, nearest, 0, last - first, sorted.out(), parts);
+  sorted.write(out);
+  return n_scored;
 }
 
 /// Rising, without repeats: `ids`, or `sorted` where those are not so yet.

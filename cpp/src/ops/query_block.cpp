@@ -165,8 +165,9 @@ void Queries::score_four(const kernels::KernelTable& kernels, const Pair* pairs,
     for (int i = 0; i < 4; ++i) scores[i] = score(kernels, pairs[i].query, pairs[i].id);
     return;
   }
-  double similarities[4][kFewModalities] = {};
+  double similarities[4][kFewModalities];  // of which the first n_modalities are used
   for (int m = 0; m < n_modalities; ++m) {
+    for (auto& of_pair : similarities) of_pair[m] = 0;
     if (!counts(pairs[0].query, m, pairs[0].id)) continue;
     const auto &items = items_.matrix(m), &queries = args_.queries[static_cast<std::size_t>(m)];
     const float *query_rows[4], *item_rows[4];

@@ -3,7 +3,8 @@
 #include <array>
 #include <iterator>
 #include <limits>
-#include <utility>
+#include <numeric>
+#include <span>
 #include <vector>
 
 #include "isa/dispatch.hpp"
@@ -16,6 +17,8 @@ using kernels::kPanelWidth;
 namespace {
 
 constexpr std::int32_t kMostNear = 1024;  // items of neighbourhoods that are looked at
+constexpr std::size_t kNearRoom = kMostNear + kernels::kSpareCandidates;
+constexpr int kMaxPanelHeight = kernels::kPanelHeights[std::size(kernels::kPanelHeights) - 1];
 constexpr float kUnknown = -std::numeric_limits<float>::infinity();
 
 }  // namespace
@@ -45,108 +48,125 @@ void RoundedItems::find_near_panels() {
   }
 }
 
-void RoundedScreen::find_nearest(Packed& packed) const {
-  if (!items_.neighbourhoods().any() || filters_.given()) return;
-  const std::int64_t dim = items_.items().total_dim();
-  const auto n_centres = static_cast<int>(Neighbourhoods::n_centres());
-  packed.nearest.resize(static_cast<std::size_t>(packed.last - packed.first));
-  std::vector<float> panel(static_cast<std::size_t>(kernels_.mr * dim));
-  std::vector<float> scores(static_cast<std::size_t>(kernels_.mr * kernels_.nr)), best(2 * panel.size());
-  for (std::int64_t first = packed.first; first < packed.last; first += kernels_.mr) {
-    queries_.pack(kernels_, first, packed.last, panel.data());
-    std::fill(best.begin(), best.end(), kUnknown);
-    for (int centre = 0; centre < n_centres; centre += kernels_.nr) {
-      kernels_.score_panel(panel.data(), items_.centre_panels() + centre * dim, dim, scores.data());
-      for (int r = 0; r < kernels_.mr && first + r < packed.last; ++r) {
-        Nearest& nearest = packed.nearest[static_cast<std::size_t>(first + r - packed.first)];
-        float* const largest = &best[static_cast<std::size_t>(2 * r)];
-        const float* const row = &scores[static_cast<std::size_t>(r * kernels_.nr)];
-        for (int lane = 0; lane < kernels_.nr && centre + lane < n_centres; ++lane) {
-          if (!(row[lane] > largest[1])) continue;
-          largest[1] = row[lane];
-          nearest.second = centre + lane;
-          if (!(largest[1] > largest[0])) continue;
-          std::swap(largest[0], largest[1]);
-          std::swap(nearest.first, nearest.second);
-        }
-      }
+/// What k items of the nearest neighbourhoods, none of them twice, surely reach: those whose lower ends are the
+/// largest, scored canonically where they are few. Queries that come one behind the other and share a neighbourhood
+/// look at it together.
+std::span<const float> RoundedScreen::known_thresholds(const Packed& packed, Scratch& scratch) const {
+  if (nearest_.empty()) return {};
+  NearScratch& near = scratch.near;
+  const auto n_lists = static_cast<std::size_t>(max_height());
+  near.known.assign(static_cast<std::size_t>(packed.last - packed.first), kUnknown);
+  near.values.resize(n_lists * kNearRoom);
+  near.bounds.resize(n_lists * kNearRoom);
+  near.ids.resize(n_lists * kNearRoom);
+  near.keys.resize(kNearRoom);
+  const auto nearest = [&](std::int32_t row) { return nearest_[static_cast<std::size_t>(packed.first + row)]; };
+  const auto n = static_cast<std::int32_t>(near.known.size());
+  for (std::int32_t row = 0; row < n;) {
+    near.rows.clear();
+    for (; row < n && near.rows.size() < n_lists; ++row) {
+      if (!near.rows.empty() && nearest(row).first != nearest(near.rows[0]).first) break;
+      const std::int64_t q = packed.first + row;
+      if (queries_.scanned(q) && queries_.factor(q, 0) != 0) near.rows.push_back(row);
+    }
+    near.counts.assign(n_lists, 0);
+    near.reached.assign(n_lists, kUnknown);
+    if (near.rows.empty()) continue;
+    const auto first = items_.near(nearest(near.rows[0]).first);
+    look_near(first, 0, near.rows.size(), packed, scratch);
+    for (std::size_t begin = 0, end = 0; begin < near.rows.size(); begin = end) {
+      const int centre = nearest(near.rows[begin]).second;
+      while (end < near.rows.size() && nearest(near.rows[end]).second == centre) ++end;
+      const auto second = items_.near(centre);
+      near.panels.clear();
+      std::set_difference(second.begin(), second.end(), first.begin(), first.end(), std::back_inserter(near.panels));
+      look_near(near.panels, begin, end, packed, scratch);
+    }
+    for (std::size_t list = 0; list < near.rows.size(); ++list) {
+      const bool score = queries_.args().k <= kMostNearList && near.reached[list] > kUnknown;
+      near.known[static_cast<std::size_t>(near.rows[list])] =
+          score ? score_near(packed.first + near.rows[list], list, near) : near.reached[list];
     }
   }
+  return near.known;
 }
 
-/// What k items of the nearest neighbourhoods, none of them twice, surely reach: those whose lower ends are the
-/// largest, scored canonically where they are few. With filters they may not be the query's, so nothing is known.
-float RoundedScreen::known_threshold(std::int64_t q, const Packed& packed, Scratch& scratch) const {
-  if (packed.nearest.empty() || !queries_.scanned(q) || queries_.factor(q, 0) == 0) return kUnknown;
-  const Nearest& nearest = packed.nearest[static_cast<std::size_t>(q - packed.first)];
-  const auto first = items_.near(nearest.first), second = items_.near(nearest.second);
-  scratch.near_values.resize(kMostNear + kernels::kSpareCandidates);
-  scratch.near_bounds.resize(scratch.near_values.size());
-  scratch.near_ids.resize(scratch.near_values.size());
-  scratch.keys.resize(scratch.near_values.size());
-  scratch.rows.assign(1, static_cast<std::int32_t>(q - packed.first));
-  std::int32_t count = 0;
-  float reached = look_near(first, kUnknown, packed, scratch, count);
-  scratch.near.clear();
-  std::set_difference(second.begin(), second.end(), first.begin(), first.end(), std::back_inserter(scratch.near));
-  reached = look_near(scratch.near, reached, packed, scratch, count);
-  return queries_.args().k <= kMostNearList && reached > kUnknown ? score_near(q, reached, count, scratch) : reached;
-}
-
-/// Appends those items of some panels that may reach `reached`, and keeps those that may be among the k best; returns
-/// what k of them surely reach.
-float RoundedScreen::look_near(std::span<const RoundedItems::Panel> panels, float reached, const Packed& packed,
-                               Scratch& scratch, std::int32_t& count) const {
+/// Appends, to lists [begin, end), those items of some panels that may reach what their k best do, and keeps those that
+/// may be among them.
+void RoundedScreen::look_near(std::span<const RoundedItems::Panel> panels, std::size_t begin, std::size_t end,
+                              const Packed& packed, Scratch& scratch) const {
+  NearScratch& near = scratch.near;
   const std::int64_t k = queries_.args().k;
-  for (std::size_t begin = 0, end = 0; begin < panels.size(); begin = end) {
-    while (end < panels.size() && panels[end].tile == panels[begin].tile) ++end;
-    scan_near(panels.subspan(begin, end - begin), reached, packed, scratch, count);
+  for (std::size_t panel = 0, next = 0; panel < panels.size(); panel = next) {
+    while (next < panels.size() && panels[next].tile == panels[panel].tile) ++next;
+    scan_near(panels.subspan(panel, next - panel), begin, end, packed, scratch);
   }
-  if (count < k) return reached;
-  float *const values = scratch.near_values.data(), *const bounds = scratch.near_bounds.data();
-  reached = std::max(reached, kernels_.kth_lower_end(values, bounds, count, k, scratch.keys.data()));
-  count = static_cast<std::int32_t>(kernels_.keep_reaching(reached, count, values, bounds, scratch.near_ids.data()));
-  return reached;
+  for (std::size_t list = begin; list < end; ++list) {
+    std::int32_t& count = near.counts[list];
+    if (count < k) continue;
+    float *const values = &near.values[list * kNearRoom], *const bounds = &near.bounds[list * kNearRoom];
+    float& reached = near.reached[list];
+    reached = std::max(reached, kernels_.kth_lower_end(values, bounds, count, k, near.keys.data()));
+    count =
+        static_cast<std::int32_t>(kernels_.keep_reaching(reached, count, values, bounds, &near.ids[list * kNearRoom]));
+  }
 }
 
-void RoundedScreen::scan_near(std::span<const RoundedItems::Panel> panels, float reached, const Packed& packed,
-                              Scratch& scratch, std::int32_t& count) const {
+/// The panels are of one tile.
+void RoundedScreen::scan_near(std::span<const RoundedItems::Panel> panels, std::size_t begin, std::size_t end,
+                              const Packed& packed, Scratch& scratch) const {
+  NearScratch& near = scratch.near;
   const std::size_t tile = panels[0].tile;
   const Tile& t = order().tiles[tile];
-  const RoundedItems::RoundedTile rounded = items_.tile(tile, scratch.room);
+  const RoundedItems::RoundedTile rounded = items_.tile(tile, near.room);
+  scratch.rows.assign(near.rows.begin() + static_cast<std::ptrdiff_t>(begin),
+                      near.rows.begin() + static_cast<std::ptrdiff_t>(end));
   describe_queries(tile, rounded, packed, scratch);
-  scratch.thresholds[0] = threshold(packed.first + scratch.rows[0], tile, packed, scratch.widths[0], reached);
-  const QueryWords of_query = gather(tile, packed, scratch);
-  const kernels::RoundedQueries query{of_query.words,         of_query.multipliers,  scratch.thresholds.data(),
-                                      scratch.offsets.data(), scratch.slopes.data(), scratch.intercepts.data(),
-                                      scratch.bounds.data()};
-  const std::int32_t row = 0;
-  const kernels::CandidateLists list{
-      scratch.near_values.data(), scratch.near_bounds.data(), scratch.near_ids.data(), &count, &row, 0};
+  for (std::size_t i = 0; i < scratch.rows.size(); ++i) {
+    const std::int64_t q = packed.first + scratch.rows[i];
+    scratch.thresholds[i] = threshold(q, tile, packed, scratch.widths[i], near.reached[begin + i]);
+  }
+  const QueryWords of_queries = gather(tile, packed, scratch);
+  const kernels::RoundedQueries queries{of_queries.words,       of_queries.multipliers, scratch.thresholds.data(),
+                                        scratch.offsets.data(), scratch.slopes.data(),  scratch.intercepts.data(),
+                                        scratch.bounds.data()};
+  std::array<std::int32_t, kMaxPanelHeight> lists;
+  std::iota(lists.begin(), lists.end(), static_cast<std::int32_t>(begin));
+  const kernels::CandidateLists found{near.values.data(), near.bounds.data(), near.ids.data(),
+                                      near.counts.data(), lists.data(),       static_cast<std::int64_t>(kNearRoom)};
   const kernels::Segments segments = items_.segment_steps();
+  const int height = panel_height(static_cast<std::int64_t>(end - begin));
   for (const RoundedItems::Panel& panel : panels) {
-    if (count > kMostNear - kPanelWidth) return;
-    const std::int64_t begin = t.begin + panel.panel * kPanelWidth;
-    const kernels::RoundedPanel items{rounded.panels + (begin - t.begin) * items_.steps(),
-                                      &order().ids[static_cast<std::size_t>(begin)],
-                                      static_cast<int>(std::min<std::int64_t>(kPanelWidth, t.end - begin)), nullptr, 0};
-    screen_(1, query, items, segments, list);
+    if (*std::max_element(near.counts.begin(), near.counts.end()) > kMostNear - kPanelWidth) return;
+    const std::int64_t first = t.begin + panel.panel * kPanelWidth;
+    const kernels::RoundedPanel items{rounded.panels + (first - t.begin) * items_.steps(),
+                                      &order().ids[static_cast<std::size_t>(first)],
+                                      static_cast<int>(std::min<std::int64_t>(kPanelWidth, t.end - first)), nullptr, 0};
+    screen_(height, queries, items, segments, found);
   }
 }
 
-/// The least score of the k whose lower ends reach `reached`.
-float RoundedScreen::score_near(std::int64_t q, float reached, std::int32_t count, const Scratch& scratch) const {
-  std::array<std::int32_t, kMostNearList> ids;
+/// The least score of the k whose lower ends reach what they are known to reach.
+float RoundedScreen::score_near(std::int64_t q, std::size_t list, const NearScratch& near) const {
+  const float reached = near.reached[list];
+  const std::size_t first = list * kNearRoom;
+  std::array<Queries::Pair, kMostNearList + kernels::kDots> pairs;
+  const auto k = static_cast<std::size_t>(queries_.args().k);
   std::size_t n = 0;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
-    if (n == static_cast<std::size_t>(queries_.args().k)) break;
-    if (scratch.near_values[i] - scratch.near_bounds[i] < reached) continue;
-    ids[n] = scratch.near_ids[i];
-    items_.items().fetch(ids[n++]);
+  for (std::size_t i = first; i < first + static_cast<std::size_t>(near.counts[list]) && n < k; ++i) {
+    if (near.values[i] - near.bounds[i] < reached) continue;
+    pairs[n] = {q, near.ids[i]};
+    items_.items().fetch(near.ids[i]);
+    ++n;
   }
-  if (n < static_cast<std::size_t>(queries_.args().k)) return reached;
+  if (n < k) return reached;
   float least = std::numeric_limits<float>::infinity();
-  for (std::size_t i = 0; i < n; ++i) least = std::min(least, queries_.score(kernels_, q, ids[i]));
+  std::fill_n(pairs.begin() + static_cast<std::ptrdiff_t>(n), kernels::kDots, pairs[0]);
+  for (std::size_t i = 0; i < n; i += kernels::kDots) {
+    std::array<float, kernels::kDots> scores;
+    queries_.score_four(kernels_, &pairs[i], scores.data());
+    least = std::min(least, *std::min_element(scores.begin(), scores.end()));
+  }
   return std::max(reached, least);
 }
 

@@ -36,12 +36,14 @@ std::int32_t round_threshold(double x) {
 
 }  // namespace
 
-RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters)
+RoundedScreen::RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters,
+                             std::span<const Nearest> nearest)
     : queries_(queries),
       items_(items),
       filters_(filters),
       kernels_(kernel_table()),
-      screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16) {
+      screen_(items.format() == Format::kInt8 ? kernels_.screen_int8 : kernels_.screen_int16),
+      nearest_(nearest) {
   if (filters.allowed == nullptr) return;
   mark_disallowed();
   const auto n_allowed = static_cast<double>(filters.allowed_ids.size());
@@ -96,7 +98,6 @@ RoundedScreen::Packed RoundedScreen::pack(std::int64_t first, std::int64_t last)
       if (queries_.scanned(q)) round_query(q, static_cast<int>(klass), units, packed);
     }
   }
-  find_nearest(packed);
   if (!items_.centred()) return packed;
   std::vector<double> products(n_modalities);
   for (std::size_t i = 0; i < n; ++i) {

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "aligned.hpp"
 #include "kernels/table.hpp"
 #include "ops/candidates.hpp"
+#include "ops/near_queries.hpp"
 #include "ops/query_block.hpp"
 #include "ops/refused_items.hpp"
 #include "ops/rounded_items.hpp"
@@ -21,11 +23,6 @@ namespace recfuse {
 /// are measured in float64 and rounded up, not estimated.
 class RoundedScreen {
  public:
-  /// The neighbourhoods that a query is nearest to.
-  struct Nearest {
-    int first = 0, second = 0;
-  };
-
   /// Queries [first, last) of a block, rounded for every class.
   struct Packed {
     std::int64_t first = 0, last = 0;
@@ -36,12 +33,22 @@ class RoundedScreen {
     std::vector<double> lost_norms;                      // (queries, classes, modalities)
     std::vector<double> constants;                       // (queries, groups): the product with the centres
     std::vector<double> reaches;                         // (queries, groups, modalities): see reach()
-    std::vector<Nearest> nearest;                        // (queries); empty where nobody asks
   };
 
   struct Prepared {
     RoundedItems::Scratch room;
     RoundedItems::RoundedTile tile;
+  };
+
+  /// Of up to a panel of queries, whose first neighbourhood is one: a list each of its items that may be the best.
+  struct NearScratch {
+    std::vector<float> known;  // of all queries of the block
+    std::vector<std::int32_t> rows;
+    std::vector<float> reached;
+    std::vector<float> values, bounds;
+    std::vector<std::int32_t> ids, counts, keys;
+    std::vector<RoundedItems::Panel> panels;
+    RoundedItems::Scratch room;
   };
 
   struct Scratch {
@@ -58,11 +65,7 @@ class RoundedScreen {
     AlignedVector<std::int32_t> query;
     std::vector<std::uint32_t> places;
     std::vector<std::int32_t> sums;
-    // Of the neighbourhood of a query: its panels, and the lower ends of their items.
-    std::vector<RoundedItems::Panel> near;
-    std::vector<float> near_values, near_bounds;
-    std::vector<std::int32_t> near_ids, keys;
-    RoundedItems::Scratch room;
+    NearScratch near;
   };
 
   /// Units of a query, per segment: each is a multiple of the next one.
@@ -71,8 +74,9 @@ class RoundedScreen {
     std::vector<std::int32_t> multiples;  // of the next one; the last is 1
   };
 
-  /// Keeps views of all three.
-  RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters);
+  /// Keeps views of all. `nearest`: of every query that it is asked for, or empty.
+  RoundedScreen(const Queries& queries, const RoundedItems& items, const Filters& filters,
+                std::span<const Nearest> nearest = {});
 
   /// What the screen does not look at itself.
   Filters left_to_candidates() const { return {.exclude = {}, .allow = filters_.allow, .allowed = nullptr}; }
@@ -86,7 +90,7 @@ class RoundedScreen {
   /// bounds are wide. Where the longest items come first they are high anyway.
   bool guesses() const;
   Packed pack(std::int64_t first, std::int64_t last) const;
-  float known_threshold(std::int64_t q, const Packed& packed, Scratch& scratch) const;
+  std::span<const float> known_thresholds(const Packed& packed, Scratch& scratch) const;
   bool reaches(std::size_t tile, const Packed& packed, Candidates& candidates) const;
   void prepare(std::size_t tile, Prepared& prepared) const { prepared.tile = items_.tile(tile, prepared.room); }
   void scan(std::size_t tile, const Prepared& prepared, const Packed& packed, Scratch& scratch,
@@ -119,12 +123,11 @@ class RoundedScreen {
   void mark_disallowed();
   void scan_rows(std::size_t tile, const Packed& packed, const std::int32_t* query, const std::uint32_t* refused,
                  Scratch& scratch, Candidates& candidates) const;
-  void find_nearest(Packed& packed) const;
-  float look_near(std::span<const RoundedItems::Panel> panels, float reached, const Packed& packed, Scratch& scratch,
-                  std::int32_t& count) const;
-  void scan_near(std::span<const RoundedItems::Panel> panels, float reached, const Packed& packed, Scratch& scratch,
-                 std::int32_t& count) const;
-  float score_near(std::int64_t q, float reached, std::int32_t count, const Scratch& scratch) const;
+  void look_near(std::span<const RoundedItems::Panel> panels, std::size_t begin, std::size_t end, const Packed& packed,
+                 Scratch& scratch) const;
+  void scan_near(std::span<const RoundedItems::Panel> panels, std::size_t begin, std::size_t end, const Packed& packed,
+                 Scratch& scratch) const;
+  float score_near(std::int64_t q, std::size_t list, const NearScratch& near) const;
   void describe_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
                         Scratch& scratch) const;
   void prepare_queries(std::size_t tile, const RoundedItems::RoundedTile& rounded, const Packed& packed,
@@ -135,7 +138,8 @@ class RoundedScreen {
   const Filters& filters_;
   const kernels::KernelTable& kernels_;
   decltype(kernels::KernelTable::screen_int8) screen_;
-  const std::int32_t* rows_ = nullptr;     // read where a single query may get few items; null elsewhere
+  const std::int32_t* rows_ = nullptr;  // read where a single query may get few items; null elsewhere
+  std::span<const Nearest> nearest_;
   std::vector<std::uint32_t> disallowed_;  // a bit for every slot of a panel; empty without a list for all queries
 };
 

@@ -16,17 +16,18 @@ constexpr std::int64_t kLeastItems = 1024;   // below, nothing is worth preparin
 // Scoring an item canonically takes as long as multiplying so many rows in int8, or so many single dimensions
 // (docs/performance.md).
 constexpr double kRowsPerScore = 85, kDimsPerScore = 23'000;
-// Where the longest items come first, most queries score the same ones, which are in a cache then.
+// Where the longest items come first, most queries score the same ones, which are in a cache then; so do those of one
+// neighbourhood.
 constexpr double kCachedShare = 1.0 / 3;
 
 // A retry costs as much as a guess saves so many queries.
 constexpr std::int64_t kQueriesPerRetry = 16;
 
 /// Whether the scores that int8 could not avoid take longer than a scan in int16 would.
-bool too_coarse(const FusedItems& items, std::int64_t k, bool by_norm, double scored_per_query) {
+bool too_coarse(const FusedItems& items, std::int64_t k, bool cached, double scored_per_query) {
   const auto dim = static_cast<double>(items.total_dim());
   const double avoidable = scored_per_query - 1.1 * static_cast<double>(k);
-  const double cost = (kRowsPerScore * dim + kDimsPerScore) * (by_norm ? kCachedShare : 1.0);
+  const double cost = (kRowsPerScore * dim + kDimsPerScore) * (cached ? kCachedShare : 1.0);
   return avoidable * cost > static_cast<double>(items.n_items()) * dim;
 }
 
@@ -125,7 +126,8 @@ ScreenChoice::Handle ScreenChoice::learn(const FuseTopkArgs& args, std::int64_t 
   const std::lock_guard lock(mutex_);
   tried_k_ = std::max<std::int64_t>(tried_k_, args.k);
   scored_per_query_ = static_cast<double>(n_scored) / static_cast<double>(n_queries);
-  int8_is_too_coarse_ = int8_is_too_coarse_ || too_coarse(items_, args.k, by_norm_.pays, scored_per_query_);
+  int8_is_too_coarse_ =
+      int8_is_too_coarse_ || too_coarse(items_, args.k, by_norm_.pays || near_.any(), scored_per_query_);
   return int8_is_too_coarse_ ? in_int16(args) : int8_;
 }
 

@@ -65,7 +65,8 @@ class ExactScores {
 ///   chunk_tiles()                                   how many tiles are prepared together, to stay in cache
 ///   guesses()                                       whether thresholds guessed from a sample of the tiles may pay
 ///   Packed pack(first, last)                        queries as its kernels want them
-///   known_threshold(q, packed, scratch)             what k scores of a query reach, as far as that is known beforehand
+///   known_thresholds(packed, scratch)               what k scores of each query reach, as far as that is known
+///                                                   beforehand; empty where it never is
 ///   reaches(tile, packed, candidates)               whether any of these queries may find something in a tile
 ///   prepare(tile, prepared)                         a tile as its kernels want it, in a Prepared
 ///   left_to_candidates()                            the filters that scan() does not look at
@@ -175,9 +176,7 @@ void Search<Screen>::divide_queries(const SearchCut& cut, const TopkOut& out, co
       blocks.candidates[at]->start(first, last);
       blocks.packed[at] = screen_.pack(first, last);
       Scratch& scratch = blocks.scratch[static_cast<std::size_t>(worker)];
-      for (std::int64_t q = first; q < last; ++q) {
-        blocks.candidates[at]->raise_threshold(q, screen_.known_threshold(q, blocks.packed[at], scratch));
-      }
+      blocks.candidates[at]->know(screen_.known_thresholds(blocks.packed[at], scratch));
     });
     scan_all(blocks, begin == 0, guess_, out, parts);
     if (!guess_) continue;
@@ -268,9 +267,8 @@ void Search<Screen>::divide_items(const SearchCut& cut, const TopkOut& out, cons
     const std::int64_t first = cut.blocks[b], last = cut.blocks[b + 1];
     const auto packed = screen_.pack(first, last);
     shared.clear();
-    for (std::int64_t q = first; q < last; ++q) {
-      shared.raise(static_cast<std::size_t>(q - first), screen_.known_threshold(q, packed, scratch[0]));
-    }
+    const auto known = screen_.known_thresholds(packed, scratch[0]);
+    for (std::size_t row = 0; row < known.size(); ++row) shared.raise(row, known[row]);
     for (const auto& c : candidates) {
       if (c) c->start(first, last);
     }

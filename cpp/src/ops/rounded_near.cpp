@@ -54,7 +54,7 @@ void RoundedItems::find_near_panels() {
 std::span<const float> RoundedScreen::known_thresholds(const Packed& packed, Scratch& scratch) const {
   if (nearest_.empty()) return {};
   NearScratch& near = scratch.near;
-  const auto n_lists = static_cast<std::size_t>(max_height());
+  const auto n_lists = static_cast<std::size_t>(std::min<std::int64_t>(max_height(), packed.last - packed.first));
   near.known.assign(static_cast<std::size_t>(packed.last - packed.first), kUnknown);
   near.values.resize(n_lists * kNearRoom);
   near.bounds.resize(n_lists * kNearRoom);

@@ -52,6 +52,22 @@ float kth_lower_end(const float* values, const float* bounds, std::int64_t n, st
   return kth_largest_of(n, k, keys, [&](std::int64_t i) { return values[i] - bounds[i]; });
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+/// Per mask of eight lanes, its lanes in their order, a byte each; then whatever.
+struct LaneOrders {
+  std::uint64_t of[256];
+  constexpr LaneOrders() : of{} {
+    for (unsigned mask = 0; mask < 256; ++mask) {
+      int kept = 0;
+      for (std::uint64_t lane = 0; lane < 8; ++lane) {
+        if ((mask >> lane & 1) != 0) of[mask] |= lane << 8 * kept++;
+      }
+    }
+  }
+};
+constexpr LaneOrders kLaneOrders;
+#endif
+
 std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bounds, std::int32_t* ids) {
   std::int64_t kept = 0;
 #if defined(__AVX512F__)
@@ -65,6 +81,21 @@ std::int64_t keep_reaching(float least, std::int64_t n, float* values, float* bo
     _mm512_storeu_ps(values + kept, _mm512_maskz_compress_ps(reaches, v));
     _mm512_storeu_ps(bounds + kept, _mm512_maskz_compress_ps(reaches, b));
     _mm512_storeu_si512(ids + kept, _mm512_maskz_compress_epi32(reaches, id));
+    kept += __builtin_popcount(reaches);
+  }
+#elif defined(__AVX2__)
+  const __m256 threshold = _mm256_set1_ps(least);
+  for (std::int64_t i = 0; i < n; i += 8) {
+    const unsigned inside = n - i >= 8 ? 0xffU : (1U << (n - i)) - 1;
+    const __m256 v = _mm256_loadu_ps(values + i), b = _mm256_loadu_ps(bounds + i);
+    const __m256 id = _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(ids + i)));
+    const __m256 compared = _mm256_cmp_ps(_mm256_add_ps(v, b), threshold, _CMP_GE_OQ);
+    const unsigned reaches = static_cast<unsigned>(_mm256_movemask_ps(compared)) & inside;
+    const auto packed = static_cast<long long>(kLaneOrders.of[reaches]);
+    const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(packed));
+    _mm256_storeu_ps(values + kept, _mm256_permutevar8x32_ps(v, order));
+    _mm256_storeu_ps(bounds + kept, _mm256_permutevar8x32_ps(b, order));
+    _mm256_storeu_ps(reinterpret_cast<float*>(ids + kept), _mm256_permutevar8x32_ps(id, order));
     kept += __builtin_popcount(reaches);
   }
 #else

@@ -79,10 +79,12 @@ def regular(rng, n_rows: int, n_columns: int, per_row: int) -> sp.csr_array:
     [
         (40, {"factors": 16}, "cholesky"),  # systems so small that steps save nothing
         (60, {"factors": 64}, "cg"),
-        (60, {"factors": 64, "cg_steps": 12}, "cholesky"),
+        (60, {"factors": 64, "cg_steps": 12}, "cg"),  # as a last step is half a pass
+        (200, {"factors": 64, "cg_steps": 40, "alpha": 40.0}, "cholesky"),
         (60, {"factors": 64, **EXPLICIT}, "cg"),
-        (4, {"factors": 256}, "cholesky"),  # by systems of 4 unknowns
-        (200, {"factors": 192, "cg_steps": 20}, "block"),
+        (4, {"factors": 256}, "cg"),  # in coordinates that need no eigenvectors
+        (4, {"factors": 256, "frequency_scaling": 0.5}, "cholesky"),  # by systems of 4 unknowns
+        (200, {"factors": 192, "cg_steps": 40, "alpha": 10.0}, "block"),
     ],
 )
 def test_auto_takes_the_solver_that_gets_there_soonest(rng, per_row, parameters, solver):

@@ -15,9 +15,10 @@ namespace {
 constexpr double kRow = 150, kElement = 0.5, kFactor = 0.0019;       // solving: kRow + kElement w^2 + kFactor w^3
 constexpr double kEntry = 1, kGather = 0.23, kOuter = 0.0093;        // an entry: kEntry + kGather w + kOuter w^2
 constexpr double kDualRow = 500, kTranspose = 0.1, kInner = 0.0103;  // kDualRow + kTranspose p w + kInner p^2 w
-constexpr double kTurn = 0.018, kEigen = 1.2;                        // a row: kTurn w^2; eigenvectors: kEigen w^3
+constexpr double kTurn = 0.018, kEigen = 1.2, kTriangle = 0.17;      // turning a row: kTurn w^2; finding how: w^3
 constexpr double kCgRow = 200, kCgElement = 4, kPass = 0.075, kFetch = 0.08;  // an entry: (passes kPass + kFetch) w
-constexpr double kBlockRow = 3500, kBlockEntry = 62;                          // of one block of 64 unknowns
+constexpr double kFirstAndLast = 0.5;  // passes beside those of the steps: a gradient more, half of the last one less
+constexpr double kBlockRow = 3500, kBlockEntry = 62;  // of one block of 64 unknowns
 
 // als_iterations, after this many steps and more.
 constexpr std::array<double, 4> kImplicitSteps{1.6, 1.1, 1.0, 1.0};
@@ -32,38 +33,46 @@ double round_up(double n, double step) {
 /// Costs of one half-step's parts.
 class Costs {
  public:
-  explicit Costs(const AlsParams& params)
-      : params_(params),
-        width_(static_cast<double>(layout_for(unknowns(params)).width)),
-        turn_(params.objective == AlsObjective::kImplicit ? kTurn * width_ * width_ : 0.0) {}
+  explicit Costs(const AlsParams& params) : params_(params) {}
 
   double exact(double n) const { return solving(width_) + n * (kEntry + kGather * width_ + kOuter * width_ * width_); }
 
   double dual(double n) const {
     const double p = round_up(n, 16);
-    return kDualRow + turn_ + solving(p) + kTranspose * p * width_ + kInner * p * p * width_;
+    return kDualRow + turn(false) + solving(p) + kTranspose * p * width_ + kInner * p * p * width_;
   }
 
   double cg(double n) const {
-    const double width = round_up(width_, 32), passes = static_cast<double>(params_.cg_steps + 1);
-    return kCgRow + kCgElement * width * passes / 3 + 2 * turn_ + n * (2 + (kPass * passes + kFetch) * width);
+    const double width = round_up(width_, 32), passes = static_cast<double>(params_.cg_steps) + kFirstAndLast;
+    return kCgRow + kCgElement * width * passes / 3 + 2 * turn(by_triangle()) +
+           n * (2 + (kPass * passes + kFetch) * width);
   }
 
-  double block(double n) const { return 2 * turn_ + blocks() * (kBlockRow + kBlockEntry * n); }
+  double block(double n) const { return 2 * turn(false) + blocks() * (kBlockRow + kBlockEntry * n); }
   double blocks() const { return round_up(static_cast<double>(unknowns(params_)), 64) / 64; }
 
   /// Finding the coordinates, and turning the other side.
-  double coordinates(std::int64_t n_others) const {
+  double coordinates(std::int64_t n_others, LinearSolver solver) const {
     if (params_.objective == AlsObjective::kExplicit) return 0;
-    return kEigen * width_ * width_ * width_ + turn_ * static_cast<double>(n_others);
+    const bool triangle = solver == LinearSolver::kCg && by_triangle();
+    const double finding = triangle ? kTriangle : kEigen;
+    return finding * width_ * width_ * width_ + turn(triangle) * static_cast<double>(n_others);
   }
 
  private:
+  /// Whether rows that are solved by steps share their penalty, so that they need no eigenvectors
+  /// (als_coordinates.hpp).
+  bool by_triangle() const { return params_.frequency_scaling == 0; }
+
+  /// A row into the coordinates or back. Of a triangle, what lies in its panels is multiplied.
+  double turn(bool triangle) const {
+    if (params_.objective == AlsObjective::kExplicit) return 0;
+    return kTurn * width_ * (triangle ? (width_ + static_cast<double>(kernels::kPanel)) / 2 : width_);
+  }
   static double solving(double width) { return kRow + width * width * (kElement + kFactor * width); }
 
   const AlsParams& params_;
-  double width_;
-  double turn_;
+  const double width_ = static_cast<double>(layout_for(unknowns(params_)).width);
 };
 
 /// The sum over rows with entries.
@@ -87,7 +96,7 @@ DualChoice dual_choice(const AlsParams& params, const CsrView& csr, std::int64_t
   const auto saving = [&](std::int64_t n) {
     return costs.exact(static_cast<double>(n)) - costs.dual(static_cast<double>(n));
   };
-  DualChoice choice{unknowns(params), -costs.coordinates(n_others)};
+  DualChoice choice{unknowns(params), -costs.coordinates(n_others, LinearSolver::kCholesky)};
   while (choice.longest > 0 && saving(choice.longest) <= 0) --choice.longest;
   for (std::int64_t row = 0; row < csr.rows; ++row) {
     const RowEntries entries{csr.row_indices(row), csr.row_values(row), csr.row_size(row)};
@@ -109,7 +118,7 @@ double cost_of(LinearSolver solver, const AlsParams& params, const CsrView& user
       continue;
     }
     const bool by_steps = solver == LinearSolver::kCg;
-    sum += costs.coordinates(n_others);
+    sum += costs.coordinates(n_others, solver);
     sum += sum_over_rows(*side, [&](std::int64_t n) {
       return by_steps ? costs.cg(static_cast<double>(n)) : costs.block(static_cast<double>(n));
     });

@@ -239,9 +239,8 @@ class ItemItemRecommender(RecommenderBase):
             raise ValueError("Can't specify both filter_items and items")
         similarity, N = self._fitted(), as_int(N, "N")
         if np.isscalar(itemid):
-            return self._nearest(
-                similarity, int(as_ids(itemid, "itemid")[0]), N, filter_items, items
-            )
+            item = int(as_ids(itemid, "itemid")[0])
+            return self._nearest(similarity, item, N, filter_items, items)
         ids = np.full((len(itemid), N), -1, np.int32)
         scores = np.full((len(itemid), N), _PADDING)
         for row, item in enumerate(as_ids(itemid, "itemid")):
@@ -369,9 +368,8 @@ def all_pairs_knn(
     rows = as_csr(check_csr(users), "users")
     columns = as_csr(rows.T, "users")
     n_items = rows.shape[1]
-    ids, scores = neighbour_topk(
-        columns, rows, min(as_int(K, "K"), max(n_items, 1)), num_threads=num_threads
-    )
+    k = min(as_int(K, "K"), max(n_items, 1))
+    ids, scores = neighbour_topk(columns, rows, k, num_threads=num_threads)
     found = ids >= 0
     items = np.repeat(np.arange(n_items, dtype=np.int32), found.sum(axis=1))
     values = scores[found].astype(np.float64)

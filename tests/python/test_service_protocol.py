@@ -323,3 +323,52 @@ def test_long_bodies_are_read_to_their_end(on_socket, size, length):
         writer.close()
 
     on_socket(run, request_timeout=2)
+
+
+OFFER = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_who_offers_an_upgrade_is_answered_as_anybody(on_socket, length):
+    """Java's client and `curl --http2` do. Bodies behind such headers used to be lost."""
+
+    async def run(connect, guard, state):
+        reader, writer = await connect()
+        asked = post("/recommend", GOOD, *OFFER, length=length)
+        plain = post("/recommend", GOOD, length=length)
+        get = b"GET /health HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        writer.write(plain)
+        want = await response(reader)
+        writer.write(asked + get + plain + asked)
+        assert want[0] == 200 and await response(reader) == want
+        assert (await response(reader))[::2] == (200, b'{"status":"alive"}')
+        assert await response(reader) == want and await response(reader) == want
+        for cut in (10, 60, len(asked) - 40, len(asked) - 3):
+            writer.write(asked[:cut])
+            await asyncio.sleep(0.01)
+            writer.write(asked[cut:])
+            assert await response(reader) == want
+        for byte in asked:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert await response(reader) == want
+        assert state.total_requests == 10 and not state.tasks
+        writer.close()
+
+    on_socket(run)
+
+
+@pytest.mark.parametrize(
+    "what", [b"CONNECT here:80 HTTP/1.1\r\nhost: here\r\n\r\n", b"\x16\x03\x01\r\n"]
+)
+def test_what_is_no_request_is_told(on_socket, what):
+    async def run(connect, guard, state):
+        reader, writer = await connect()
+        writer.write(what)
+        status, headers, body = await response(reader)
+        assert (status, headers["connection"]) == (400, "close")
+        assert json.loads(body) == {"error": "the request must be valid HTTP/1.1"}
+        assert await reader.read() == b""
+        writer.close()
+
+    on_socket(run)

@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from recfuse.service.http import Guard, Reply, error_body
@@ -53,7 +54,7 @@ def service_protocol(guard: Guard, options: Options) -> type[HttpToolsProtocol]:
             if self.transport.is_closing():
                 return
             before, self._whole = self._in_headers, False
-            super().data_received(data)
+            self._feed(data)
             if self._whole:
                 return
             if self._timer is None and not self.transport.is_closing():
@@ -63,6 +64,33 @@ def service_protocol(guard: Guard, options: Options) -> type[HttpToolsProtocol]:
                 if self._header_bytes > _MOST_HEADERS and not self.transport.is_closing():
                     self._answer(431, "headers are too long")
 
+        def _feed(self, data: bytes) -> None:
+            """Parse. No connection is upgraded, and no body is lost because of the offer.
+
+            The parser stops behind the headers of a request that offers an upgrade, as `curl
+            --http2` and Java's client do. Another one then takes them without the offer.
+            """
+            self._unset_keepalive_if_required()
+            left = memoryview(data)
+            try:
+                while left:
+                    try:
+                        self.parser.feed_data(left)
+                        return
+                    except httptools.HttpParserUpgrade as stopped:
+                        left = left[stopped.args[0] :]
+                        head = self._without_offer()
+                        self.parser = type(self.parser)(self)
+                        self.parser.feed_data(head)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # again: to CONNECT
+                if not self.transport.is_closing():
+                    self._answer(400, "the request must be valid HTTP/1.1")
+
+        def _without_offer(self) -> bytes:
+            line = (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+            others = [b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade"]
+            return b"%b %b HTTP/%b\r\n%b\r\n" % (*line, b"".join(others))
+
         def on_message_begin(self) -> None:
             self._in_headers, self._header_bytes, self._whole = True, 0, False
             super().on_message_begin()
@@ -70,6 +98,8 @@ def service_protocol(guard: Guard, options: Options) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._in_headers, self._header_bytes = False, 0
             parser, running = self.parser, self.cycle
+            if parser.should_upgrade():  # the next one will not
+                return
             if (
                 (running is None or running.response_complete)
                 and parser.get_http_version() == "1.1"
@@ -90,6 +120,8 @@ def service_protocol(guard: Guard, options: Options) -> type[HttpToolsProtocol]:
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
             self._in_headers, self._whole = True, True
             if self._timer is not None:
                 self._timer.cancel()

@@ -16,6 +16,7 @@ import service_models as models
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 
+from recfuse.errors import FormatError
 from recfuse.service.options import Options
 from recfuse.service.state import CannotLoad
 
@@ -160,6 +161,23 @@ def test_a_replaced_model_is_given_back(tmp_path):
         assert old() is None
 
     models.with_client(Options(model=path), run)
+
+
+def test_a_damaged_model_is_not_the_fault_of_who_asks(tmp_path):
+    """Of a large file, damage is noticed when it is used."""
+    path = tmp_path / "model.recfuse"
+    models.als().save(path)
+
+    async def run(client, service):
+        def damaged(*args):
+            raise FormatError(f"load: {str(path)!r} must be undamaged")
+
+        service.model.search = damaged
+        answer = await client.post("/recommend", json={"user": "u1"})
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "the service failed; its log says where"}
+
+    models.with_client(Options(model=path, feedback=False), run)
 
 
 def test_logs_have_no_user_data(tmp_path, caplog, ask):

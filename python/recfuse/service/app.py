@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
+from recfuse.errors import RecfuseError
 from recfuse.service.answers import (
     ask_of,
     check_length,
@@ -75,6 +76,10 @@ class ReadyRoute(APIRoute):
 def failure(error: Exception) -> Reply:
     """Return what a request gets that cannot be answered; raise what is nobody's fault."""
     later = 0
+    if isinstance(
+        error, RecfuseError
+    ):  # of the model file, say: a ValueError, but not the client's
+        raise error
     if isinstance(error, ValidationError):
         status, message = 422, _first_of(error.errors(include_url=False, include_input=False))
     elif isinstance(error, KeyError):

@@ -120,7 +120,7 @@ RUN_TIME = {"numpy", "scipy", "recfuse", *sys.stdlib_module_names}
 # What is nothing without its extra: a folder that cli.py imports where it is used, and modules that
 # are named after the library whose classes theirs inherit from.
 OF_EXTRAS = {
-    "service": {"fastapi", "orjson", "prometheus_client", "pydantic", "uvicorn"},
+    "service": {"fastapi", "httptools", "orjson", "prometheus_client", "pydantic", "uvicorn"},
     "adapters/cornac.py": {"cornac"},
     "adapters/lenskit.py": {"lenskit", "pydantic"},
 }

@@ -12,7 +12,6 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from starlette.exceptions import HTTPException
 
 from recfuse.errors import RecfuseError
 from recfuse.service.answers import (
@@ -144,10 +143,12 @@ def create_app(options: Options) -> Guard:
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         return Response(error_body(_first_of(error.errors())), 422, media_type=_JSON)
 
-    @app.exception_handler(HTTPException)
-    async def no_route(request: Request, error: HTTPException) -> Response:
+    async def no_route(request: Request, error: Any) -> Response:
         body = error_body(str(error.detail))
         return Response(body, error.status_code, error.headers, media_type=_JSON)
+
+    for status in (404, 405):
+        app.exception_handler(status)(no_route)
 
     for known in (ValueError, KeyError, CannotLoad):
         app.exception_handler(known)(_handled)

@@ -105,7 +105,9 @@ class ByDistance:
         constants = np.broadcast_to(self._constants, (len(queries), len(self._constants)))
         found, sums = self._index.topk({"": np.hstack([queries, constants])}, wide, **filters)
         ops = resolve_backend("cpu").ops
-        candidates = np.hstack([found, self._far_of(len(queries), **filters)])
+        candidates = found
+        if len(self._far):
+            candidates = np.hstack([found, self._far_of(len(queries), **filters)])
         ids, best = ops.nearest_candidates(queries, self.items, candidates, k, num_threads=0)
 
         last = sums[:, -1].astype(np.float64)
@@ -125,7 +127,7 @@ class ByDistance:
         far = np.tile(self._far, (n, 1))
         if allow is not None:
             far[:, ~np.isin(self._far, allow)] = -1
-        if exclude is not None and len(self._far):
+        if exclude is not None:
             stored = sp.csr_array(
                 (np.ones(exclude.nnz, bool), exclude.indices, exclude.indptr), shape=exclude.shape
             )

@@ -198,10 +198,7 @@ void Candidates::end_settling() {
 
 void Candidates::take(std::int64_t q, ExactTopk& best) const {
   const std::size_t begin = first_entry(q), end = begin + static_cast<std::size_t>(counts_[row(q)]);
-  const float least = thresholds_[row(q)];
-  for (std::size_t i = begin; i < end; ++i) {
-    if (values_[i] >= least) best.push(values_[i], ids_[i]);
-  }
+  for (std::size_t i = begin; i < end; ++i) best.push(values_[i], ids_[i]);
 }
 
 /// Marks the excluded items of a query among `ids`, looks those up, and wipes the marks: a search in the list for every
@@ -388,6 +385,8 @@ void Candidates::score_list(std::int64_t q) {
     for (std::size_t j = 0; j < std::min(pairs.size(), n - i); ++j) set_score(first + i + j, scores[j]);
   }
   n_scored_ += static_cast<std::int64_t>(n);
+  counts_[row(q)] = admitted_[row(q)] = static_cast<std::int32_t>(
+      kernels_.keep_reaching(threshold(q), counts_[row(q)], &values_[first], &bounds_[first], &ids_[first]));
 }
 
 void Candidates::keep_best_exactly(std::int64_t q) {

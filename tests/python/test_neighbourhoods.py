@@ -99,6 +99,24 @@ def test_many_queries(rng, num_threads):
     assert index.plan()["order"] == "neighbourhoods"
 
 
+def test_queries_in_any_order(rng, num_threads):
+    """They are sorted by neighbourhood, some are not scanned, and answers go where they belong."""
+    items = some_items(rng, "clusters")
+    index = asked_before(items, num_threads)
+    queries = np.concatenate([items[:300], normal(rng, 100, DIM)])
+    queries[::7] = 0
+    queries[3::50] *= np.float32(1e30)  # the screen cannot judge it
+    queries = queries[rng.permutation(len(queries))]
+    for n in (2, 15, 400):
+        assert_same_bytes(index.topk({"v": queries[:n]}, 10), without(items, queries[:n], 10))
+    parts = {"contributions": True}
+    assert_same_bytes(index.topk({"v": queries}, 10, **parts), without(items, queries, 10, **parts))
+    weights = {"weights": {"v": rng.standard_normal(len(queries))}}
+    assert_same_bytes(
+        index.topk({"v": queries}, 10, **weights), without(items, queries, 10, **weights)
+    )
+
+
 def test_a_negative_weight(rng):
     """The best items are those that point the other way."""
     items = some_items(rng, "clusters")

@@ -106,6 +106,16 @@ def test_every_kind_of_vector(rng, kind, metric, num_threads):
         )
 
 
+@pytest.mark.parametrize("dim", [32, 64, 96, 128])
+@pytest.mark.parametrize("kind", ["normal", "positive", "signs", "signs of pairs", "few values"])
+def test_whole_chunks(rng, kind, dim):
+    """Of one modality: sums that a kernel of their own adds, in panels of every height."""
+    items = vectors(rng, kind, 1200, dim)
+    queries = np.concatenate([vectors(rng, kind, 20, dim), items[:5]])
+    for n in (1, 2, 3, 5, 25):
+        assert_all_equal(lambda n=n: recfuse.topk(queries[:n], items, 20))
+
+
 @given(
     n_queries=st.integers(1, 67),
     n_items=st.integers(1, 67),

@@ -231,6 +231,40 @@ def test_a_batcher_that_ends_answers_what_waits(searches):
     asyncio.run(main())
 
 
+class Ended(BaseException):
+    """As what a library in Rust raises when it panics."""
+
+
+def test_whatever_a_search_raises_is_the_answer():
+    def raises(requests):
+        raise Ended
+
+    async def run(batcher):
+        for solve in (raises, lambda requests: [0] * (len(requests) + 1), lambda requests: []):
+            found = await asyncio.gather(*asking(batcher, solve, range(3)), return_exceptions=True)
+            kind = Ended if solve is raises else RuntimeError
+            assert [type(answer) for answer in found] == [kind] * 3
+        assert await batcher.ask("a", list, 7) == 7
+
+    batched(run)
+
+
+def test_what_was_searched_is_not_held_while_nobody_asks():
+    async def run(batcher):
+        solve = Searches()
+        solve.go.set()
+        gone = weakref.ref(solve)
+        assert await batcher.ask("a", solve, 1) == 1
+        del solve
+        for _ in range(1000):  # the thread may still be on its way out of the search
+            if gone() is None:
+                break
+            await asyncio.sleep(0.001)
+        assert gone() is None
+
+    batched(run, searches=2)
+
+
 @pytest.mark.parametrize("make", [models.als, models.fused])
 def test_a_model_that_is_replaced_is_gone_at_once(tmp_path, make):
     """The service leaves garbage of its first model to nobody."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import json
@@ -103,6 +104,36 @@ def test_routes_and_methods_that_do_not_exist_are_errors_like_others(tmp_path):
 def test_nobody_reloads_without_a_token(ask):
     ((status, _),) = ask(models.als(), ("/admin/reload", {}))
     assert status == 403
+
+
+def test_the_watch_goes_on_after_a_file_that_it_cannot_read(tmp_path, monkeypatch):
+    """Whatever that raises."""
+    path = tmp_path / "model.recfuse"
+    models.als().save(path)
+
+    async def run(client, service):
+        opened = service._opened
+
+        def fails():
+            raise RuntimeError("no such kernel")
+
+        monkeypatch.setattr(service, "_opened", fails)
+        old = service.model
+        models.als(factors=2).save(path)
+        await until(lambda: 'outcome="refused"} 1.0' in service.numbers().decode())
+        assert service.model is old
+        monkeypatch.setattr(service, "_opened", opened)
+        models.als(factors=3).save(path)
+        await until(lambda: service.model is not old)
+
+    async def until(holds):
+        for _ in range(1000):
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("never")
+
+    models.with_client(Options(model=path, feedback=False, watch=0.02), run)
 
 
 def test_reload_takes_a_new_file_or_keeps_the_old(tmp_path):

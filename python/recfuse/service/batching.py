@@ -110,21 +110,25 @@ class Batcher:
         return await answer
 
     def _run(self) -> None:
-        while True:
-            with self._turn, self._changed:
-                self._gather()
-                if not self._groups:
-                    return  # it ends
-                under_way = self.waiting + sum(self._latest)
-                part = under_way // (len(self._threads) + 1)
-                solve, batch = self._next(max(_LEAST_TOGETHER, part))
-                if batch:
-                    self._latest.append(len(batch))
-            if not batch:
-                continue
+        while self._search_next():
+            pass
+
+    def _search_next(self) -> bool:
+        """Search for the next batch; False at the end. Nothing of it is held while none waits."""
+        with self._turn, self._changed:
+            self._gather()
+            if not self._groups:
+                return False
+            under_way = self.waiting + sum(self._latest)
+            part = under_way // (len(self._threads) + 1)
+            solve, batch = self._next(max(_LEAST_TOGETHER, part))
+            if batch:
+                self._latest.append(len(batch))
+        if batch:
             begun = time.perf_counter()
             answers = _answers(solve, [one.request for one in batch])
             self._loop.call_soon_threadsafe(self._deliver, batch, answers, begun)
+        return True
 
     def _gather(self) -> None:
         """Wait for a batch, as long as pays."""
@@ -166,13 +170,16 @@ class Batcher:
 
 
 def _answers(solve: Solve, requests: Sequence[Any]) -> Sequence[Any]:
-    """Return the answers; where all fail together, each is tried alone, so that one fails."""
+    """Return the answers; where all fail together, each is tried alone, so that one fails.
+
+    A thread that ended by whatever was raised would leave all that ask after it waiting.
+    """
     try:
-        return solve(requests)
-    except Exception as error:
+        answers = solve(requests)
+        if len(answers) != len(requests):
+            raise RuntimeError(f"a search of {len(requests)} gave {len(answers)} answers")
+        return answers
+    except BaseException as error:
         if len(requests) == 1:
             return [error]
-    answers: list[Any] = []
-    for request in requests:
-        answers += _answers(solve, [request])
-    return answers
+    return [answer for request in requests for answer in _answers(solve, [request])]

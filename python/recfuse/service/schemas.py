@@ -108,7 +108,10 @@ class Share(BaseModel):
 
 class Explained(BaseModel):
     item: int | str
-    score: float | None = Field(description="null: no weighted modality knows the item.")
+    score: float | None = Field(
+        description="null: no weighted modality knows the item, or lists of neighbours leave it "
+        "out, because the history has it."
+    )
     contributions: dict[str, float]
     history: dict[str, list[Share]] = Field(
         description="What items of the history add to each modality, the largest first."

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from recfuse.backend import doctor
-from recfuse.errors import FormatError
 from recfuse.service.answers import read_titles
 from recfuse.service.asks import Ask
 from recfuse.service.batching import Batcher
@@ -22,9 +21,6 @@ from recfuse.service.options import Options
 from recfuse.service.sessions import Sessions
 
 __all__ = ["CannotLoad", "Service"]
-
-# What a file that is no model, or none that can be served, may raise.
-_NO_MODEL = (FormatError, OSError, TypeError, ValueError, MemoryError)
 
 
 class CannotLoad(Exception):
@@ -48,6 +44,7 @@ class Service:
         )
         self._model: Served | None = None
         self._loading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._stamp: tuple[int, ...] | None = None
         self.ending = False
@@ -125,7 +122,7 @@ class Service:
             self._stamp = _stamp(self.options.model)
             try:
                 model = await asyncio.to_thread(self._opened)
-            except _NO_MODEL as error:
+            except Exception as error:  # whatever is wrong with it: the old model goes on
                 self.metrics.reloads.labels("refused").inc()
                 logger.error(
                     "model refused", extra={"event": "reload", "error": type(error).__name__}
@@ -138,7 +135,9 @@ class Service:
 
     def reload_soon(self) -> None:
         """Reload, as a signal asks for; what is wrong is in the log."""
-        asyncio.get_running_loop().create_task(self._quietly())
+        task = asyncio.get_running_loop().create_task(self._quietly())
+        self._reloads.add(task)  # the loop alone would let go of it
+        task.add_done_callback(self._reloads.discard)
 
     async def _quietly(self) -> None:
         with contextlib.suppress(CannotLoad):  # logged

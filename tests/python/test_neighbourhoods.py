@@ -26,18 +26,18 @@ def rounding_isa(request, monkeypatch):
     _core.set_isa(before)
 
 
-def some_items(rng, kind):
+def some_items(rng, kind, dim=DIM):
     """Items that point where others do."""
     if kind == "one line":  # a spectrum of one direction
-        return normal(rng, N_ITEMS, 1) * normal(rng, 1, DIM)
+        return normal(rng, N_ITEMS, 1) * normal(rng, 1, dim)
     if kind == "a plane":
-        return normal(rng, N_ITEMS, 2) @ normal(rng, 2, DIM)
+        return normal(rng, N_ITEMS, 2) @ normal(rng, 2, dim)
     if kind == "few directions":  # hundreds of ties in every list
-        return np.round(normal(rng, 12, DIM) * 3)[rng.integers(0, 12, N_ITEMS)]
+        return np.round(normal(rng, 12, dim) * 3)[rng.integers(0, 12, N_ITEMS)]
     if kind == "one direction":
-        return np.ones((N_ITEMS, DIM), np.float32)
-    centres = normal(rng, 60, DIM)[rng.integers(0, 60, N_ITEMS)]
-    items = centres + np.float32(0.3) * normal(rng, N_ITEMS, DIM)
+        return np.ones((N_ITEMS, dim), np.float32)
+    centres = normal(rng, 60, dim)[rng.integers(0, 60, N_ITEMS)]
+    items = centres + np.float32(0.3) * normal(rng, N_ITEMS, dim)
     if kind == "half zeros":
         items[rng.random(N_ITEMS) < 0.5] = 0
     if kind == "all sizes":
@@ -99,11 +99,12 @@ def test_many_queries(rng, num_threads):
     assert index.plan()["order"] == "neighbourhoods"
 
 
-def test_queries_in_any_order(rng, num_threads):
+@pytest.mark.parametrize("dim", [DIM, 32])
+def test_queries_in_any_order(rng, num_threads, dim):
     """They are sorted by neighbourhood, some are not scanned, and answers go where they belong."""
-    items = some_items(rng, "clusters")
+    items = some_items(rng, "clusters", dim)
     index = asked_before(items, num_threads)
-    queries = np.concatenate([items[:300], normal(rng, 100, DIM)])
+    queries = np.concatenate([items[:300], normal(rng, 100, dim)])
     queries[::7] = 0
     queries[3::50] *= np.float32(1e30)  # the screen cannot judge it
     queries = queries[rng.permutation(len(queries))]

@@ -3,9 +3,11 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "check.hpp"
+#include "isa/dispatch.hpp"
 #include "recfuse/canonical.hpp"
 
 namespace {
@@ -80,6 +82,42 @@ TEST(canonical_dot_adds_eight_lanes_in_pairs) {
   a[8] = 1.0F;
   a[1] = -0x1p60F;
   CHECK(recfuse::canonical_dot(a.data(), b.data(), 19) == 0);  // other lanes: the ones beside them are lost
+}
+
+TEST(every_kernel_adds_as_canonical_dot_does) {
+  constexpr std::size_t kDots = recfuse::kernels::kDots, kMost = 40;
+  // Terms of both signs and all sizes: another order is another sum.
+  std::vector<std::vector<float>> rows(kDots + 1, std::vector<float>(kMost));
+  std::uint32_t state = 1;
+  for (auto& row : rows) {
+    for (float& x : row) {
+      state = state * 1664525 + 1013904223;
+      x = std::ldexp(state >> 8 & 1 ? 1.0F : -1.0F, static_cast<int>(state >> 16 & 31)) * (1 + (state >> 24) / 256.0F);
+    }
+  }
+  const std::string before = recfuse::active_isa();
+  for (const std::string& isa : recfuse::available_isas()) {
+    recfuse::set_isa(isa);
+    const auto& kernels = recfuse::kernel_table();
+    for (std::size_t n = 0; n <= kMost; ++n) {
+      for (const bool shared : {false, true}) {
+        const float *a[kDots], *b[kDots];
+        double dots[kDots];
+        for (std::size_t i = 0; i < kDots; ++i) {
+          a[i] = shared ? rows[kDots].data() : rows[(i + 2) % kDots].data();
+          b[i] = rows[i].data();
+        }
+        const auto length = static_cast<std::int64_t>(n);
+        kernels.canonical_dots(a, b, length, dots);
+        for (std::size_t i = 0; i < kDots; ++i) {
+          const double expected = recfuse::canonical_dot(a[i], b[i], length);
+          CHECK(dots[i] == expected);
+          CHECK(kernels.canonical_dot(a[i], b[i], length) == expected);
+        }
+      }
+    }
+  }
+  recfuse::set_isa(before);
 }
 
 TEST(inverse_norm_of_a_zero_vector_is_zero) {

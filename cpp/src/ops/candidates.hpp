@@ -138,6 +138,7 @@ class Candidates {
   void await_score(std::int64_t q, float least);
   void score_pending();
   void sort_pending(std::int64_t width);
+  static std::int64_t batch_width(const FusedItems& items);
   void narrow(std::span<const Pending> batch, Settling& settling);
   void score(std::span<const Pending> batch);
   void score_list(std::int64_t q);

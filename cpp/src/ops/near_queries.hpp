@@ -25,6 +25,8 @@ class SortedQueries {
  public:
   /// Those from `first` on; `nearest` is sorted with them. One row of weights is for all of them.
   SortedQueries(const FuseTopkArgs& args, std::int64_t first, std::vector<Nearest>& nearest, const TopkOut& out);
+  SortedQueries(const SortedQueries&) = delete;
+  SortedQueries& operator=(const SortedQueries&) = delete;
 
   const FuseTopkArgs& args() const { return args_; }
   TopkOut out();
@@ -34,10 +36,11 @@ class SortedQueries {
  private:
   FuseTopkArgs args_;
   std::vector<std::int64_t> rows_;  // of the call
-  std::vector<float> queries_, scores_;
-  MatrixView<const float> view_;
+  std::vector<float> queries_;
+  MatrixView<const float> view_;  // of them
+  std::int64_t width_;            // of an answer
   std::vector<std::int32_t> ids_;
-  std::int64_t width_;  // of an answer
+  std::vector<float> scores_;
 };
 
 }  // namespace recfuse

@@ -304,3 +304,14 @@ def test_many_histories_of_few_lists(rng, isa, values, width):
         found = np.where(got[0] < 0, -1, np.searchsorted(ids, got[0]))
         expected = reference.neighbour_topk(queries, matrix, k, admitted=admitted)
         assert reference.from_lists(found, got[1]) == expected
+
+
+@pytest.mark.parametrize("width", [1 << 16, (1 << 16) + 1])
+def test_as_many_items_as_16_bits_tell_apart_and_one_more(isa, width):
+    """All of them on a list, so that the last number is that of an entry."""
+    values = np.ones((1, width), np.float32)
+    values[0, -2:] = 2, 3
+    histories = sp.csr_array(np.ones((16, 1), np.float32))  # enough for the ids to have numbers
+    ids, scores = neighbour_topk(histories, sp.csr_array(values), 3)
+    np.testing.assert_array_equal(ids, np.tile([width - 1, width - 2, 0], (16, 1)))
+    np.testing.assert_array_equal(scores, np.tile([3.0, 2.0, 1.0], (16, 1)))

@@ -44,6 +44,8 @@ def some_items(rng, kind, dim=DIM):
         items *= np.exp(3 * rng.standard_normal((N_ITEMS, 1))).astype(np.float32)
     if kind == "one off":  # alone in its neighbourhood, which is shorter than the list
         items[7] = -100 * centres[0]
+    if kind == "not finite":  # some have no direction
+        items[300::97], items[301::97] = np.nan, 1e30
     return items
 
 
@@ -56,6 +58,7 @@ KINDS = [
     "half zeros",
     "all sizes",
     "one off",
+    "not finite",
 ]
 
 
@@ -88,6 +91,24 @@ def test_every_kind_of_neighbourhood(rng, kind, num_threads):
         assert_same_bytes(index.topk({"v": query}, 10), without(items, query, 10))
     expected = topk(queries[::10], items, 10, metric="cosine")
     assert_same_bytes(index.topk({"v": queries[::10]}, 10), expected)
+
+
+def test_lists_that_are_longer_than_the_nearest_neighbourhood(rng, num_threads):
+    """Of 440 items in 14 panels, the last of them not full; all others point elsewhere.
+
+    Nothing of that panel may count as an item: its score is that of the mean, which is above that
+    of all others.
+    """
+    along, aside = np.eye(2, DIM, dtype=np.float32)
+    items = np.tile(along, (4408, 1))
+    items[np.sort(rng.permutation(4408)[:440])] = aside
+    items[:2] = aside, along
+    index = asked_before(items, num_threads)
+    assert index.plan()["order"] == "neighbourhoods"
+    n = int((items == aside).all(axis=1).sum())
+    queries = np.stack([aside, along + 2 * aside, -along])
+    for k in (1, 20, n - 1, n, n + 1, n + 8, n + 20):
+        assert_same_bytes(index.topk({"v": queries}, k), without(items, queries, k))
 
 
 def test_many_queries(rng, num_threads):

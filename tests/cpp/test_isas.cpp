@@ -182,6 +182,37 @@ TEST(searches_with_neighbourhoods) {
   }
 }
 
+/// An index that is asked for single queries among listed items keeps its rounded rows for that.
+TEST(single_queries_with_lists) {
+  for (const std::int64_t dim : {5, 16, 63, 64, 65, 130}) {
+    std::mt19937 random(static_cast<unsigned>(dim));
+    const Matrix items = normal(1500, dim, random), queries = normal(24, dim, random);
+    std::vector<std::int32_t> allowed;
+    for (std::int32_t i = 0; i < 1500; i += 1 + static_cast<int>(random() % 5)) allowed.push_back(i);
+    check_every_isa("a list of " + std::to_string(dim) + " dimensions", [&] {
+      const Setting screen("RECFUSE_SCREEN", "int8");
+      const std::array<MatrixView<const float>, 1> item_views{view(items, dim)};
+      const recfuse::FusedIndex index({.items = item_views, .num_threads = 1});
+      const std::vector<double> weight{1};
+      std::vector<Lists> results;
+      for (std::size_t q = 0; q < 24; ++q) {
+        const std::array<MatrixView<const float>, 1> query{{{&queries[q * static_cast<std::size_t>(dim)], 1, dim}}};
+        const std::size_t n = allowed.size() - 7 * q;  // lists of every remainder
+        Lists got(1, 1 + static_cast<std::int64_t>(q));
+        index.topk({.queries = query,
+                    .weights = {weight.data(), 1, 1},
+                    .k = got.k,
+                    .allow_ids = std::span(allowed).first(n),
+                    .has_allow_ids = true,
+                    .num_threads = 1},
+                   got.out());
+        results.push_back(got);
+      }
+      return results;
+    });
+  }
+}
+
 TEST(scores_and_ranks_of_pairs) {
   for (const std::int64_t dim : {1, 9, 16, 40}) {
     std::mt19937 random(static_cast<unsigned>(dim));
@@ -293,7 +324,9 @@ TEST(nearest_rows_of_every_width) {
 TEST(als_of_every_width) {
   const auto before = recfuse::active_isa();
   const Csr matrix = uneven_csr(40, 37, {1, 2, 5}, 11);
-  for (std::int64_t factors = 1; factors <= 130; factors += factors < 34 ? 1 : 16 - factors % 16 + factors % 3) {
+  std::vector<std::int64_t> widths{48, 49, 64, 65, 96, 100, 128, 130};
+  for (std::int64_t factors = 1; factors < 34; ++factors) widths.push_back(factors);
+  for (const std::int64_t factors : widths) {
     recfuse::AlsParams params{.solver = recfuse::LinearSolver::kCholesky,
                               .factors = factors,
                               .regularization = 3,

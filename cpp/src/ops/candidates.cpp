@@ -1,7 +1,6 @@
 #include "ops/candidates.hpp"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <numeric>
 #include <span>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
+#include <span>
 #include <vector>
 
 #include "kernels/table.hpp"

@@ -93,10 +93,19 @@ void check_every_isa(const std::string& what, const Answer& answer) {
   recfuse::set_isa(before);
 }
 
+template <class Has>
+Csr random_csr(std::int64_t rows, std::int64_t cols, const std::vector<float>& choices, unsigned seed, const Has& has) {
+  std::mt19937 random(seed);
+  return recfuse::testing::random_csr(rows, cols, choices, random, [&](std::int64_t row) { return has(row, random); });
+}
+
 /// What a search returns, with every screen that the instruction set has; the second call has a kept copy.
 std::vector<Lists> searches(const Matrix& items, const Matrix& queries, std::int64_t dim, recfuse::Metric metric) {
   const std::array<MatrixView<const float>, 1> item_views{view(items, dim)}, query_views{view(queries, dim)};
   const std::vector<double> weight{1};
+  const Csr excluded =
+      random_csr(query_views[0].rows, item_views[0].rows, {1}, 3,
+                 [](std::int64_t row, std::mt19937& random) { return random() % (2 + 20 * row) == 0; });
   std::vector<Lists> results;
   for (const char* screen : {"float32", "int8", "int16"}) {
     for (const char* order : {"auto", "norms"}) {
@@ -106,7 +115,9 @@ std::vector<Lists> searches(const Matrix& items, const Matrix& queries, std::int
       std::vector<Lists> lists;
       for (const std::int64_t k : {10, 33, 1}) {
         Lists got(query_views[0].rows, k);
-        index.topk({.queries = query_views, .weights = {weight.data(), 1, 1}, .k = k, .num_threads = 1}, got.out());
+        recfuse::FuseTopkArgs args{.queries = query_views, .weights = {weight.data(), 1, 1}, .k = k, .num_threads = 1};
+        if (k != 10) args.exclude = excluded.view();
+        index.topk(args, got.out());
         lists.push_back(got);
       }
       if (results.empty()) results = lists;
@@ -115,12 +126,6 @@ std::vector<Lists> searches(const Matrix& items, const Matrix& queries, std::int
   }
   CHECK(!results.empty());
   return results;
-}
-
-template <class Has>
-Csr random_csr(std::int64_t rows, std::int64_t cols, const std::vector<float>& choices, unsigned seed, const Has& has) {
-  std::mt19937 random(seed);
-  return recfuse::testing::random_csr(rows, cols, choices, random, [&](std::int64_t row) { return has(row, random); });
 }
 
 /// Rows of all lengths up to every column.
@@ -155,6 +160,11 @@ double difference(const Matrix& got, const Matrix& expected) {
     size = std::max(size, std::abs(static_cast<double>(expected[i])));
   }
   return largest / size;
+}
+
+void check_close(const Model& got, const Model& expected, double most, const std::string& what) {
+  const double worst = std::max(difference(got.users, expected.users), difference(got.items, expected.items));
+  if (!(worst < most)) recfuse::testing::fail(__FILE__, __LINE__, what + ": off by " + std::to_string(worst));
 }
 
 }  // namespace
@@ -327,24 +337,43 @@ TEST(als_of_every_width) {
   std::vector<std::int64_t> widths{48, 49, 64, 65, 96, 100, 128, 130};
   for (std::int64_t factors = 1; factors < 34; ++factors) widths.push_back(factors);
   for (const std::int64_t factors : widths) {
-    recfuse::AlsParams params{.solver = recfuse::LinearSolver::kCholesky,
-                              .factors = factors,
-                              .regularization = 3,
-                              .cg_steps = 3 * factors + 10};
-    params.double_precision = true;
-    recfuse::set_isa("baseline");
-    const Model exact = step(matrix, params);
-    params.double_precision = false;
-    for (const auto& isa : recfuse::available_isas()) {
-      recfuse::set_isa(isa);
-      for (const auto solver : {recfuse::LinearSolver::kCholesky, recfuse::LinearSolver::kCg}) {
-        params.solver = solver;
-        const Model got = step(matrix, params);
-        const double worst = std::max(difference(got.users, exact.users), difference(got.items, exact.items));
-        if (!(worst < 1e-4)) {
-          recfuse::testing::fail(__FILE__, __LINE__,
-                                 std::to_string(factors) + " factors on " + isa + ": " + std::to_string(worst));
-        }
+    recfuse::AlsParams exactly{.factors = factors, .regularization = 3, .cg_steps = 3 * factors + 10};
+    exactly.solver = recfuse::LinearSolver::kCholesky;
+    recfuse::AlsParams by_steps = exactly, by_entries = exactly, subtracted = exactly;
+    by_steps.solver = recfuse::LinearSolver::kCg;
+    by_entries.dual_entries = matrix.cols + matrix.rows();
+    subtracted.solver = recfuse::LinearSolver::kCg;
+    subtracted.base_confidence = 0.5;
+    for (const auto& params : {exactly, by_steps, by_entries, subtracted}) {
+      recfuse::AlsParams reference = params;
+      reference.solver = recfuse::LinearSolver::kCholesky;
+      reference.double_precision = true;
+      recfuse::set_isa("baseline");
+      const Model expected = step(matrix, reference);
+      for (const auto& isa : recfuse::available_isas()) {
+        recfuse::set_isa(isa);
+        check_close(step(matrix, params), expected, 1e-4, std::to_string(factors) + " factors on " + isa);
+      }
+    }
+  }
+  recfuse::set_isa(before);
+}
+
+// What stops early has no reference in float64: the baseline's steps are one. Few steps read factors of 8 bits, of
+// which the lower half of a pair is the nearest that the upper half allows, and the pairs lie as far apart as registers
+// are wide.
+TEST(als_of_few_steps_and_of_blocks) {
+  const auto before = recfuse::active_isa();
+  const Csr matrix = uneven_csr(60, 45, {1, 2, 5}, 12);
+  for (const std::int64_t factors : {8, 33, 64, 65, 100, 128, 130}) {
+    for (const auto solver : {recfuse::LinearSolver::kCg, recfuse::LinearSolver::kBlock}) {
+      const recfuse::AlsParams params{.solver = solver, .factors = factors, .regularization = 3};
+      recfuse::set_isa("baseline");
+      const Model expected = step(matrix, params);
+      for (const auto& isa : recfuse::available_isas()) {
+        recfuse::set_isa(isa);
+        check_close(step(matrix, params), expected, solver == recfuse::LinearSolver::kCg ? 0.05 : 1e-3,
+                    std::to_string(factors) + " factors on " + isa);
       }
     }
   }

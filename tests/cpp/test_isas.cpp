@@ -342,9 +342,11 @@ TEST(als_of_every_width) {
     recfuse::AlsParams by_steps = exactly, by_entries = exactly, subtracted = exactly;
     by_steps.solver = recfuse::LinearSolver::kCg;
     by_entries.dual_entries = matrix.cols + matrix.rows();
-    subtracted.solver = recfuse::LinearSolver::kCg;
-    subtracted.base_confidence = 0.5;
-    for (const auto& params : {exactly, by_steps, by_entries, subtracted}) {
+    subtracted.base_confidence = 0;  // entries of 1 weigh less than what is not stored
+    subtracted.alpha = 0.4;
+    recfuse::AlsParams subtracted_by_steps = subtracted;
+    subtracted_by_steps.solver = recfuse::LinearSolver::kCg;
+    for (const auto& params : {exactly, by_steps, by_entries, subtracted, subtracted_by_steps}) {
       recfuse::AlsParams reference = params;
       reference.solver = recfuse::LinearSolver::kCholesky;
       reference.double_precision = true;

@@ -76,10 +76,15 @@ com1: enabled=1, mode=file, dev=serial.txt
 log: bochs.log
 panic: action=fatal
 speaker: enabled=0
-display_library: $([ -n "${BOCHS:-}" ] && echo nogui || echo term)
 END
-echo c >continue # for the debugger of Debian's Bochs
-command="${BOCHS:-bochs -rc continue} -q -f bochsrc"
+command="${BOCHS:-} -q -f bochsrc"
+if [ -n "${BOCHS:-}" ]; then
+  echo "display_library: nogui" >>bochsrc
+else # Debian's has a debugger, which must be told to start, and fails where it finds no sound or a terminal of no size
+  printf '%s\n' "display_library: term" "sound: driver=dummy" >>bochsrc
+  echo c >continue
+  command="stty rows 25 cols 80; bochs -rc continue -q -f bochsrc"
+fi
 echo "running; see $work/serial.txt" >&2
 TERM=xterm timeout 3h script -qefc "$command" /dev/null </dev/null >screen.txt || true
 grep -v '^\[' serial.txt

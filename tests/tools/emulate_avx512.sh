@@ -3,7 +3,7 @@
 # Bochs boots Debian's kernel from a CD with the tests, whose output comes over the serial port. The time says nothing.
 # On Debian 12: apt install bochs bochs-term bochsbios busybox-static isolinux syslinux-common xorriso
 # ISAS: what RECFUSE_ISA is, in turn. BOCHS: another Bochs (3.0), built --with-nogui --enable-all-optimizations
-# --enable-avx --enable-evex and without its debugger, which is several times as fast.
+# --enable-avx --enable-evex and without its debugger, which is faster.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ $# -gt 0 ] || set -- parallel_for canonical isas als cosine_knn model_requests fuse_topk model

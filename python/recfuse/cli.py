@@ -276,7 +276,6 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--log-requests", action="store_true", help="a line for every request")
     for name, text in (
         ("max_wait_ms", "a request waits for others, while others are asked"),
-        ("searches", "at a time"),
         ("max_batch", "requests of one search"),
         ("max_queue", "requests that may wait; more get 503"),
         ("max_body", "bytes of a request"),

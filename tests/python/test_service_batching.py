@@ -64,7 +64,7 @@ def test_requests_at_once_are_one_search(tmp_path):
         service.model.rescored = lambda: None  # of a new model
         assert "\nrecfuse_candidates_rescored NaN\n" in (await client.get("/metrics")).text
 
-    models.with_client(Options(model=path, feedback=False, searches=1), run)
+    models.with_client(Options(model=path, feedback=False), run)
 
 
 def test_one_poisoned_request_fails_alone(tmp_path):
@@ -108,7 +108,7 @@ def batched(run, **options):
     """Run `run(batcher)` with a batcher of its own."""
 
     async def main():
-        limits = {"searches": 1, "max_batch": 64, "max_queue": 1000, "max_wait": 0.0}
+        limits = {"max_batch": 64, "max_queue": 1000, "max_wait": 0.0}
         batcher = Batcher(**limits | options, metrics=Metrics())
         batcher.start()
         try:
@@ -166,36 +166,14 @@ def test_a_search_is_of_half_of_what_is_under_way(waiting, most, sizes):
     assert batched(run, max_batch=most) == sizes
 
 
-def test_one_of_two_searches_is_of_a_third_of_what_is_under_way():
-    async def run(batcher):
-        solve = Searches()
-        held = []
-        for one in (-1, -2):  # both threads are searching
-            held += asking(batcher, solve, [one])
-            while len(solve.batches) < len(held):
-                await asyncio.sleep(0.001)
-        others = asking(batcher, solve, range(96))
-        await asyncio.sleep(0.05)
-        assert (solve.sizes(), batcher.waiting) == ([1, 1], 96)  # there is no third
-        solve.go.set()
-        assert await asyncio.gather(*held, *others) == [-1, -2, *range(96)]
-        return sorted(solve.sizes())
-
-    assert batched(run, searches=2) == [1, 1, 32, 32, 32]
-
-
-@pytest.mark.parametrize("searches", [1, 2, 3])
-def test_everybody_is_answered_once_by_no_more_threads_than_there_are(searches):
-    running, most, seen = [], 0, []
+def test_everybody_is_answered_once_by_one_search_at_a_time():
+    running, seen = threading.Lock(), []
 
     def solve(requests):
-        nonlocal most
-        running.append(threading.current_thread().name)
-        assert len(set(running)) == len(running)
-        most = max(most, len(running))
+        assert running.acquire(blocking=False)
         time.sleep(0.0003 * (len(requests) % 5))
         seen.extend(requests)
-        running.remove(threading.current_thread().name)
+        running.release()
         return [-one for one in requests]
 
     async def client(batcher, first):
@@ -206,17 +184,13 @@ def test_everybody_is_answered_once_by_no_more_threads_than_there_are(searches):
         await asyncio.gather(*[client(batcher, 100 * n) for n in range(40)])
         assert batcher.waiting == 0
 
-    batched(run, searches=searches, max_wait=0.001)
+    batched(run, max_wait=0.001)
     assert sorted(seen) == [100 * n + i for n in range(40) for i in range(60)]
-    assert most == searches
 
 
-@pytest.mark.parametrize("searches", [1, 2])
-def test_a_batcher_that_ends_answers_what_waits(searches):
+def test_a_batcher_that_ends_answers_what_waits():
     async def main():
-        batcher = Batcher(
-            searches=searches, max_batch=4, max_queue=100, max_wait=5.0, metrics=Metrics()
-        )
+        batcher = Batcher(max_batch=4, max_queue=100, max_wait=5.0, metrics=Metrics())
         batcher.start()
         solve = Searches()
         asked = asking(batcher, solve, range(20))
@@ -226,7 +200,7 @@ def test_a_batcher_that_ends_answers_what_waits(searches):
         solve.go.set()
         assert await asyncio.wait_for(asyncio.gather(*asked), 2) == list(range(20))
         await asyncio.wait_for(ending, 2)
-        assert not any(thread.name.startswith("search-") for thread in threading.enumerate())
+        assert not any(thread.name == "search" for thread in threading.enumerate())
 
     asyncio.run(main())
 
@@ -262,7 +236,7 @@ def test_what_was_searched_is_not_held_while_nobody_asks():
             await asyncio.sleep(0.001)
         assert gone() is None
 
-    batched(run, searches=2)
+    batched(run)
 
 
 @pytest.mark.parametrize("make", [models.als, models.fused])
@@ -374,4 +348,4 @@ def test_requests_of_two_models_are_two_searches(tmp_path):
         assert await asyncio.gather(*before) == [of_old] * 4
         assert await asyncio.gather(*after) == [of_new] * 3
 
-    models.with_client(Options(model=path, feedback=False, searches=1), run)
+    models.with_client(Options(model=path, feedback=False), run)

@@ -6,7 +6,6 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,19 +33,16 @@ class _Waiting:
 
 
 class Batcher:
-    """Gathers requests that one call can answer, and runs the calls in threads.
+    """Gathers requests that one call can answer, and runs the calls in a thread.
 
-    The threads take what waits by themselves: when a search ends, the next begins without a turn of
-    the event loop, which may have a hundred requests to read before it comes to that.
+    The thread takes what waits by itself: when a search ends, the next begins without a turn of the
+    event loop, which may have a hundred requests to read before it comes to that.
 
     Parameters
     ----------
-    searches : int
-        At a time, each in a thread of its own. Of two, one runs on while the other ends, and while
-        requests for the next are still being read: no core waits for another.
     max_batch, max_queue : int
-        A search is of its part of the requests that are under way, within `max_batch`; those that
-        are answered and made ready meanwhile are one part more.
+        A search is of half of the requests that are under way, within `max_batch`, so that the
+        other half is answered and made ready meanwhile.
     max_wait : float
         Seconds for which a request waits for others after a batch of several: those who were
         answered together ask again together. Nothing waits when nothing has run.
@@ -54,20 +50,15 @@ class Batcher:
     """
 
     def __init__(
-        self, *, searches: int, max_batch: int, max_queue: int, max_wait: float, metrics: Metrics
+        self, *, max_batch: int, max_queue: int, max_wait: float, metrics: Metrics
     ) -> None:
         self._max_batch, self._max_queue, self._max_wait = max_batch, max_queue, max_wait
         self._metrics = metrics
         self._groups: dict[Hashable, tuple[Solve, list[_Waiting]]] = {}
-        self._turn = threading.Lock()  # of the one thread that gathers
         self._changed = threading.Condition()  # of groups, waiting and ending
         self._wanted = math.inf  # requests for which the thread is to be woken
-        # How many the latest batches had: those requests are searched for, or asked again soon.
-        self._latest: deque[int] = deque(maxlen=searches)
-        self._threads = [
-            threading.Thread(target=self._run, name=f"search-{i}", daemon=True)
-            for i in range(searches)
-        ]
+        self._before = 0  # requests of the last batch; 0 after a pause
+        self._thread = threading.Thread(target=self._run, name="search", daemon=True)
         self._loop: asyncio.AbstractEventLoop
         self._ending = False
         self.waiting = 0
@@ -75,16 +66,14 @@ class Batcher:
     def start(self) -> None:
         """Begin to search; answers come in the running event loop."""
         self._loop = asyncio.get_running_loop()
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
 
     async def close(self) -> None:
         """End when all that waits is answered."""
         with self._changed:
             self._ending = True
             self._changed.notify()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+        await asyncio.to_thread(self._thread.join)
 
     async def ask(self, key: Hashable, solve: Solve, request: Any) -> Any:
         """Return the answer of one request, searched with others of its key.
@@ -115,15 +104,12 @@ class Batcher:
 
     def _search_next(self) -> bool:
         """Search for the next batch; False at the end. Nothing of it is held while none waits."""
-        with self._turn, self._changed:
+        with self._changed:
             self._gather()
             if not self._groups:
                 return False
-            under_way = self.waiting + sum(self._latest)
-            part = under_way // (len(self._threads) + 1)
-            solve, batch = self._next(max(_LEAST_TOGETHER, part))
-            if batch:
-                self._latest.append(len(batch))
+            solve, batch = self._next(max(_LEAST_TOGETHER, (self.waiting + self._before) // 2))
+            self._before = len(batch) or self._before
         if batch:
             begun = time.perf_counter()
             answers = _answers(solve, [one.request for one in batch])
@@ -133,11 +119,10 @@ class Batcher:
     def _gather(self) -> None:
         """Wait for a batch, as long as pays."""
         if not self._groups and not self._come(1, self._max_wait):
-            self._latest.clear()  # a pause
+            self._before = 0
             self._come(1, None)
-        before = self._latest[-1] if self._latest else 0
-        if before > 1 and self.waiting < before:
-            self._come(min(before, self._max_batch), self._max_wait)
+        if self._before > 1 and self.waiting < self._before:
+            self._come(min(self._before, self._max_batch), self._max_wait)
 
     def _come(self, wanted: int, seconds: float | None) -> bool:
         """Wait until so many requests wait, or time is up, or all ends; say which."""

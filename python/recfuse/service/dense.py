@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ _FOLDED = 8192  # users whose folded vectors are kept
 
 
 class DenseModel:
-    """A `Retriever`, with histories folded in. Several threads may search at a time.
+    """A `Retriever`, with histories folded in. Searched by one thread at a time.
 
     Attributes
     ----------
@@ -35,9 +34,6 @@ class DenseModel:
         self._parts = retriever._parts
         self._folding = folding
         self._folded: OrderedDict[Any, dict[str, NDArray[np.float32]]] = OrderedDict()
-        self._folds = (
-            threading.Lock()
-        )  # of what is folded: a model is asked for it by one thread at a time
         self.modalities = retriever.modalities
         self.users = Labels(self._parts.user_ids, retriever.n_users or 0)
         self.items = Labels(self._parts.item_ids, retriever.n_items)
@@ -137,8 +133,7 @@ class DenseModel:
         terms = dict(zip(self.modalities, parts[0, 0].tolist(), strict=True))
         past: Shares = {}
         if not ask.vectors and not ask.weights:
-            with self._folds:
-                past = self._folding.past(ask.row, ask.changes, item)
+            past = self._folding.past(ask.row, ask.changes, item)
         return float(scores[0, 0]), terms, past
 
     def _queries(
@@ -154,13 +149,12 @@ class DenseModel:
             if modality.users is not None and here.any():
                 block[here] = modality.users.rows(known[here])
             queries[modality.name] = block
-        with self._folds:
-            self._fold(asks, queries)
-            for i, ask in enumerate(asks):
-                if ask.vectors:
-                    given = self._folding.asked({m: x[None] for m, x in ask.vectors.items()})
-                    for name, vectors in given.items():
-                        queries[name][i] = vectors[0]
+        self._fold(asks, queries)
+        for i, ask in enumerate(asks):
+            if ask.vectors:
+                given = self._folding.asked({m: x[None] for m, x in ask.vectors.items()})
+                for name, vectors in given.items():
+                    queries[name][i] = vectors[0]
         return queries
 
     def _fold(self, asks: Sequence[Ask], queries: dict[str, NDArray[np.float32]]) -> None:

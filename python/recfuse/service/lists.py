@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,16 +17,12 @@ __all__ = ["ListModel"]
 
 
 class ListModel:
-    """An estimator with `recommend`, as a service needs it; see `DenseModel`.
-
-    An estimator is asked by one thread at a time: some make what they need when they are asked.
-    """
+    """An estimator with `recommend`, as a service needs it; see `DenseModel`."""
 
     def __init__(
         self, model: Any, histories: sp.csr_array | None, user_ids: Any, item_ids: Any
     ) -> None:
         self._model = model
-        self._asked = threading.Lock()
         self._fused = hasattr(model, "recommend_new_users")
         self._by_history = self._fused or hasattr(model, "score")
         inside = getattr(model, "user_items_", None)
@@ -77,10 +72,8 @@ class ListModel:
             raise ValueError("exclude_seen must be true for a model of similar items")
 
     def search(self, asks: Sequence[Ask], contributions: bool) -> Lists:
-        with self._asked:
-            return self._fused_lists(asks, contributions) if self._fused else self._plain(asks)
-
-    def _fused_lists(self, asks: Sequence[Ask], contributions: bool) -> Lists:
+        if not self._fused:
+            return self._plain(asks)
         k = max(ask.k for ask in asks)
         known = [
             i for i, a in enumerate(asks) if not (a.changes or a.vectors) and a.row is not None
@@ -115,8 +108,7 @@ class ListModel:
             raise ValueError(f"{type(self._model).__name__} must have vectors to tell likeness")
         if weights is not None or exclude is not None or allow is not None:
             raise ValueError("weights and filters must be left out for lists of neighbours")
-        with self._asked:
-            ids, scores = self._model.similar_items(np.array(rows), k)
+        ids, scores = self._model.similar_items(np.array(rows), k)
         return ids, scores, None
 
     def explain(self, ask: Ask, item: int) -> tuple[float, dict[str, float], Shares]:
@@ -139,8 +131,7 @@ class ListModel:
         terms = dict(zip(self.modalities, parts[0, 0].tolist(), strict=True))
         past: Shares = {}
         if ask.row is not None and not (ask.changes or ask.vectors or ask.weights):
-            with self._asked:
-                past = self._model.explain(ask.row, item, n_because=0).past
+            past = self._model.explain(ask.row, item, n_because=0).past
         return score, terms, past
 
     def _dims(self) -> dict[str, int]:

@@ -27,10 +27,8 @@ class Options:
         Whether feedback is taken at all.
     token : str, optional
         What clients have to send as ``Authorization: Bearer``; nobody may reload without one.
-    searches : int
-        At a time, so that no core waits while a search ends or requests for the next are read.
     threads : int
-        Of a search; 0 divides what this process may use between the searches.
+        Of a search; 0 takes what this process may use.
     max_wait_ms : float
         How long a request may wait for others to be searched with; not at all when nothing runs.
     max_batch, max_queue : int
@@ -61,7 +59,6 @@ class Options:
     journal: Path | None = None
     feedback: bool = True
     token: str | None = None
-    searches: int = 2
     threads: int = 0
     max_wait_ms: float = 1.0
     max_batch: int = 64
@@ -78,7 +75,6 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in (
-            "searches",
             "max_batch",
             "max_queue",
             "max_body",

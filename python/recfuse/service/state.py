@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recfuse.backend import doctor
 from recfuse.service.answers import read_titles
 from recfuse.service.asks import Ask
 from recfuse.service.batching import Batcher
@@ -36,7 +35,6 @@ class Service:
         self.titles: dict[str, str] = {}
         self.sessions: Sessions | None = None
         self.batcher = Batcher(
-            searches=options.searches,
             max_batch=options.max_batch,
             max_queue=options.max_queue,
             max_wait=options.max_wait_ms / 1000,
@@ -104,8 +102,7 @@ class Service:
             raise
 
     def _opened(self) -> Served:
-        threads = self.options.threads or max(1, doctor()["threads"] // self.options.searches)
-        model = open_model(self.options.model, threads)
+        model = open_model(self.options.model, self.options.threads)
         # Buffers and pages are in place before the first client comes.
         model.search([Ask(1, None if model.users.n == 0 else 0)], False)
         return model

@@ -198,8 +198,8 @@ def test_a_batcher_that_ends_answers_what_waits():
         ending = asyncio.create_task(batcher.close())
         await asyncio.sleep(0.01)
         solve.go.set()
-        assert await asyncio.wait_for(asyncio.gather(*asked), 2) == list(range(20))
-        await asyncio.wait_for(ending, 2)
+        assert await asyncio.wait_for(asyncio.gather(*asked), 4) == list(range(20))
+        await asyncio.wait_for(ending, 4)
         assert not any(thread.name == "search" for thread in threading.enumerate())
 
     asyncio.run(main())

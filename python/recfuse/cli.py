@@ -294,9 +294,7 @@ def _add_serve(commands: Commands) -> None:
             default=default,
             help=f"{text} (%(default)s)",
         )
-    parser.add_argument(
-        "--threads", type=int, default=0, help="of a search; 0: its part of the CPUs"
-    )
+    parser.add_argument("--threads", type=int, default=0, help="of a search; 0: all CPUs")
 
     def run(options: argparse.Namespace) -> int:
         from recfuse.service import serve

@@ -216,11 +216,29 @@ def test_whatever_a_search_raises_is_the_answer():
     async def run(batcher):
         for solve in (raises, lambda requests: [0] * (len(requests) + 1), lambda requests: []):
             found = await asyncio.gather(*asking(batcher, solve, range(3)), return_exceptions=True)
-            kind = Ended if solve is raises else RuntimeError
-            assert [type(answer) for answer in found] == [kind] * 3
+            assert [type(answer) for answer in found] == [RuntimeError] * 3
         assert await batcher.ask("a", list, 7) == 7
 
     batched(run)
+
+
+def test_a_panic_is_an_error_of_the_server(tmp_path):
+    path = tmp_path / "model.recfuse"
+    models.als().save(path)
+
+    async def run(client, service):
+        search = service.model.search
+
+        def panics(asks, contributions):
+            raise Ended
+
+        service.model.search = panics
+        answer = await asyncio.wait_for(client.post("/recommend", json={"user": "u1"}), 20)
+        assert answer.status_code == 500
+        service.model.search = search
+        assert (await client.post("/recommend", json={"user": "u1"})).status_code == 200
+
+    models.with_client(Options(model=path, feedback=False), run)
 
 
 def test_what_was_searched_is_not_held_while_nobody_asks():

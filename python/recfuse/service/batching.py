@@ -164,7 +164,9 @@ def _answers(solve: Solve, requests: Sequence[Any]) -> Sequence[Any]:
         if len(answers) != len(requests):
             raise RuntimeError(f"a search of {len(requests)} gave {len(answers)} answers")
         return answers
-    except BaseException as error:
+    except BaseException as raised:
         if len(requests) == 1:
-            return [error]
+            # What is no Exception, as a panic of a library in Rust, nobody on the way would answer.
+            ended = RuntimeError(f"a search ended by {type(raised).__name__}")
+            return [raised if isinstance(raised, Exception) else ended]
     return [answer for request in requests for answer in _answers(solve, [request])]
